@@ -1,0 +1,1 @@
+"""Neuron consistency: measures, attacks and trainings of a reproducible paper (see the book)."""
