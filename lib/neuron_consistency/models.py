@@ -1,0 +1,204 @@
+"""Architectures by name, with normalisation inside, and the layers that the measures read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from neuron_consistency.errors import DatasetError, ParameterError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+SMALL_FORM_BELOW = 128  # pixels: smaller images get the small form
+
+
+class Classifier(nn.Module):
+    """A torchvision network that takes [0, 1] images and knows the layers a measure may read.
+
+    Attributes:
+        architecture: "alexnet", "vgg16" or "resnet18".
+        layers: name -> number of channels, from input to output; a layer is read after its ReLU.
+        last_layer: the layer phi of Eq. 5 and 6, which the consistency of neurons is read from.
+
+    Shape:
+        images: (B, 3, H, W) float in [0, 1]. logits: (B, num_classes).
+
+    Source: P1, "neurons" are the channels of the last convolutional layer.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, architecture: str, layers: dict[str, tuple[str, int]]) -> None:
+        super().__init__()
+        self.network = network
+        self.architecture = architecture
+        self.layers = {name: channels for name, (_, channels) in layers.items()}
+        self.module_paths = {name: path for name, (path, _) in layers.items()}
+        self.last_layer = next(reversed(layers))
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network((images - self.mean) / self.std)
+        return logits
+
+    def layer_module(self, name: str) -> nn.Module:
+        """The module whose output is the layer `name`."""
+        if name not in self.module_paths:
+            raise ParameterError(
+                f"{self.architecture} has no layer {name!r}: use one of {', '.join(self.module_paths)}"
+            )
+        return self.network.get_submodule(self.module_paths[name])
+
+
+@contextmanager
+def read_layers(model: Classifier, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Within the context, every forward pass of `model` leaves the outputs of the layers `names` in the dict.
+
+    The hooks are gone when the context ends, after an exception too.
+
+    Shape:
+        each output: (B, channels, h, w).
+
+    Raises:
+        ParameterError: the model has no layer of that name.
+    """
+    outputs: dict[str, Tensor] = {}
+
+    def keeper(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            outputs[name] = output
+
+        return keep
+
+    modules = [(name, model.layer_module(name)) for name in names]
+    handles = [module.register_forward_hook(keeper(name)) for name, module in modules]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _relu_layers(features: nn.Sequential, names: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """The ReLUs of a sequential network, each named and with the channels of the convolution before it."""
+    found: list[tuple[str, int]] = []
+    channels = 0
+    for index, module in enumerate(features):
+        if isinstance(module, nn.Conv2d):
+            channels = module.out_channels
+        elif isinstance(module, nn.ReLU):
+            found.append((f"features.{index}", channels))
+    return dict(zip(names, found, strict=True))
+
+
+def _small_head(channels: int, num_classes: int) -> nn.Sequential:
+    return nn.Sequential(nn.Dropout(0.2), nn.Linear(channels, num_classes))
+
+
+def _alexnet(num_classes: int, small: bool) -> tuple[nn.Module, dict[str, tuple[str, int]]]:
+    network = torchvision.models.alexnet(num_classes=num_classes)
+    if small:
+        network.avgpool, network.classifier = nn.AdaptiveAvgPool2d(1), _small_head(256, num_classes)
+    return network, _relu_layers(network.features, [f"relu{i}" for i in range(1, 6)])
+
+
+def _vgg16(num_classes: int, small: bool) -> tuple[nn.Module, dict[str, tuple[str, int]]]:
+    if small:
+        network = torchvision.models.vgg16_bn(num_classes=num_classes, init_weights=False)
+        network.avgpool, network.classifier = nn.AdaptiveAvgPool2d(1), _small_head(512, num_classes)
+    else:
+        network = torchvision.models.vgg16(num_classes=num_classes)
+    depth = {1: 2, 2: 2, 3: 3, 4: 3, 5: 3}
+    names = [f"conv{block}_{i}" for block, convs in depth.items() for i in range(1, convs + 1)]
+    return network, _relu_layers(network.features, names)
+
+
+def _resnet18(num_classes: int, small: bool) -> tuple[nn.Module, dict[str, tuple[str, int]]]:
+    network = torchvision.models.resnet18(num_classes=num_classes)  # its own head is small already
+    layers = {"conv1": ("relu", 64)}
+    for stage, channels in enumerate((64, 128, 256, 512), start=1):
+        layers[f"layer{stage}"] = (f"layer{stage}", channels)
+    return network, layers
+
+
+ARCHITECTURES: dict[str, Callable[[int, bool], tuple[nn.Module, dict[str, tuple[str, int]]]]] = {
+    "alexnet": _alexnet,
+    "vgg16": _vgg16,
+    "resnet18": _resnet18,
+}
+
+
+def build_model(
+    architecture: str, *, num_classes: int, image_size: int, weights: str | None = None, seed: int = 0
+) -> Classifier:
+    """A network by name: torchvision's, or its small-image form for images under 128 px.
+
+    The small form has the same convolutions and a head of global average pooling, dropout and one linear map
+    instead of the three wide ones (AlexNet, VGG-16), batch norm in VGG-16, and He initialisation, without which
+    neither learns in a few epochs. ResNet-18 is torchvision's in both forms, its first max-pool kept.
+
+    Args:
+        architecture: "alexnet", "vgg16" or "resnet18".
+        num_classes: number of outputs.
+        image_size: side of the images it will be trained on, which decides the form.
+        weights: None for random ones, "imagenet" for torchvision's (downloaded once), or the path of a
+            .safetensors file of this library.
+        seed: of the random initialisation; the global random state is left as it was.
+
+    Raises:
+        ParameterError: unknown architecture, or ImageNet weights for another number of classes.
+        DatasetError: the weights cannot be had or do not fit.
+
+    Source: P1, "Training"; the small form is ours.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ParameterError(f"architecture={architecture!r}: use one of {', '.join(ARCHITECTURES)}")
+    small = image_size < SMALL_FORM_BELOW and weights != "imagenet"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network, layers = ARCHITECTURES[architecture](num_classes, small)
+        if small:
+            for module in network.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    model = Classifier(network, architecture, layers)
+    if weights == "imagenet":
+        if num_classes != 1000:
+            raise ParameterError(f"weights='imagenet' are for 1000 classes, not {num_classes}")
+        try:
+            state = torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"].get_state_dict(
+                progress=True, check_hash=True
+            )
+        except OSError as error:
+            raise DatasetError(
+                f"the ImageNet weights of {architecture} cannot be downloaded ({error}): put torchvision's file "
+                f"into {torch.hub.get_dir()}/checkpoints, or set weights to None"
+            ) from error
+        network.load_state_dict(state)
+    elif weights is not None:
+        load_weights(model, Path(weights))
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Loads a .safetensors file into `model`.
+
+    Raises:
+        DatasetError: the file is missing, damaged, or of another network.
+    """
+    try:
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except FileNotFoundError as error:
+        raise DatasetError(f"no weights at {path}: train the network first (notebook 03)") from error
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise DatasetError(
+            f"{path} does not hold weights of this network ({error}): remove it to train again"
+        ) from error
