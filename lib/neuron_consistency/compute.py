@@ -32,7 +32,7 @@ def resolve_device(device: str = "auto") -> torch.device:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 pays on this device: GPUs from Ampere on, CPUs with AMX tiles."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         probe = getattr(torch.cpu, "_is_amx_tile_supported", None)  # no public name for it yet
         return bool(probe and probe())

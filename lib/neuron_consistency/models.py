@@ -141,9 +141,9 @@ def build_model(
 ) -> Classifier:
     """A network by name: torchvision's, or its small-image form for images under 128 px.
 
-    The small form has the same convolutions and a head of global average pooling, dropout and one linear map
-    instead of the three wide ones (AlexNet, VGG-16), batch norm in VGG-16, and He initialisation, without which
-    neither learns in a few epochs. ResNet-18 is torchvision's in both forms, its first max-pool kept.
+    The small form has the same convolutions and a head of global average pooling, dropout and one linear
+    map instead of the three wide ones (AlexNet, VGG-16), batch norm in VGG-16, and He initialisation, without
+    which neither learns in a few epochs. ResNet-18 is torchvision's in both forms, its first max-pool kept.
 
     Args:
         architecture: "alexnet", "vgg16" or "resnet18".
@@ -179,8 +179,8 @@ def build_model(
             )
         except OSError as error:
             raise DatasetError(
-                f"the ImageNet weights of {architecture} cannot be downloaded ({error}): put torchvision's file "
-                f"into {torch.hub.get_dir()}/checkpoints, or set weights to None"
+                f"the ImageNet weights of {architecture} cannot be downloaded ({error}): put torchvision's "
+                f"file into {torch.hub.get_dir()}/checkpoints, or set weights to None"
             ) from error
         network.load_state_dict(state)
     elif weights is not None:
