@@ -1,4 +1,4 @@
-"""Adversarial images: one L-infinity loop (FGSM, PGD, least-likely class) and the optimisation attack of Eq. 4.
+"""Adversarial images: one L-infinity loop (FGSM, PGD, least-likely class), and the optimisation of Eq. 4.
 
 All attacks work on [0, 1] images in whatever mode (train or eval) and precision the caller has set, and leave
 the model's mode, `.grad` and `requires_grad` as they were.
@@ -45,8 +45,8 @@ def linf_attack(
 ) -> Tensor:
     """Signed-gradient steps inside the L-infinity ball of radius `epsilon` and the [0, 1] box.
 
-    Every other attack of this family is a case of it. The loss is summed over the batch, so that a large batch
-    does not shrink the gradients.
+    Every other attack of this family is a case of it. The loss is summed over the batch, so that a large
+    batch does not shrink the gradients.
 
     Args:
         model: any classifier of [0, 1] images.
@@ -181,11 +181,11 @@ def optimise_targeted(
 ) -> TargetedImages:
     """Targeted images by Eq. 4: argmin over x* of ||x* - x||_2 + lambda * loss(x*, y*).
 
-    Adam in pixel space; the box [0, 1] is kept by projection after each step. The loss is -log of the mean over
-    the models of the probability of the target (one model: cross-entropy). With `search_steps` > 1, lambda is
-    searched by bisection on a logarithmic scale for each image: larger where the attack failed, smaller where
-    it succeeded. Of all iterates that every model takes for the target, the one nearest to x is kept; where
-    there is none, the last.
+    Adam in pixel space; the box [0, 1] is kept by projection after each step. The loss is -log of the mean
+    over the models of the probability of the target (one model: cross-entropy). With `search_steps` > 1,
+    lambda is searched by bisection on a logarithmic scale for each image: larger where the attack failed,
+    smaller where it succeeded. Of all iterates that every model takes for the target, the one nearest to x is
+    kept; where there is none, the last.
 
     Args:
         models: one network, or an ensemble.
