@@ -1,0 +1,102 @@
+"""The artifacts folder: where results lie between notebooks, written atomically and with provenance."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from neuron_consistency.errors import StoreError
+
+
+def repository_root(start: Path | None = None) -> Path:
+    """The nearest folder at or above `start` (default: the working directory) that holds notebooks/ and lib/.
+
+    So that a notebook finds its files whether it is run from the root or from its own folder.
+
+    Raises:
+        StoreError: there is none.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir() and (folder / "lib" / "neuron_consistency").is_dir():
+            return folder
+    raise StoreError(f"{here} is not inside the repository: run from its root or from notebooks/")
+
+
+def artifacts(profile: str) -> Path:
+    """The folder of a profile's results: `artifacts/<profile>` of the repository, or under the folder that the
+    environment variable NEURON_CONSISTENCY_ARTIFACTS names.
+    """
+    named = os.environ.get("NEURON_CONSISTENCY_ARTIFACTS")
+    folder = (Path(named) if named else repository_root() / "artifacts") / profile
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the context ends well, and vanishes otherwise.
+
+    Raises:
+        StoreError: the disk is full, or the folder cannot be written.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise _explained(error, path) from error
+    except RuntimeError as error:  # torch's and safetensors' own writers hide the system's error
+        if "No space left" in str(error) or "write" in str(error).lower():
+            raise StoreError(f"{path} cannot be written ({error}): free some space, then run again") from error
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _explained(error: OSError, path: Path) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(f"no space left for {path}: free some space, then run again; nothing else is lost")
+    return StoreError(f"{path} cannot be written ({error}): check the folder's permissions")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes `content` as JSON, atomically."""
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        StoreError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}): remove it and run again") from error
+
+
+def commit() -> str:
+    """The commit of the checkout, marked "+" where files of the library or the notebooks differ from it."""
+    try:
+        root = repository_root()
+        git = ["git", "-C", str(root)]
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", "lib", "notebooks"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError, StoreError):
+        return "unknown"
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
