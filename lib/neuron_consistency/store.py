@@ -11,22 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from neuron_consistency.errors import StoreError
-
-
-def repository_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` (default: the working directory) that holds notebooks/ and lib/.
-
-    So that a notebook finds its files whether it is run from the root or from its own folder.
-
-    Raises:
-        StoreError: there is none.
-    """
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        if (folder / "notebooks").is_dir() and (folder / "lib" / "neuron_consistency").is_dir():
-            return folder
-    raise StoreError(f"{here} is not inside the repository: run from its root or from notebooks/")
+from neuron_consistency.errors import ParameterError, StoreError
+from neuron_consistency.parameters import repository_root
 
 
 def artifacts(profile: str) -> Path:
@@ -97,6 +83,6 @@ def commit() -> str:
             text=True,
             check=True,
         )
-    except (OSError, subprocess.CalledProcessError, StoreError):
+    except (OSError, subprocess.CalledProcessError, ParameterError):
         return "unknown"
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")

@@ -21,13 +21,12 @@ from neuron_consistency.data.images import ImageSet, dataset_fingerprint, load_i
 from neuron_consistency.errors import NeuronConsistencyError, ParameterError
 from neuron_consistency.models import Classifier, build_model, load_weights
 from neuron_consistency.objectives import Objective
-from neuron_consistency.parameters import notebook_parameters, profile_parameters
+from neuron_consistency.parameters import notebook_parameters, profile_parameters, repository_root
 from neuron_consistency.store import (
     artifacts,
     atomic_path,
     commit,
     read_json,
-    repository_root,
     write_json,
 )
 from neuron_consistency.training import Schedule, train

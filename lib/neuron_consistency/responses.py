@@ -1,0 +1,246 @@
+"""What every neuron of a layer fires for: one streaming pass over a set of images, clean or attacked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuron_consistency.attacks import Attack
+from neuron_consistency.compute import autocast
+from neuron_consistency.data.images import ImageSet
+from neuron_consistency.errors import ParameterError
+from neuron_consistency.models import Classifier, read_layers
+
+GROUPS = 20  # images are dealt into so many groups, whose counts are kept apart for the jackknife
+_TINY = torch.finfo(torch.float32).tiny  # the smallest response that is firing at all
+MERGE_ROWS = 1024  # responses buffered before they are merged into the running top-k
+
+
+@dataclass(frozen=True)
+class LayerResponses:
+    """The neurons of one layer on one set.
+
+    Shape:
+        thresholds: (C,), the response from which a neuron counts as active;
+        top_values, top_indices: (k, C), the k strongest responses and the images that gave them, strongest
+        first, ties by index;
+        counts["true"], counts["predicted"]: (GROUPS, C, K) int64, active images by label, by jackknife group.
+    """
+
+    thresholds: Tensor
+    top_values: Tensor
+    top_indices: Tensor
+    counts: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Responses:
+    """One pass: labels and predictions of every image, and the responses of every layer read.
+
+    Shape:
+        labels, predictions: (N,) int64.
+    """
+
+    labels: Tensor
+    predictions: Tensor
+    num_classes: int
+    layers: dict[str, LayerResponses]
+
+    def named(self, kind: str) -> Tensor:
+        """The labels ("true") or the predictions ("predicted") of the images, (N,)."""
+        return {"true": self.labels, "predicted": self.predictions}[kind]
+
+    def top_counts(self, layer: str, kind: str, k: int) -> Tensor:
+        """Counts of the k strongest images alone, equal in number for every neuron (that fires at all) and set.
+
+        Shape:
+            result: (GROUPS, C, K) int64.
+        """
+        top = self.layers[layer].top_indices[:k]
+        rows, channels = torch.nonzero(self.layers[layer].top_values[:k] >= _TINY, as_tuple=True)
+        counts = torch.zeros(GROUPS, top.shape[1], self.num_classes, dtype=torch.int64)
+        _count(counts, self.named(kind), top[rows, channels], channels)
+        return counts
+
+
+def _count(counts: Tensor, names: Tensor, indices: Tensor, channels: Tensor) -> None:
+    """Adds one to counts[group, channel, label] for every (image index, channel) pair."""
+    _, num_channels, num_classes = counts.shape
+    flat = ((indices % GROUPS) * num_channels + channels) * num_classes + names[indices]
+    counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
+
+
+class ChannelTally:
+    """Running top-k, exact thresholds and class counts of the channels of a layer.
+
+    Memory: k x channels responses twice over, and GROUPS x channels x classes counts; nothing grows with the
+    number of images but one label and one prediction an image. Without given thresholds, a neuron's threshold
+    is its k-th largest response so far, and images tied with it count as active too: their counts are kept
+    apart and dropped whenever the threshold rises. A neuron never fires at a response of 0 or less, so a dead
+    one has no active image.
+
+    Args:
+        channels: number of neurons.
+        names: the labels by kind, filled in for an image before it is added.
+        num_classes: number of labels.
+        k: how many images make an own threshold.
+        keep: how many of the strongest are reported.
+        thresholds: those of another set, or None for own ones.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        names: Mapping[str, Tensor],
+        *,
+        num_classes: int,
+        k: int,
+        keep: int,
+        thresholds: Tensor | None,
+        device: torch.device,
+    ) -> None:
+        self.names = names
+        self.thresholds = thresholds
+        self.k, self.keep = k, keep
+        self.rows = max(k if thresholds is None else 0, keep)
+        self.values = torch.empty(0, channels, device=device)
+        self.indices = torch.empty(0, channels, dtype=torch.int64, device=device)
+        shape = (GROUPS, channels, num_classes)
+        self.counts = {kind: torch.zeros(shape, dtype=torch.int64, device=device) for kind in names}
+        self.pending: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, values: Tensor, indices: Tensor) -> None:
+        """The responses of a batch, in any order.
+
+        Shape:
+            values: (B, C); indices: (B,) int64, the images' places in the set.
+        """
+        values = values.float()
+        if self.thresholds is not None:
+            rows, channels = torch.nonzero(values >= self.thresholds.clamp_min(_TINY), as_tuple=True)
+            self._add_counts(indices[rows], channels)
+        self.pending.append((values, indices[:, None].expand_as(values)))
+        if sum(len(pending) for pending, _ in self.pending) >= max(self.rows, MERGE_ROWS):
+            self._merge()
+
+    def _add_counts(self, indices: Tensor, channels: Tensor) -> None:
+        for kind, counts in self.counts.items():
+            _count(counts, self.names[kind], indices, channels)
+
+    def _kth(self, values: Tensor) -> Tensor:
+        return values[self.k - 1] if len(values) >= self.k else values.new_full(values.shape[1:], -torch.inf)
+
+    def _merge(self) -> None:
+        if not self.pending:
+            return
+        values = torch.cat([self.values, *(value for value, _ in self.pending)])
+        indices = torch.cat([self.indices, *(index for _, index in self.pending)])
+        self.pending.clear()
+        by_index = indices.argsort(dim=0)
+        values, indices = values.gather(0, by_index), indices.gather(0, by_index)
+        values, by_value = values.sort(dim=0, descending=True, stable=True)
+        indices = indices.gather(0, by_value)
+        if self.thresholds is None:
+            kth = self._kth(values)
+            risen = kth > self._kth(self.values)
+            for counts in self.counts.values():  # holds the tied images beyond the k-th, until the end
+                counts[:, risen] = 0
+            tied = (values[self.rows :] == kth) & (kth >= _TINY)
+            rows, channels = torch.nonzero(tied, as_tuple=True)
+            self._add_counts(indices[self.rows :][rows, channels], channels)
+        self.values, self.indices = values[: self.rows], indices[: self.rows]
+
+    def result(self) -> LayerResponses:
+        """What has been gathered, on the CPU."""
+        self._merge()
+        thresholds = self.thresholds
+        if thresholds is None:
+            thresholds = self.values[min(self.k, len(self.values)) - 1].clamp_min(_TINY)
+            rows, channels = torch.nonzero(self.values >= thresholds, as_tuple=True)
+            self._add_counts(self.indices[rows, channels], channels)
+        return LayerResponses(
+            thresholds.cpu(),
+            self.values[: self.keep].cpu(),
+            self.indices[: self.keep].cpu(),
+            {kind: counts.cpu() for kind, counts in self.counts.items()},
+        )
+
+
+def respond(
+    model: Classifier,
+    images: ImageSet,
+    *,
+    device: torch.device,
+    layers: Sequence[str] | None = None,
+    quantile: float = 0.005,
+    top_k: int = 20,
+    thresholds: Mapping[str, Tensor] | None = None,
+    attack: Attack | None = None,
+    batch_size: int = 256,
+    precision: str = "auto",
+) -> Responses:
+    """One pass of `images`, attacked if asked, through `model` in eval mode.
+
+    A neuron's response to an image is the spatial maximum of its channel. It is active where the response is
+    at least its threshold: the k-th largest response of this set with k = max(ceil(quantile N), top_k), or the
+    `thresholds` of another set, as for adversarial images. The top_k strongest images are kept in either case.
+
+    Args:
+        model: a classifier.
+        images: the set.
+        device: where; the model is moved there.
+        layers: names of the layers read; None is the last one.
+        quantile: share of images that activate a neuron, in (0, 1].
+        top_k: at least so many images make the threshold, and so many are kept.
+        thresholds: by layer, those of the real images.
+        attack: makes the images adversarial first.
+        batch_size: images a forward pass; changes no result but through rounding in the network.
+        precision: of the forward passes; responses are float32.
+
+    Raises:
+        ParameterError: quantile or top_k out of range, or an unknown layer.
+
+    Source: P1, Eq. 1; P1 leaves "activates" open, the threshold is ours (as Bau et al. 2017 threshold).
+    """
+    if not 0 < quantile <= 1 or top_k < 1:
+        raise ParameterError(f"quantile={quantile} must be in (0, 1] and top_k={top_k} at least 1")
+    names = list(layers) if layers is not None else [model.last_layer]
+    k = min(max(math.ceil(quantile * len(images)), top_k), len(images))
+    keep = min(top_k, len(images))
+    kinds = {
+        "true": images.labels.to(device),
+        "predicted": torch.zeros(len(images), dtype=torch.int64, device=device),
+    }
+    model.to(device).eval()
+    tallies: dict[str, ChannelTally] = {}
+    with read_layers(model, names) as outputs, autocast(device, precision):
+        for indices, batch, labels in images.batches(batch_size, device=device):
+            if attack is not None:
+                batch = attack(model, batch, labels)
+            with torch.no_grad():
+                logits = model(batch)
+            indices = indices.to(device)
+            kinds["predicted"][indices] = logits.argmax(1)
+            for name in names:
+                maxima = outputs[name].amax(dim=(2, 3))
+                if name not in tallies:
+                    tallies[name] = ChannelTally(
+                        maxima.shape[1],
+                        kinds,
+                        num_classes=images.num_classes,
+                        k=k,
+                        keep=keep,
+                        thresholds=None if thresholds is None else thresholds[name].to(device),
+                        device=device,
+                    )
+                tallies[name].add(maxima, indices)
+    return Responses(
+        images.labels.cpu(),
+        kinds["predicted"].cpu(),
+        images.num_classes,
+        {name: tally.result() for name, tally in tallies.items()},
+    )
