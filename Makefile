@@ -1,0 +1,64 @@
+# Two commands matter: `make book` and `make test`. `make help` lists the rest.
+PROFILE ?= demo
+DEVICE ?=
+DATA ?=
+PYTHON ?= python3
+CORES ?=
+WORKFLOW ?=
+FROM ?= py
+N ?=
+PARAMS ?=
+
+export PYTHONUNBUFFERED := 1
+ifneq ($(DATA),)
+export NEURON_CONSISTENCY_DATA := $(abspath $(DATA))
+endif
+
+BIN := .venv/bin
+RUN := $(BIN)/python -m neuron_consistency.workflow
+OPTIONS := --profile "$(PROFILE)" $(if $(DEVICE),--device "$(DEVICE)")
+
+.DEFAULT_GOAL := help
+.PHONY: help book test notebook pairs environment lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+	@echo
+	@echo '  PROFILE=   demo (default) $(basename $(notdir $(wildcard notebooks/profiles/*.yaml)))'
+	@echo '  DEVICE=    auto, cpu, cuda, cuda:1 ...; as the notebooks say if not given'
+	@echo '  DATA=      folder with photographs: official archives or folders (sets NEURON_CONSISTENCY_DATA)'
+	@echo '  CORES=     processor cores the jobs share (default: all)'
+	@echo '  WORKFLOW=  further arguments for Snakemake, e.g. "--executor slurm --jobs 20"'
+
+book: environment  ## run what is out of date, build the pages, print their path   (PROFILE DEVICE DATA CORES WORKFLOW)
+	@$(RUN) book $(OPTIONS) $(if $(CORES),--cores $(CORES)) --snakemake '$(WORKFLOW)'
+
+test: environment  ## lint, types, unit tests, pairs, every notebook with the profile smoke, the book's checks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+notebook: environment  ## run one notebook with checked parameters   (N=04 PARAMS="sigma=1.5" PROFILE DEVICE DATA)
+	@$(RUN) run "$(N)" $(OPTIONS) --set '$(PARAMS)'
+
+pairs: environment  ## write each notebook from its script (FROM=ipynb: each script from its notebook)
+	@$(RUN) pairs --edited $(FROM)
+
+environment: .venv/complete  ## create .venv from requirements.lock
+
+.venv/complete: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'error: python 3.11 or newer is needed (PYTHON=... names one)'; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo 'error: python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv'; exit 1; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet 'uv>=0.9'
+	@echo 'installing the packages of requirements.lock into .venv (some 5 GB; a minute or a few) ...'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock: environment  ## write requirements.lock anew from pyproject.toml (newest versions that fit)
+	$(BIN)/uv pip compile pyproject.toml --quiet --extra book --extra test --universal --python-version 3.11 \
+		--fork-strategy fewest --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade -o requirements.lock
+
+clean:  ## remove all results: executed notebooks, pages, artifacts (the environment stays)
+	rm -rf artifacts book/notebooks book/_build .snakemake

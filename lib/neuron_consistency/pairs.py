@@ -1,0 +1,75 @@
+"""Notebook pairs: the .py is the source, the .ipynb its equal; either may be edited, neither is lost."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from neuron_consistency.errors import ParameterError
+
+
+def _content(path: Path) -> list[tuple[str, str, tuple[str, ...]]]:
+    import jupytext
+
+    cells = jupytext.read(path).cells
+    return [(cell.cell_type, cell.source, tuple(cell.metadata.get("tags", ()))) for cell in cells]
+
+
+def pair_agrees(script: Path) -> bool:
+    """Whether a notebook and its script hold the same cells: type, text and tags; outputs and times do not count."""
+    notebook = script.with_suffix(".ipynb")
+    return notebook.is_file() and _content(script) == _content(notebook)
+
+
+def write_pair(script: Path, *, edited: str) -> None:
+    """Write the other half of a pair from the `edited` one (".py" or ".ipynb"); a written .ipynb has no outputs."""
+    notebook = script.with_suffix(".ipynb")
+    source, target = (script, notebook) if edited == ".py" else (notebook, script)
+    to = "ipynb" if edited == ".py" else "py:percent"
+    python = [sys.executable, "-m"]
+    options = ["--update"] if edited == ".py" and notebook.is_file() else ["--output", str(target)]
+    subprocess.run([*python, "jupytext", "-q", "--to", to, *options, str(source)], check=True)
+    if edited == ".py":
+        subprocess.run([*python, "nbstripout", str(notebook)], check=True)
+
+
+def sync_pairs(root: Path) -> None:
+    """Bring each pair together where one half was edited since the two last agreed; say which.
+
+    What they last agreed on is kept as hashes in artifacts/pairs.json; without it, git's last commit stands in.
+
+    Raises:
+        ParameterError: both halves were edited in different ways.
+    """
+    record = root / "artifacts" / "pairs.json"
+    agreed: dict[str, str] = json.loads(record.read_text()) if record.is_file() else {}
+    now: dict[str, str] = {}
+    for script in sorted((root / "notebooks").glob("*.py")):
+        halves = [script, script.with_suffix(".ipynb")]
+        hashes = {half.name: _hash(half) for half in halves}
+        if any(agreed.get(name) != digest for name, digest in hashes.items()) and not pair_agrees(script):
+            edited = [half for half in halves if hashes[half.name] != (agreed.get(half.name) or _committed(half))]
+            if not halves[1].is_file():
+                edited = [script]
+            if len(edited) != 1:
+                raise ParameterError(
+                    f"notebooks/{script.name} and {script.stem}.ipynb were both edited and differ: "
+                    "`make pairs` keeps the .py, `make pairs FROM=ipynb` keeps the .ipynb"
+                )
+            write_pair(script, edited=edited[0].suffix)
+            other = halves[1] if edited[0] is script else script
+            print(f"notebooks/{other.name} updated from the edited {edited[0].name}", flush=True)
+        now |= {half.name: _hash(half) for half in halves}
+    if now != agreed:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(now, indent=1))
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def _committed(path: Path) -> str:
+    shown = subprocess.run(["git", "show", f"HEAD:./{path.name}"], cwd=path.parent, capture_output=True)
+    return hashlib.sha256(shown.stdout).hexdigest() if shown.returncode == 0 else ""

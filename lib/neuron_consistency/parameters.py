@@ -1,0 +1,296 @@
+"""The parameters of a notebook: read from its annotated cell, changed by a profile, checked before anything runs."""
+
+import ast
+import difflib
+import io
+import json
+import tokenize
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from neuron_consistency.errors import ParameterError
+
+DEMO = "demo"  # the profile that injects nothing: the values that stand in the notebooks
+SIMPLE = {"int": int, "float": float, "bool": bool, "str": str}
+TYPES = "int, float, bool, str, list[str], list[int], list[float], dict[str, int], each also with `| None`"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One annotated line of a parameters cell: its annotation as written, default value and comment."""
+
+    annotation: str
+    default: object
+    comment: str
+
+
+def repository_root() -> Path:
+    """The folder that holds `notebooks/` and the Snakefile: above the working folder, else above this file.
+
+    So a notebook finds its files whether it is run from the root or from its own folder.
+
+    Raises:
+        ParameterError: neither is inside a copy of the repository.
+    """
+    for folder in (Path.cwd(), *Path.cwd().parents, *Path(__file__).resolve().parents):
+        if (folder / "Snakefile").is_file() and (folder / "notebooks").is_dir():
+            return folder
+    raise ParameterError(
+        f"{Path.cwd()} is not inside a copy of the repository (no Snakefile with notebooks/ beside it): "
+        "change into the repository and call again"
+    )
+
+
+def notebook_path(notebook: str, root: Path | None = None) -> Path:
+    """The .ipynb of a notebook named by its stem, its number ("04") or its path.
+
+    Raises:
+        ParameterError: no notebook, or more than one, has that name.
+    """
+    folder = (root or repository_root()) / "notebooks"
+    stem = Path(notebook).stem
+    found = [path for path in sorted(folder.glob("*.ipynb")) if stem in (path.stem, path.stem.split("_")[0])]
+    if len(found) != 1:
+        known = ", ".join(path.stem for path in sorted(folder.glob("*.ipynb"))) or "none"
+        raise ParameterError(f"no notebook {notebook!r}; there are: {known}")
+    return found[0]
+
+
+def _parse(annotation: object) -> tuple[object, bool] | None:
+    """(type, whether None may be given) of an annotation as text or as a type; None where it is not supported."""
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, {"__builtins__": {**SIMPLE, "list": list, "dict": dict}})
+        except (NameError, SyntaxError, TypeError):
+            return None
+    arguments = [annotation]
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        arguments = list(typing.get_args(annotation))
+    kinds = [kind for kind in arguments if kind is not types.NoneType]
+    supported = [*SIMPLE.values(), list[str], list[int], list[float], dict[str, int]]
+    if len(kinds) != 1 or kinds[0] not in supported:
+        return None
+    return kinds[0], len(kinds) < len(arguments)
+
+
+def _is(value: object, kind: object) -> bool:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is list:
+        return isinstance(value, list) and all(_is(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _is(key, arguments[0]) and _is(item, arguments[1]) for key, item in value.items()
+        )
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else typing.cast(type, kind))
+
+
+def _check_type(name: str, value: object, annotation: object) -> None:
+    parsed = _parse(annotation)
+    if parsed is None:
+        raise ParameterError(f"parameter {name}: {annotation} is not supported; the types are {TYPES}")
+    kind, optional = parsed
+    if (value is None and optional) or _is(value, kind):
+        return
+    shown = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    shown = str(annotation) if typing.get_origin(annotation) else shown
+    hint = ""
+    if isinstance(value, str) and kind in (int, float):
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3)"
+    elif isinstance(value, str) and kind is bool:
+        hint = " (papermill's -p reads true as text: write True)"
+    raise ParameterError(f"parameter {name} is {value!r}, a {type(value).__name__}: it has to be {shown}{hint}")
+
+
+def _unknown(names: Iterable[str], known: Iterable[str], where: str) -> ParameterError:
+    known = sorted(known)
+    named = []
+    for name in sorted(names):
+        close = difflib.get_close_matches(name, known, 1)
+        named.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+    return ParameterError(f"unknown parameter {', '.join(named)} for {where}; known: {', '.join(known)}")
+
+
+def validate(values: Mapping[str, object], parameters: Mapping[str, Parameter], where: str) -> None:
+    """Hold values that are to be injected against the parameters of a notebook.
+
+    Raises:
+        ParameterError: a name is not a parameter, or a value has the wrong type.
+    """
+    if unknown := values.keys() - parameters.keys():
+        raise _unknown(unknown, parameters, where)
+    for name, value in values.items():
+        _check_type(name, value, parameters[name].annotation)
+
+
+def read_value(text: str, parameter: Parameter) -> object:
+    """The value that a text from a command line stands for: 1e-3, True, [resnet18, vgg16] or plain text."""
+    parsed = _parse(parameter.annotation)
+    for read in (ast.literal_eval, yaml.safe_load):
+        try:
+            value = read(text)
+        except (ValueError, SyntaxError, yaml.YAMLError):
+            continue
+        if parsed and ((value is None and parsed[1]) or _is(value, parsed[0])):
+            return value
+    return text
+
+
+def _cells(path: Path) -> list[tuple[bool, str]]:
+    """(tagged as the parameters cell, source) of every code cell of a .ipynb or of a percent script."""
+    if path.suffix == ".ipynb":
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        return [
+            ("parameters" in cell["metadata"].get("tags", []), "".join(cell["source"]))
+            for cell in cells
+            if cell["cell_type"] == "code"
+        ]
+    found: list[tuple[bool, str]] = []
+    for part in path.read_text(encoding="utf-8").split("\n# %%")[1:]:
+        head, _, source = part.partition("\n")
+        if "[markdown]" not in head and "[raw]" not in head:
+            found.append(('"parameters"' in head, source.strip()))
+    return found
+
+
+def notebook_source(path: Path) -> str:
+    """The code of a notebook, its cells joined; lines for IPython alone (% and !) are left out."""
+    lines = "\n".join(source for _, source in _cells(path)).splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+
+
+def notebook_parameters(path: str | Path) -> dict[str, Parameter]:
+    """The parameters of a notebook (.ipynb or percent script), in the order of its cell.
+
+    Raises:
+        ParameterError: no cell is tagged `parameters`, or a line of it is no annotated assignment of a supported type.
+    """
+    path = Path(path)
+    source = next((source for tagged, source in _cells(path) if tagged), None)
+    if source is None:
+        raise ParameterError(f"{path} has no cell tagged 'parameters'")
+    comments = {
+        token.start[0]: token.string.lstrip("# ").strip()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    found: dict[str, Parameter] = {}
+    for line in ast.parse(source).body:
+        if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name) or line.value is None:
+            raise ParameterError(f"{path}, parameters cell: write `name: type = value` for `{ast.unparse(line)}`")
+        name, annotation = line.target.id, ast.unparse(line.annotation)
+        # an expression of plain values such as 8 / 255: nothing is callable in it
+        default = eval(compile(ast.Expression(line.value), str(path), "eval"), {"__builtins__": {}})
+        _check_type(name, default, annotation)
+        comment = comments.get(line.end_lineno or line.lineno, "") or comments.get(line.lineno - 1, "")
+        found[name] = Parameter(annotation, default, comment)
+    return found
+
+
+def profile_names(root: Path | None = None) -> list[str]:
+    """The demo and every profile that has a file in notebooks/profiles/."""
+    folder = (root or repository_root()) / "notebooks" / "profiles"
+    return [DEMO, *sorted(path.stem for path in folder.glob("*.yaml"))]
+
+
+def profile_parameters(profile: str, notebook: str, *, root: Path | None = None) -> dict[str, object]:
+    """What a profile changes in one notebook (stem, number or path): its own section and, of `common`, what it has.
+
+    The demo changes nothing: the values are those that stand in the notebook.
+
+    Raises:
+        ParameterError: the profile or a name in it is unknown, or a value has the wrong type.
+    """
+    root = root or repository_root()
+    if profile == DEMO:
+        return {}
+    if profile not in profile_names(root):
+        raise ParameterError(f"unknown profile {profile!r}; there are: {', '.join(profile_names(root))}")
+    file = root / "notebooks" / "profiles" / f"{profile}.yaml"
+    try:
+        sections = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{file} is not valid YAML: {str(error).splitlines()[0]}") from error
+    paths = {path.stem: path for path in sorted((root / "notebooks").glob("*.ipynb"))}
+    known = ["common", *paths]
+    if not isinstance(sections, dict) or any(not isinstance(part or {}, dict) for part in sections.values()):
+        raise ParameterError(f"{file}: write sections ({', '.join(known)}), each with lines `name: value`")
+    if strangers := set(sections) - set(known):
+        raise ParameterError(f"{file}: no notebook {', '.join(sorted(strangers))}; sections are {', '.join(known)}")
+    everywhere = {name for path in paths.values() for name in notebook_parameters(path)}
+    common = sections.get("common") or {}
+    if unknown := set(common) - everywhere:
+        raise _unknown(unknown, everywhere, f"any notebook ({file.name}, common)")
+    path = notebook_path(notebook, root)
+    parameters = notebook_parameters(path)
+    values = {name: value for name, value in common.items() if name in parameters}
+    values |= sections.get(path.stem) or {}
+    validate(values, parameters, f"{path.stem} ({file.name})")
+    return {"profile": profile, **values} if "profile" in parameters else values
+
+
+def _injected(namespace: Mapping[str, object]) -> set[str]:
+    """Names that were injected: those of papermill's cell, which IPython's history keeps under its comment.
+
+    Outside IPython nothing tells them apart, so every plain value counts.
+    """
+    history = namespace.get("In")
+    if not isinstance(history, list):
+        return {
+            name
+            for name, value in namespace.items()
+            if not name.startswith("_") and not callable(value) and not isinstance(value, types.ModuleType)
+        }
+    names: set[str] = set()
+    for cell in history:
+        if cell.startswith("# Parameters\n"):
+            for line in ast.parse(cell).body:
+                targets = line.targets if isinstance(line, ast.Assign) else []
+                names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def _annotations(namespace: Mapping[str, object]) -> dict[str, object]:
+    """The annotations that the cells so far have made, wherever this version of Python keeps them.
+
+    Up to 3.13 they pile up in `__annotations__`; 3.14 keeps only a function, and only that of the last annotated
+    cell, so there the text of the cells is read.
+    """
+    stored = namespace.get("__annotations__")
+    if isinstance(stored, dict) and stored:
+        return dict(stored)
+    found: dict[str, object] = {}
+    history = namespace.get("In")
+    for cell in history if isinstance(history, list) else []:
+        try:
+            lines = ast.parse(cell).body
+        except SyntaxError:  # a cell for IPython alone, such as %matplotlib inline
+            continue
+        for line in lines:
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+                found.setdefault(line.target.id, ast.unparse(line.annotation))
+    annotate = namespace.get("__annotate__")
+    if not found and callable(annotate):
+        found.update(annotate(1))  # 1: the annotations as values
+    return found
+
+
+def check(namespace: Mapping[str, object]) -> None:
+    """Stop a notebook whose parameters cannot work: called with `globals()` in the cell after the parameters.
+
+    Raises:
+        ParameterError: a name was injected that the parameters cell does not annotate (the message names the closest
+            one), or a value has another type than its annotation.
+    """
+    annotations = {name: kind for name, kind in _annotations(namespace).items() if _parse(kind)}
+    if unknown := _injected(namespace) - annotations.keys():
+        raise _unknown(unknown, annotations, "this notebook")
+    for name, annotation in annotations.items():
+        if name in namespace:
+            _check_type(name, namespace[name], annotation)
