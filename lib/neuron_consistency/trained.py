@@ -1,180 +1,46 @@
-"""Trained networks: planned from parameters, found by their key, trained where they are missing."""
+"""Trained networks: loaded by their key, trained where they are missing."""
 
 from __future__ import annotations
 
+import copy
 import datetime
-import functools
-import hashlib
-import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from neuron_consistency.compute import describe_device, resolve_device, resolve_precision
-from neuron_consistency.data.images import ImageSet, dataset_fingerprint, load_images
-from neuron_consistency.errors import NeuronConsistencyError, ParameterError
+from neuron_consistency.data.images import ImageSet, load_images
+from neuron_consistency.errors import NeuronConsistencyError
 from neuron_consistency.models import Classifier, build_model, load_weights
 from neuron_consistency.objectives import Objective
-from neuron_consistency.parameters import notebook_parameters, profile_parameters, repository_root
+from neuron_consistency.plans import ModelPlan, data_arguments, training_code
 from neuron_consistency.store import (
-    artifacts,
     atomic_path,
     commit,
     read_json,
     write_json,
 )
-from neuron_consistency.training import Schedule, train
-from neuron_consistency.workflow import code_key
-
-TRAINING_NOTEBOOK = "03_consistent_loss_training"
-OBJECTIVES = ("normal", "consistent", "adversarial")  # adversarial: Eq. 6 at beta = 0
-TITLES = {"alexnet": "AlexNet", "vgg16": "VGG-16", "resnet18": "ResNet-18"}
-
-
-@dataclass(frozen=True)
-class ModelPlan:
-    """One network to have: what it is trained on and how, and where it is kept.
-
-    Attributes:
-        profile: whose artifacts it belongs to.
-        key: hash of `spec`, of the dataset's fingerprint in it, and of the code that training imports.
-        spec: architecture, objective, seed, data, loss, schedule, weights, held_out.
-    """
-
-    profile: str
-    key: str
-    spec: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return f"{self.spec['architecture']}-{self.spec['objective']}-s{self.spec['seed']}"
-
-    @property
-    def path(self) -> Path:
-        """The weights; the record lies beside them as .json, the resumable state as .checkpoint."""
-        return artifacts(self.profile) / "models" / f"{self.name}-{self.key}.safetensors"
-
-    @property
-    def title(self) -> str:
-        """For tables and captions, such as "ResNet-18, consistent (beta 1)"."""
-        objective, loss = self.spec["objective"], self.spec["loss"]
-        note = f" (beta {loss['beta']:g})" if objective == "consistent" else ""
-        return f"{TITLES[self.spec['architecture']]}, {objective}{note}"
-
-
-def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
-    """The networks that the parameters of notebook 03 ask for: every architecture, objective and seed.
-
-    Raises:
-        ParameterError: an unknown objective.
-        DatasetError: the dataset is not there.
-    """
-    p = dict(parameters)
-    data = {
-        "name": p["dataset"],
-        "image_size": p["image_size"],
-        "classes": p["classes"],
-        "per_class": p["per_class"],
-    }
-    fingerprint = dataset_fingerprint(**_data_arguments(data, "train", profile))
-    loss_names = ("epsilon", "distance", "feature_layer", "attack_label", "norm_statistics", "second_example")
-    plans = []
-    for architecture in p["architectures"]:
-        for objective in p["objectives"]:
-            if objective not in OBJECTIVES:
-                raise ParameterError(f"objective {objective!r}: use one of {', '.join(OBJECTIVES)}")
-            loss = {name: p[name] for name in loss_names}
-            loss |= {"alpha": p["alpha"], "beta": p["beta"] if objective == "consistent" else 0.0}
-            if objective == "normal":
-                loss = asdict(Objective())
-            for seed in p["seeds"]:
-                spec = {
-                    "architecture": architecture,
-                    "objective": objective,
-                    "seed": seed,
-                    "data": data,
-                    "fingerprint": fingerprint,
-                    "weights": p["weights"],
-                    "held_out": p["held_out"],
-                    "loss": asdict(Objective(**loss)),
-                    "schedule": asdict(
-                        Schedule(
-                            epochs=p["epochs_of"].get(architecture, p["epochs"]),
-                            batch_size=p["batch_size"],
-                            learning_rate=p["learning_rate"],
-                            weight_decay=p["weight_decay"],
-                            precision=p["precision"],
-                            seed=seed,
-                        )
-                    ),
-                }
-                plans.append(ModelPlan(profile, _key(spec), spec))
-    return plans
-
-
-@functools.cache
-def _training_code() -> str:
-    return code_key(["neuron_consistency.training", "neuron_consistency.models"])
-
-
-def _key(spec: dict[str, Any]) -> str:
-    text = json.dumps(spec, sort_keys=True) + _training_code()
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _data_arguments(data: Mapping[str, Any], split: str, profile: str) -> dict[str, Any]:
-    return {**data, "split": split, "cache": artifacts(profile).parent / "data"}
-
-
-def default_plans(profile: str) -> list[ModelPlan]:
-    """What notebook 03 trains with the parameters that stand in it and those of the profile."""
-    notebook = repository_root() / "notebooks" / f"{TRAINING_NOTEBOOK}.ipynb"
-    standing = {name: value.default for name, value in notebook_parameters(notebook).items()}
-    return plan_models(profile, standing | profile_parameters(profile, TRAINING_NOTEBOOK))
-
-
-def _current_path(profile: str) -> Path:
-    return artifacts(profile) / "models" / "current.json"
-
-
-def write_current(profile: str, plans: Iterable[ModelPlan], *, chosen: bool) -> None:
-    """Says which networks the later notebooks evaluate.
-
-    A build of the book writes its own (`chosen=False`) and forgets what was chosen; a run of notebook 03 writes
-    what it `chosen`, beside which the book's own stay.
-    """
-    path = _current_path(profile)
-    entries = [{"key": plan.key, "spec": plan.spec} for plan in plans]
-    book = read_json(path)["book"] if chosen and path.exists() else []
-    write_json(path, {"book": book if chosen else entries, "chosen": entries if chosen else []})
-
-
-def current_models(profile: str) -> list[ModelPlan]:
-    """The networks notebook 03 last chose, beside the book's own; by default those it would train."""
-    path = _current_path(profile)
-    if not path.exists():
-        return default_plans(profile)
-    content = read_json(path)
-    plans = {e["key"]: ModelPlan(profile, e["key"], e["spec"]) for e in content["book"] + content["chosen"]}
-    return list(plans.values())
+from neuron_consistency.training import Schedule, optimiser_of, train, training_step
 
 
 def training_images(plan: ModelPlan, **options: Any) -> tuple[ImageSet, ImageSet]:
     """The plan's training images, and those held out of them for selection."""
-    images = load_images(**_data_arguments(plan.spec["data"], "train", plan.profile), **options)
+    images = load_images(**data_arguments(plan.spec["data"], "train", plan.profile), **options)
     return images.split_off(plan.spec["held_out"], seed=0)
 
 
 def evaluation_images(plan: ModelPlan, *, per_class: int | None = None, **options: Any) -> ImageSet:
     """The validation images of the plan's dataset and classes, never used in training or selection."""
     data = {**plan.spec["data"], "per_class": per_class}
-    return load_images(**_data_arguments(data, "val", plan.profile), **options)
+    return load_images(**data_arguments(data, "val", plan.profile), **options)
 
 
 @dataclass(frozen=True)
@@ -202,7 +68,6 @@ def obtain(plan: ModelPlan, *, device: str = "auto") -> TrainedModel:
     """
     where = resolve_device(device)
     record_path = plan.path.with_suffix(".json")
-    num_classes = plan.spec["data"]["classes"]
     if not (plan.path.exists() and record_path.exists()):
         _train(plan, where)
     record = read_json(record_path)
@@ -249,7 +114,7 @@ def _train(plan: ModelPlan, device: torch.device) -> None:
         safetensors.torch.save_file(state, part)
     record = {
         "key": plan.key,
-        "code": _training_code(),
+        "code": training_code(),
         "spec": spec,
         "num_classes": images.num_classes,
         "classes": images.classes,
@@ -263,6 +128,37 @@ def _train(plan: ModelPlan, device: torch.device) -> None:
     }
     write_json(plan.path.with_suffix(".json"), record)
     checkpoint.unlink(missing_ok=True)
+
+
+def step_of(net: TrainedModel, batch: Tensor, labels: Tensor) -> Callable[[], object]:
+    """A training step of the network's objective on a copy of it, to be timed.
+
+    Shape:
+        batch: (B, 3, H, W) in [0, 1]; labels: (B,) int64.
+    """
+    model, schedule = copy.deepcopy(net.model).train(), Schedule(**net.plan.spec["schedule"])
+    objective, optimiser = Objective(**net.plan.spec["loss"]), optimiser_of(model, schedule)
+    return lambda: training_step(model, objective, optimiser, batch, labels, precision=schedule.precision)
+
+
+def provenance(profile: str, nets: Sequence[TrainedModel]) -> pd.DataFrame:
+    """What stands behind the numbers of a page: one row a network."""
+    return pd.DataFrame(
+        {
+            "profile": profile,
+            "network": net.title,
+            "key": net.plan.key,
+            "dataset": net.plan.spec["data"]["name"],
+            "images": net.plan.spec["fingerprint"][:12],
+            "seed": net.plan.spec["seed"],
+            "trained at commit": net.record["commit"],
+            "measured at commit": commit(),
+            "on": net.record["device"],
+            "PyTorch": net.record["torch"],
+            "training s": net.record["seconds"],
+        }
+        for net in nets
+    )
 
 
 def main(arguments: list[str]) -> int:

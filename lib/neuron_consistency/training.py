@@ -19,7 +19,7 @@ from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError, TrainingError
 from neuron_consistency.models import Classifier
-from neuron_consistency.objectives import Objective
+from neuron_consistency.objectives import Objective, StepLoss
 from neuron_consistency.store import atomic_path
 
 History = list[dict[str, Any]]
@@ -103,7 +103,7 @@ def accuracy(
     return correct.item() / len(images)
 
 
-def _optimiser(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
+def optimiser_of(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [
@@ -111,6 +111,29 @@ def _optimiser(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
         {"params": plain, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=schedule.learning_rate)
+
+
+def training_step(
+    model: Classifier,
+    objective: Objective,
+    optimiser: torch.optim.Optimizer,
+    batch: Tensor,
+    labels: Tensor,
+    *,
+    precision: str = "auto",
+) -> StepLoss:
+    """One step of the optimiser on a batch, the model in the mode it is in.
+
+    Shape:
+        batch: (B, 3, H, W) in [0, 1]; labels: (B,) int64.
+    """
+    with autocast(batch.device, precision):
+        step = objective(model, batch, labels)
+    optimiser.zero_grad(set_to_none=True)
+    trained = [p for group in optimiser.param_groups for p in group["params"]]
+    step.loss.backward(inputs=trained)  # type: ignore[no-untyped-call]  # not the image's gradient
+    optimiser.step()
+    return step
 
 
 def _epoch(
@@ -128,18 +151,13 @@ def _epoch(
     order = torch.randperm(len(images), generator=generator)
     per_epoch = max(1, len(images) // schedule.batch_size)
     order = order[: per_epoch * schedule.batch_size]
-    parameters = [p for p in model.parameters() if p.requires_grad]
     sums: dict[str, Tensor] = {}
     model.train()
     for number, (_, batch, labels) in enumerate(images.subset(order).batches(schedule.batch_size, device=device)):
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate(epoch * per_epoch + number, schedule.epochs * per_epoch)
         batch = augment(batch, generator=generator)
-        with autocast(device, schedule.precision):
-            step = objective(model, batch, labels)
-        optimiser.zero_grad(set_to_none=True)
-        step.loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]  # not the image's gradient
-        optimiser.step()
+        step = training_step(model, objective, optimiser, batch, labels, precision=schedule.precision)
         for name, value in (step.parts | {"loss": step.loss.detach()}).items():
             sums[name] = sums.get(name, torch.zeros((), device=device)) + value
     seen = len(order)
@@ -216,7 +234,7 @@ def train(
         )
     model.to(device)
     images = images.to(device)
-    optimiser = _optimiser(model, schedule)
+    optimiser = optimiser_of(model, schedule)
     history: History = []
     if checkpoint is not None and checkpoint.exists():
         history = _load_checkpoint(checkpoint, checkpoint_key, model, optimiser, device)
