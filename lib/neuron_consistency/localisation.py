@@ -94,7 +94,7 @@ def discrepancy_maps(
                     return outputs.pop(layer)[:, wanted].amax((2, 3)).float()
 
                 occluded = []
-                for y, x in (chunk.unbind(1) for chunk in corners.split(batch_size)):
+                for y, x in (chunk.unbind(1) for chunk in torch.split(corners, batch_size)):
                     hidden = ((rows >= y[:, None]) & (rows < y[:, None] + side))[:, None, :, None] & (
                         (columns >= x[:, None]) & (columns < x[:, None] + side)
                     )[:, None, None, :]
