@@ -101,6 +101,12 @@ class Estimate:
         value = self.value - other.value
         return _interval(value, self.replicates - other.replicates, max(self.excluded, other.excluded))
 
+    def verdict(self) -> str:
+        """Of a difference: whether its interval lies above zero, below it, or cannot tell."""
+        if self.low > 0:
+            return "higher"
+        return "lower" if self.high < 0 else "cannot be told"
+
 
 def _interval(value: float, replicates: np.ndarray, excluded: float) -> Estimate:
     groups = len(replicates)

@@ -151,3 +151,17 @@ def current_models(profile: str) -> list[ModelPlan]:
     content = read_json(path)
     plans = {e["key"]: ModelPlan(profile, e["key"], e["spec"]) for e in content["book"] + content["chosen"]}
     return list(plans.values())
+
+
+def find_plan(plans: Iterable[ModelPlan], *, architecture: str, objective: str) -> ModelPlan:
+    """The first plan of that architecture and objective.
+
+    Raises:
+        ParameterError: there is none.
+    """
+    plans = list(plans)
+    for plan in plans:
+        if (plan.spec["architecture"], plan.spec["objective"]) == (architecture, objective):
+            return plan
+    known = ", ".join(plan.name for plan in plans)
+    raise ParameterError(f"no {objective} {architecture} among the networks of notebook 03: {known}")

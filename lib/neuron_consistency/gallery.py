@@ -1,0 +1,102 @@
+"""Neurons to look at: which ones, the images that fire them most, and where in those images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuron_consistency.attacks import Attack
+from neuron_consistency.consistency import unbiased_consistency
+from neuron_consistency.data.images import ImageSet
+from neuron_consistency.localisation import discrepancy_maps, highlighted_region
+from neuron_consistency.models import Classifier
+from neuron_consistency.responses import Responses
+
+
+def strongest_neurons(responses: Responses, layer: str, correlation: Tensor, *, count: int) -> list[int]:
+    """The neurons that are most consistent on a set, each of another main class as far as there are such.
+
+    Shape:
+        correlation: (K, K).
+    """
+    counts = responses.layers[layer].counts["true"].sum(0)
+    order = unbiased_consistency(counts, correlation).nan_to_num(-1).argsort(descending=True).tolist()
+    first_of_class: dict[int, int] = {}
+    for neuron in order:
+        first_of_class.setdefault(int(counts[neuron].argmax()), neuron)
+    chosen = list(first_of_class.values())
+    return (chosen + [neuron for neuron in order if neuron not in chosen])[:count]
+
+
+def _row(
+    model: Classifier,
+    images: ImageSet,
+    responses: Responses,
+    layer: str,
+    neuron: int,
+    *,
+    count: int,
+    attack: Attack | None,
+    device: torch.device,
+    precision: str,
+) -> tuple[list[Tensor], list[Tensor], list[str]]:
+    """The images that fire a neuron most, the regions that drive it, and captions "true" or "true as predicted"."""
+    found = responses.layers[layer]
+    indices = found.top_indices[:count, neuron]
+    indices = indices[found.top_values[:count, neuron] > 0]
+    if len(indices) == 0:
+        return [], [], []
+    batch, labels = images.batch(indices, device)
+    if attack is not None:
+        batch = attack(model, batch, labels)
+    maps = discrepancy_maps(model, layer, batch, [[neuron]] * len(batch), precision=precision)
+    captions = []
+    for index in indices.tolist():
+        true, predicted = (images.classes[int(names[index])] for names in (responses.labels, responses.predictions))
+        captions.append(true if true == predicted else f"{true}\nas {predicted}")
+    return list(batch.cpu()), list(highlighted_region(maps[:, 0]).cpu()), captions
+
+
+def top_image_rows(
+    model: Classifier,
+    layer: str,
+    neurons: Sequence[int],
+    sets: Sequence[tuple[str, ImageSet, Responses, Attack | None]],
+    correlation: Tensor,
+    *,
+    count: int,
+    device: torch.device,
+    precision: str = "auto",
+) -> dict[str, Any]:
+    """The arguments of `figures.top_images`: for every neuron a row of its strongest images in every set.
+
+    Args:
+        model: the network, in eval mode.
+        layer: whose neurons.
+        neurons: which of them.
+        sets: name, images, the pass over them, and the attack that made them adversarial in that pass.
+        correlation: A of Eq. 2, for the U in a row's title.
+        count: images a row.
+        device: where.
+        precision: of the forward passes.
+
+    Shape:
+        correlation: (K, K).
+
+    Source: P1, figures 3 and 4.
+    """
+    rows: dict[str, Any] = {"images": [], "regions": [], "captions": [], "row_titles": []}
+    for neuron in neurons:
+        for name, images, responses, attack in sets:
+            row = _row(
+                model, images, responses, layer, neuron, count=count, attack=attack, device=device, precision=precision
+            )
+            for column, content in zip(("images", "regions", "captions"), row, strict=True):
+                rows[column].append(content)
+            counts = responses.layers[layer].counts["true"].sum(0)[neuron]
+            u = float(unbiased_consistency(counts, correlation))
+            rows["row_titles"].append(f"neuron {neuron}\n{name}\nU = {u:.2f}")
+    return rows

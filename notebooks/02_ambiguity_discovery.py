@@ -1,0 +1,226 @@
+# %% [markdown]
+# # Are neurons ambiguous?
+#
+# Show a neuron of a trained network many images, and those that fire it most have something in common: birds, wheels,
+# fur. P1 asks whether the neuron *detects* that thing {cite}`dong2019towards`. It makes adversarial images, which look
+# like one class to us and are taken for another by the network, and finds among those that fire the neuron most things
+# that have nothing to do with it. The neuron is called *ambiguous*, and such images its *singular points*.
+#
+# This page repeats the finding on a normally trained network, and then asks a question the paper does not: has the
+# neuron lost its meaning, or does it faithfully follow a decision that is wrong?
+
+# %% tags=["parameters"]
+profile: str = "demo"  # whose networks and results: artifacts/<profile>/
+device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
+architecture: str = "resnet18"  # which normally trained network is looked at
+per_class: int | None = 60  # validation images of each class; None takes all
+targeted_per_class: int | None = 25  # of these, so many are made into targeted adversarial images
+trade_off: float = 10.0  # lambda: how much reaching the target weighs against staying near
+steps: int = 40  # steps of Adam for each image
+learning_rate: float = 0.01  # of Adam, in units of the pixel range
+search_steps: int = 1  # values of lambda tried for each image; 1 keeps it fixed
+epsilon: float = 4 / 255  # size of FGSM and of the noise, in units of the pixel range
+quantile: float = 0.005  # share of the real images that activate a neuron ...
+top_k: int = 20  # ... but at least so many
+sigma: float = 2.0  # how fast correlation decays with WordNet distance
+shown_neurons: int = 4  # neurons in the picture, two rows each
+shown_images: int = 6  # images in a row
+batch_size: int = 200  # images a forward pass
+
+# %%
+from neuron_consistency.parameters import check
+
+check(globals())
+
+# %%
+import pandas as pd
+from myst_nb import glue
+
+from neuron_consistency import figures
+from neuron_consistency.adversarial_set import random_targets, targeted_set
+from neuron_consistency.compute import resolve_device
+from neuron_consistency.consistency import chance, consistency_row, neuron_table
+from neuron_consistency.controls import FGSM, NOISE, REAL, SUCCESSFUL, WRONG, accuracy_row, measure_with_controls
+from neuron_consistency.gallery import strongest_neurons, top_image_rows
+from neuron_consistency.plans import current_models, find_plan
+from neuron_consistency.responses import respond
+from neuron_consistency.taxonomy import correlation, distance_matrix
+from neuron_consistency.trained import evaluation_images, obtain, provenance
+
+where = resolve_device(device)
+net = obtain(find_plan(current_models(profile), architecture=architecture, objective="normal"), device=device)
+images = evaluation_images(net.plan, per_class=per_class)
+A = correlation(distance_matrix(images.synsets), sigma=sigma)
+print(f"{net.title} [{net.plan.key}], {len(images)} validation images of {images.num_classes} classes")
+
+# %% [markdown]
+# ## Images that look like one thing and are taken for another
+#
+# P1's attack looks for the nearest image that the network takes for a target class $y^*$:
+#
+# $$
+# \operatorname*{arg\,min}_{x^*}\; \lVert x^* - x \rVert_2 + \lambda\, \ell(x^*, y^*).
+# $$ (eq-targeted)
+#
+# Each image gets a target at random among the other classes. The result is rounded to 8 bits, as a file would hold
+# it, and success is counted after that.
+
+# %%
+clean = evaluation_images(net.plan, per_class=targeted_per_class)
+targeted = targeted_set(
+    [net.model],
+    clean,
+    random_targets(clean.labels, num_classes=clean.num_classes),
+    device=where,
+    batch_size=batch_size,
+    precision=precision,
+    trade_off=trade_off,
+    steps=steps,
+    learning_rate=learning_rate,
+    search_steps=search_steps,
+)
+success = float(targeted.success.float().mean())
+change = 255 * float(targeted.distance[targeted.success].mean())
+glue("targeted-success", f"{100 * success:.0f} %", display=False)
+glue("targeted-change", f"{change:.1f}", display=False)
+print(f"{len(clean)} images: target reached for {100 * success:.1f} %, mean change {change:.2f} of 255 (RMS)")
+
+# %% [markdown]
+# The attack reached its target for {glue:text}`targeted-success` of the images, at a root mean squared change of
+# {glue:text}`targeted-change` grey levels out of 255: invisible to us.
+#
+# ## What fires the neurons
+#
+# A neuron's response is the spatial maximum of its channel; it is *active* on its `top_k` strongest real images
+# (or the strongest half per cent, where that is more), and the threshold found there is kept for all other sets. Below,
+# for some of the most consistent neurons, the strongest real images and the strongest adversarial ones. What is dark
+# can be hidden without lowering the neuron's response (a discrepancy map {cite}`zhou2015object`). Under an adversarial
+# image: its class to us, then what the network takes it for.
+
+# %%
+measured = measure_with_controls(
+    net.model,
+    images,
+    epsilon=epsilon,
+    device=where,
+    quantile=quantile,
+    top_k=top_k,
+    batch_size=batch_size,
+    precision=precision,
+)
+layer = measured.layer
+real = measured.passes[REAL]
+adversarial = respond(
+    net.model,
+    targeted.images,
+    device=where,
+    layers=[layer],
+    quantile=quantile,
+    top_k=top_k,
+    thresholds={layer: real.layers[layer].thresholds},
+    batch_size=batch_size,
+    precision=precision,
+)
+neurons = strongest_neurons(real, layer, A, count=shown_neurons)
+sets = [("real", images, real, None), ("adversarial", targeted.images, adversarial, None)]
+figures.top_images(
+    **top_image_rows(net.model, layer, neurons, sets, A, count=shown_images, device=where, precision=precision)
+)
+
+# %% [markdown]
+# In the real rows the images of a neuron share a class or a close relative of it. In the adversarial rows the pictures
+# do not: this is the paper's Figure 3. But read the captions: what the network *takes them for* is often the neuron's
+# own class.
+#
+# ## Neuron by neuron
+#
+# $\mathrm{consis}(n)$ against $\mathrm{consis}_{adv}(n)$ on the FGSM images, in the unbiased form U of
+# {doc}`01_metric_definition`. Left, active images are filed under their true class, as in the paper; right, under the
+# class the network gave them.
+
+# %%
+scatter = pd.concat(
+    neuron_table(real, layer, A, kind="true")[["neuron"]].assign(
+        labels=kind,
+        real=neuron_table(real, layer, A, kind=kind)["U"],
+        adversarial=neuron_table(measured.passes[FGSM], layer, A, kind=kind)["U"],
+        chance=chance(images.labels, A).unbiased,
+    )
+    for kind in ("true", "predicted")
+)
+figures.consistency_scatter(scatter)
+
+# %% [markdown]
+# ## The controls
+#
+# Each row is a set of images, filed under true and under predicted labels. *Noise* has the attack's size without its
+# direction; the *misclassified* images are real, and wrong without any attack; *successful only* leaves out attacks
+# that changed nothing.
+
+# %%
+rows = measured.table(A, equal_m=top_k)
+targeted_rows = pd.DataFrame(
+    {"set": "targeted", "labels": kind} | consistency_row(adversarial, layer, A, kind=kind, equal_m=top_k)
+    for kind in ("true", "predicted")
+)
+rows = pd.concat([rows, targeted_rows], ignore_index=True).assign(model=net.title)
+figures.consistency_intervals(rows)
+
+# %%
+rows.set_index(["set", "labels"])[
+    ["images", "m", "V", "V chance", "U", "U low", "U high", "U chance", "V top", "U top", "excluded"]
+].round(3)
+
+# %% [markdown]
+# ## Ambiguity, or obedience?
+#
+# The verdicts below are computed from the intervals. A neuron population that had become ambiguous would be less
+# consistent under the *predicted* labels too, and more so than on real images that are simply misclassified.
+
+
+# %%
+def compare(name, kind, other, other_kind):
+    """The difference in U between two of the sets, in words."""
+    a, b = (measured.estimate(n, A, kind=k) for n, k in ((name, kind), (other, other_kind)))
+    difference = a.minus(b)
+    return {
+        "set": f"{name}, {kind} labels",
+        "U": a.value,
+        "against": f"{other}, {other_kind} labels",
+        "U there": b.value,
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "U is": difference.verdict(),
+    }
+
+
+questions = [
+    (FGSM, "true", REAL, "true"),
+    (FGSM, "predicted", REAL, "predicted"),
+    (NOISE, "true", REAL, "true"),
+]
+answers = pd.DataFrame([compare(*question) for question in questions])
+fall = -answers["difference"][0]
+explained = 1 - max(0.0, -answers["difference"][1]) / fall if fall > 0 else float("nan")
+glue("fall-true", f"{fall:.3f}", display=False)
+glue("fall-explained", f"{100 * explained:.0f} %", display=False)
+answers.round(3)
+
+# %% [markdown]
+# Under the true labels consistency falls by {glue:text}`fall-true`; of that fall, {glue:text}`fall-explained` is gone
+# when the same images are filed under the label that the network gave them. That share is what obedience explains; the
+# rest is the ambiguity that remains. Compare also the two rows of misclassified real images above: no one attacked
+# them, and true-label consistency is low there as well.
+
+# %%
+accuracy = pd.DataFrame(
+    {"images": name} | accuracy_row(responses.predictions, responses.labels)
+    for name, responses in measured.passes.items()
+    if name not in (SUCCESSFUL, WRONG)
+)
+accuracy.set_index("images").round(1)
+
+# %%
+provenance(profile, [net])
