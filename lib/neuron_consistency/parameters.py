@@ -281,8 +281,11 @@ def _annotations(namespace: Mapping[str, object]) -> dict[str, object]:
     return found
 
 
-def check(namespace: Mapping[str, object]) -> None:
+def check(namespace: Mapping[str, object]) -> dict[str, object]:
     """Stop a notebook whose parameters cannot work: called with `globals()` in the cell after the parameters.
+
+    Returns:
+        The parameters by name, with the values that hold.
 
     Raises:
         ParameterError: a name was injected that the parameters cell does not annotate (the message names the closest
@@ -291,6 +294,7 @@ def check(namespace: Mapping[str, object]) -> None:
     annotations = {name: kind for name, kind in _annotations(namespace).items() if _parse(kind)}
     if unknown := _injected(namespace) - annotations.keys():
         raise _unknown(unknown, annotations, "this notebook")
-    for name, annotation in annotations.items():
-        if name in namespace:
-            _check_type(name, namespace[name], annotation)
+    values = {name: namespace[name] for name in annotations if name in namespace}
+    for name, value in values.items():
+        _check_type(name, value, annotations[name])
+    return values
