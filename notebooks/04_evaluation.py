@@ -3,8 +3,8 @@
 #
 # P1 evaluates its three networks, each trained normally and with the consistent loss, on clean images and on FGSM
 # images made against each network {cite}`dong2019towards`: the mean consistency of the last convolutional layer's
-# neurons (its Table 1 and Figure 5), the images that fire them (Figure 4), and accuracy (Table 3). This page remakes all
-# of that, with what the paper lacks: a chance level and an interval beside every number, the controls that tell
+# neurons (its Table 1 and Figure 5), the images that fire them (Figure 4), and accuracy (Table 3). This page remakes
+# all of that, with what the paper lacks: a chance level and an interval beside every number, the controls that tell
 # ambiguity from a neuron that merely follows a wrong decision, and adversarial training *without* the consistent
 # loss, so that its own share can be seen.
 #
@@ -109,8 +109,8 @@ paper.TABLE_1
 # %% [markdown]
 # ### The controls
 #
-# If consistency falls under attack because neurons have become *ambiguous*, it must fall also when images are filed under
-# the label the network gave them. If it falls only under the true labels, the neurons followed the wrong decision.
+# If consistency falls under attack because neurons have become *ambiguous*, it must fall also when images are filed
+# under the label the network gave them. If it falls only under the true labels, the neurons followed the wrong decision.
 
 # %%
 figures.consistency_intervals(tables)
@@ -186,7 +186,7 @@ accuracies = pd.DataFrame(
         ("noise", one.passes[NOISE].predictions),
     ]
 )
-for title, one in measured.items():
+for title in measured:
     part = accuracies[accuracies["model"] == title].set_index("images")["accuracy"]
     glue(f"clean accuracy, {title}", f"{part['clean']:.0f} %", display=False)
 accuracies.assign(

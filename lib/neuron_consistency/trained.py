@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import copy
 import datetime
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,7 +16,6 @@ from torch import Tensor
 
 from neuron_consistency.compute import describe_device, resolve_device, resolve_precision
 from neuron_consistency.data.images import ImageSet, load_images
-from neuron_consistency.errors import NeuronConsistencyError
 from neuron_consistency.models import Classifier, build_model, load_weights
 from neuron_consistency.objectives import Objective
 from neuron_consistency.plans import ModelPlan, data_arguments, training_code
@@ -159,18 +156,3 @@ def provenance(profile: str, nets: Sequence[TrainedModel]) -> pd.DataFrame:
         }
         for net in nets
     )
-
-
-def main(arguments: list[str]) -> int:
-    """`python -m neuron_consistency.trained PLAN.json [DEVICE]`: trains one plan, for the workflow."""
-    entry = read_json(Path(arguments[0]))
-    try:
-        obtain(ModelPlan(entry["profile"], entry["key"], entry["spec"]), device=(arguments[1:] or ["auto"])[0])
-    except NeuronConsistencyError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
