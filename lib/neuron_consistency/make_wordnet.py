@@ -10,7 +10,7 @@ senses in WordNet ends in `*`, so that a name is never taken for the one sense t
 import argparse
 from pathlib import Path
 
-from .taxonomy import CLASSES_FILE, TABLE_FILE, normalise
+from neuron_consistency.taxonomy import CLASSES_FILE, TABLE_FILE, normalise
 
 
 def make_table(folder: Path, wnids: list[str]) -> str:

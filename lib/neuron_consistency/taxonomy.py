@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import DatasetError, ParameterError
+from neuron_consistency.errors import DatasetError, ParameterError
 
 TABLE_FILE = Path(__file__).parent / "wordnet.tsv"
-CLASSES_FILE = Path(__file__).parent / "data" / "classes.tsv"
+CLASSES_FILE = Path(__file__).parent / "data/classes.tsv"
 Source = Literal["auto", "bundled", "nltk"]
 
 

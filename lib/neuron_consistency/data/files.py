@@ -1,0 +1,272 @@
+"""Files of a dataset in a folder or inside a zip, read in place; images decoded and fitted; batches loaded ahead."""
+
+import hashlib
+import io
+import os
+import struct
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torchvision  # noqa: F401  (registers its decoder)
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from neuron_consistency.errors import DatasetError
+
+Batch = TypeVar("Batch")
+RGB = 3  # torchvision.io.ImageReadMode.RGB
+
+
+class Files:
+    """The files below `path` (a folder or a zip archive) and `base` (a folder in it), by names with slashes.
+
+    Nothing is unpacked, a zip may be read by several threads and processes at once, and every member read from it
+    is held against its checksum.
+
+    Raises:
+        DatasetError: the archive is truncated or no zip at all.
+    """
+
+    def __init__(self, path: Path, base: str = "") -> None:
+        self.path, self.base = path, base
+        self.zipped = path.is_file()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Files, (self.path, self.base)
+
+    def within(self, folder: str) -> "Files":
+        """The files of a folder in it."""
+        inner = Files(self.path, f"{self.base}{folder}/")
+        if self.zipped:
+            inner._members = self._members
+        return inner
+
+    def __str__(self) -> str:
+        return f"{self.path}/{self.base}".rstrip("/")
+
+    @cached_property
+    def _members(self) -> dict[str, zipfile.ZipInfo]:
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                return {member.filename: member for member in archive.infolist() if not member.is_dir()}
+        except (zipfile.BadZipFile, EOFError, OSError) as error:
+            raise DatasetError(
+                f"{self.path} is not a complete zip archive ({error}). Was its download cut short? Fetch it again."
+            ) from error
+
+    @cached_property
+    def _handle(self) -> int:
+        return os.open(self.path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if "_handle" in self.__dict__:
+            os.close(self._handle)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file, or such a folder where the name ends in a slash."""
+        if not self.zipped:
+            found = self.path / self.base / name
+            return found.is_dir() if name.endswith("/") else found.is_file()
+        full = self.base + name
+        return any(member.startswith(full) for member in self._members) if name.endswith("/") else full in self._members
+
+    def folders(self, under: str = "") -> list[str]:
+        """Names of the folders directly below `under` ("" or "train/"), sorted."""
+        if not self.zipped:
+            with os.scandir(self.path / self.base / under) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir())
+        start = self.base + under
+        inner = (name[len(start) :] for name in self._members if name.startswith(start))
+        return sorted({name.split("/", 1)[0] for name in inner if "/" in name})
+
+    def names(self, under: str = "") -> list[str]:
+        """Names of all files below `under`, sorted as strings."""
+        if self.zipped:
+            start = self.base + under
+            return sorted(name[len(self.base) :] for name in self._members if name.startswith(start))
+        return sorted(name for name, _ in self._sizes(under))
+
+    def _sizes(self, under: str) -> Iterator[tuple[str, int]]:
+        with os.scandir(self.path / self.base / under) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    yield from self._sizes(f"{under}{entry.name}/")
+                else:
+                    yield under + entry.name, entry.stat().st_size
+
+    def signature(self, *under: str) -> str:
+        """A hash that changes with the content, found without reading it.
+
+        Of a zip its directory, which holds the checksums of all members; of a folder the names and sizes below the
+        folders `under`, and the text of the files among them.
+        """
+        digest = hashlib.sha256(self.base.encode())
+        if self.zipped:
+            digest.update(self._directory())
+            return digest.hexdigest()
+        for place in under:
+            if place.endswith("/") or not place:
+                digest.update("".join(f"{name}\t{size}\n" for name, size in sorted(self._sizes(place))).encode())
+            elif self.has(place):
+                digest.update(self.read(place))
+        return digest.hexdigest()
+
+    def _directory(self) -> bytes:
+        """The zip's central directory, found from the end of the file, also where it is a large (zip64) one."""
+        length = self.path.stat().st_size
+        tail = os.pread(self._handle, min(length, 65557), max(0, length - 65557))
+        end = tail.rfind(b"PK\5\6")
+        if end < 0 or len(tail) < end + 22:
+            raise DatasetError(
+                f"{self.path} is not a complete zip archive. Was its download cut short? Fetch it again."
+            )
+        size, start = struct.unpack("<LL", tail[end + 12 : end + 20])
+        if 0xFFFFFFFF in (size, start) or tail[end - 20 : end - 16] == b"PK\6\7":
+            (record,) = struct.unpack("<Q", tail[end - 12 : end - 4])
+            size, start = struct.unpack("<QQ", os.pread(self._handle, 56, record)[40:56])
+        return os.pread(self._handle, size, start)
+
+    def read(self, name: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            DatasetError: it is missing, damaged, or its name leads out of the folder.
+        """
+        if not self.zipped:
+            inside = PurePosixPath(name)
+            if inside.is_absolute() or ".." in inside.parts:
+                raise DatasetError(f"{self}: the name {name!r} leads out of the folder.")
+            try:
+                return (self.path / self.base / name).read_bytes()
+            except OSError as error:
+                raise DatasetError(f"{name} cannot be read from {self} ({error.strerror}).") from error
+        member = self._members.get(self.base + name)
+        if member is None:
+            raise DatasetError(f"{name} is missing from {self}.")
+        start = member.header_offset
+        names, extra = struct.unpack("<HH", os.pread(self._handle, 30, start)[26:])
+        data = os.pread(self._handle, member.compress_size, start + 30 + names + extra)
+        try:
+            if member.compress_type == zipfile.ZIP_DEFLATED:
+                data = zlib.decompressobj(-15).decompress(data, member.file_size)
+        except zlib.error:
+            data = b""
+        if zlib.crc32(data) != member.CRC:
+            raise DatasetError(f"{name} in {self} is damaged: its checksum differs. Fetch the archive again.")
+        return data
+
+
+def decode_image(data: bytes, name: str) -> Tensor:
+    """An image file as RGB.
+
+    JPEGs go through torchvision's decoder where this torchvision has one: PIL's very pixels in half the time. Its
+    Python function is deprecated and warns at each call, so the operator below it is called.
+
+    Shape:
+        returns (3, H, W) uint8.
+
+    Raises:
+        DatasetError: it is not an image, or cut short; the message names it.
+    """
+    decode = getattr(torch.ops.image, "decode_jpeg", None)
+    if decode is not None and data[:2] == b"\xff\xd8":
+        try:
+            pixels: Tensor = decode(torch.frombuffer(bytearray(data), dtype=torch.uint8), RGB)
+            return pixels
+        except RuntimeError:
+            pass  # PIL decides, and says what is wrong
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"{name} is not a readable image ({error}).") from error
+
+
+def resize(images: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear resize with antialiasing. Shape: (..., 3, H, W) uint8 to (..., 3, height, width) uint8."""
+    if images.shape[-2:] == (height, width):
+        return images
+    batch = images if images.dim() == 4 else images[None]
+    resized: Tensor = functional.interpolate(batch, size=(height, width), mode="bilinear", antialias=True)
+    return resized if images.dim() == 4 else resized[0]
+
+
+def fit(images: Tensor, size: int, *, margin: float = 1.0) -> Tensor:
+    """Resize so that the short side is `margin * size`, then cut the central square.
+
+    Shape:
+        (..., 3, H, W) uint8 to (..., 3, size, size) uint8.
+    """
+    height, width = images.shape[-2:]
+    scale = round(size * margin) / min(height, width)
+    tall, wide = max(size, round(height * scale)), max(size, round(width * scale))
+    top, left = (tall - size) // 2, (wide - size) // 2
+    return resize(images, tall, wide)[..., top : top + size, left : left + size]
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def stream(
+    load: Callable[[Sequence[int]], Batch], groups: Sequence[Sequence[int]], processes: int = 0
+) -> Iterator[Batch]:
+    """`load` of each group, in order, a few groups ahead, so that memory does not grow with their number.
+
+    Args:
+        load: gives what the caller wants for a group of numbers.
+        groups: the groups.
+        processes: worker processes; 0 is threads of this process, which decoding keeps busy.
+
+    Raises:
+        Exception: what `load` raised, as it raised it.
+    """
+    if processes > 0:
+        loader = DataLoader(_Loads(load, groups), batch_size=None, num_workers=processes, collate_fn=_as_it_is)
+        for item in loader:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+        return
+    pool = ThreadPoolExecutor(cores())
+    waiting: deque[Future[Batch]] = deque()
+    try:
+        for group in groups:
+            waiting.append(pool.submit(load, group))
+            if len(waiting) > cores() + 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Loads(Dataset[Any]):
+    """What a worker process runs; errors come back as values, since a worker would wrap them in its traceback."""
+
+    def __init__(self, load: Callable[[Sequence[int]], Any], groups: Sequence[Sequence[int]]) -> None:
+        self.load, self.groups = load, groups
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.load(self.groups[index])
+        except Exception as error:
+            return error
+
+
+def _as_it_is(item: Any) -> Any:
+    return item

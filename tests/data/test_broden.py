@@ -1,0 +1,189 @@
+"""The reader of Broden's format, on a small set whose every label is known."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from neuron_consistency.data.broden import CATEGORIES, BrodenSet
+from neuron_consistency.errors import DatasetError, ParameterError
+
+HEADER = "image,split,ih,iw,sh,sw,color,object,part,material,scene,texture\r\n"
+INDEX = (
+    HEADER
+    + "a/1.jpg,train,8,8,4,4,a/1_color.png,a/1_object.png,a/1_part_1.png;a/1_part_2.png,,5,6;7\r\n"
+    + "a/2.jpg,train,8,8,4,4,a/1_color.png,,,,,\r\n"
+    + "a/3.jpg,val,8,8,4,4,a/1_color.png,a/1_object.png,,,5,\r\n"
+)
+LABELS = (
+    "number,name,category,frequency,coverage,syns\r\n"
+    "1,red-c,color(3),3,3.0,\r\n2,dog,object(2),2,1.0,\r\n3,ear,part(1);material(2),3,0.1,\r\n"
+    "4,leg,part(1),1,0.1,\r\n5,street-s,scene(2),2,2.0,\r\n6,dotted,texture(1),1,1.0,\r\n7,banded,texture(1),1,1.0,\r\n"
+    "300,cat,object(1),1,0.5,\r\n"
+)
+
+
+def png(numbers: np.ndarray) -> bytes:
+    pixels = np.stack([numbers % 256, numbers // 256, np.zeros_like(numbers)], axis=2).astype(np.uint8)
+    return encoded(pixels, "PNG")
+
+
+def encoded(pixels: np.ndarray, kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+OBJECT = np.zeros((4, 4), dtype=np.int64)
+OBJECT[:2] = 2
+OBJECT[3] = 300
+
+
+def content() -> dict[str, bytes]:
+    """The files of the set by name."""
+    ear, leg = np.zeros((4, 4), dtype=np.int64), np.zeros((4, 4), dtype=np.int64)
+    ear[0], leg[0, :2] = 3, 4
+    photo = encoded(np.full((8, 8, 3), 128, dtype=np.uint8), "JPEG")
+    return {
+        "index.csv": INDEX.encode(),
+        "label.csv": LABELS.encode(),
+        "c_part.csv": b"code,number,name,frequency,coverage\r\n1,3,ear,1,0.25\r\n2,4,leg,1,0.125\r\n",
+        **{f"images/a/{n}.jpg": photo for n in (1, 2, 3)},
+        "images/a/1_color.png": png(np.ones((4, 4), dtype=np.int64)),
+        "images/a/1_object.png": png(OBJECT),
+        "images/a/1_part_1.png": png(ear),
+        "images/a/1_part_2.png": png(leg),
+    }
+
+
+def write(root: Path, files: dict[str, bytes], *, zipped: bool = False) -> Path:
+    if zipped:
+        with zipfile.ZipFile(root / "broden-small.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in files.items():
+                archive.writestr(f"broden-small/{name}", data)
+        return root / "broden-small.zip"
+    for name, data in files.items():
+        (root / "broden-small" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "broden-small" / name).write_bytes(data)
+    return root / "broden-small"
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["folder", "zip"])
+@pytest.mark.parametrize("processes", [0, 1], ids=["threads", "processes"])
+def test_every_label_is_read_as_written(tmp_path: Path, zipped: bool, processes: int) -> None:
+    """Numbers over 255 (the green channel), several maps a category, whole-image labels, categories left empty."""
+    write(tmp_path, content(), zipped=zipped)
+    broden = BrodenSet.open(tmp_path)
+    assert (len(broden), broden.label_size, broden.num_labels) == (3, (4, 4), 8)
+    batches = list(broden.batches(2, image_size=6, processes=processes))
+    assert [indices.tolist() for indices, _, _ in batches] == [[0, 1], [2]]
+    assert batches[0][1].shape == (2, 3, 6, 6)
+    assert torch.allclose(batches[0][1], torch.tensor(128 / 255), atol=2 / 255)
+    first, second, third = batches[0][2] + batches[1][2]
+    assert list(first) == ["color", "texture", "scene", "part", "object"]
+    assert first["object"].dtype == torch.int32
+    assert first["object"].tolist() == [OBJECT.tolist()]
+    assert first["part"].shape == (2, 4, 4)
+    assert [m[0].tolist() for m in first["part"]] == [[3, 3, 3, 3], [4, 4, 0, 0]]
+    assert (first["scene"].tolist(), first["texture"].tolist()) == ([5], [6, 7])
+    assert (list(second), list(third)) == (["color"], ["color", "scene", "object"])
+    assert broden.labelled("object").tolist() == [True, False, True]
+    assert torch.equal(broden.image_labels(2, "object"), first["object"])
+
+
+def test_labels_are_listed_by_category_with_their_own_frequency(tmp_path: Path) -> None:
+    labels = BrodenSet.open(write(tmp_path, content())).labels
+    ears = labels[labels["name"] == "ear"].set_index("category")
+    assert ears["frequency"].to_dict() == {"part": 1, "material": 2}
+    assert ears["coverage"].to_dict() == {"part": 0.25, "material": 0.1}
+    assert set(labels["category"]) == set(CATEGORIES)
+
+
+def test_rare_labels_vanish_from_list_and_maps(tmp_path: Path) -> None:
+    broden = BrodenSet.open(write(tmp_path, content()), min_frequency=2)
+    assert sorted(broden.labels["name"]) == ["dog", "ear", "red-c", "street-s"]
+    assert broden.image_labels(0, "object").sum() == 8 * 2
+    assert broden.image_labels(0, "texture").tolist() == [0, 0]
+
+
+def test_splits_and_limits_and_their_fingerprints(tmp_path: Path) -> None:
+    place = write(tmp_path, content())
+    train = BrodenSet.open(place, split="train")
+    assert (len(train), len(BrodenSet.open(place, split="train", limit=1))) == (2, 1)
+    whole = BrodenSet.open(place)
+    assert whole.fingerprint == BrodenSet.open(place).fingerprint != train.fingerprint
+    (place / "images/a/2.jpg").write_bytes(b"shorter")
+    assert BrodenSet.open(place).fingerprint != whole.fingerprint
+    with pytest.raises(DatasetError, match="Its splits: train, val"):
+        BrodenSet.open(place, split="test")
+    with pytest.raises(ParameterError, match="limit"):
+        BrodenSet.open(place, limit=0)
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("images/a/1_object.png", png(np.full((4, 4), 299)), r"a/1_object.png .*object label 299 is not in label.csv"),
+        ("images/a/1_object.png", png(np.full((4, 4), 9999)), "object label 9999 is not in label.csv"),
+        ("images/a/1_object.png", png(np.zeros((5, 4), dtype=np.int64)), "5x4 pixels, but index.csv says 4x4"),
+        ("images/a/1_part_2.png", b"not an image", "1_part_2.png is not a readable image"),
+        ("images/a/2.jpg", content()["images/a/2.jpg"][:200], "images/a/2.jpg is not a readable image"),
+        ("images/a/2.jpg", None, "images/a/2.jpg cannot be read"),
+        ("index.csv", INDEX.replace("a/2.jpg", "../../../secret.jpg").encode(), "leads out of the folder"),
+    ],
+)
+def test_bad_file_is_named(tmp_path: Path, name: str, data: bytes | None, message: str, processes: int) -> None:
+    """One line of text and no worker's traceback, also where worker processes read."""
+    files = content()
+    if data is None:
+        del files[name]
+    else:
+        files[name] = data
+    broden = BrodenSet.open(write(tmp_path, files))
+    with pytest.raises(DatasetError, match=message) as error:
+        list(broden.batches(2, image_size=8, processes=processes))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("index.csv", b"picture,split\r\n1.jpg,train\r\n", "lacks the columns image, sh, sw"),
+        ("index.csv", INDEX.replace("8,8,4,4,a/1_color.png,,", "8,8,5,4,a/1_color.png,,").encode(), "one size"),
+        ("label.csv", b"", "not a table"),
+        ("label.csv", LABELS.replace("300,cat", "many,cat").encode(), "label.csv"),
+    ],
+)
+def test_bad_table_is_named_at_opening(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        BrodenSet.open(write(tmp_path, content() | {name: data}))
+
+
+def test_missing_set_says_where_it_looked_and_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"(?s)broden\*.*broden1_224.*NEURON_CONSISTENCY_DATA") as error:
+        BrodenSet.open(tmp_path)
+    assert str(tmp_path) in str(error.value)
+
+
+def test_truncated_zip_is_named(tmp_path: Path) -> None:
+    archive = write(tmp_path, content(), zipped=True)
+    archive.write_bytes(archive.read_bytes()[:-300])
+    with pytest.raises(DatasetError, match=r"broden-small.zip is not a complete zip archive"):
+        BrodenSet.open(tmp_path)
+
+
+def test_damaged_zip_member_is_named(tmp_path: Path) -> None:
+    """A flipped byte inside an archive is found by its checksum, not decoded into other labels."""
+    archive = write(tmp_path, content(), zipped=True)
+    with zipfile.ZipFile(archive) as opened:
+        start = opened.getinfo("broden-small/images/a/1_color.png").header_offset
+    data = bytearray(archive.read_bytes())
+    data[start + 90] ^= 255
+    archive.write_bytes(bytes(data))
+    with pytest.raises(DatasetError, match=r"1_color.png in .* is damaged"):
+        list(BrodenSet.open(archive).batches(2, image_size=8))
