@@ -23,8 +23,8 @@ def feature_distance(features: Tensor, adversarial: Tensor, *, distance: str = "
     """d(phi(x), phi(x*)) of Eq. 6, a scalar.
 
     "raw" is the mean squared difference. A network can lower it by shrinking the weights of the layer and no
-    more, so "normalised", the default, divides it by the mean of phi(x)^2, held constant. "cosine" is one minus
-    the cosine between the two features of an image.
+    more, so "normalised", the default, divides it by the mean of phi(x)^2, held constant. "cosine" is one
+    minus the cosine between the two features of an image.
 
     Shape:
         features, adversarial: (B, C, h, w); result: ().
@@ -83,8 +83,8 @@ class Objective:
         epsilon: radius of FGSM's ball, in units of the pixel range.
         distance: d, see `feature_distance`.
         feature_layer: the layer of phi; None is the last convolutional one.
-        attack_label: whose loss FGSM ascends: the "true" label's or the "predicted" one's (which does not leak
-            the label into the image); "least-likely" descends that of the least likely class.
+        attack_label: whose loss FGSM ascends: the "true" label's or the "predicted" one's (which does not
+            leak the label into the image); "least-likely" descends that of the least likely class.
         norm_statistics: whether batch norm records "both" forward passes or the "clean" one only.
         second_example: maximise d with an image of its own, as Eq. 5 asks and Eq. 6 relaxes.
 
@@ -142,7 +142,8 @@ class Objective:
             with frozen_norm_statistics(model, frozen):
                 adversarial_logits = model(adversarial)
                 compared = outputs[layer]
-                if self.second_example and self.beta > 0:
+            if self.second_example and self.beta > 0:
+                with frozen_norm_statistics(model, True):  # recorded: the passes of Eq. 6 alone, as without it
                     compared = self._second(model, clean, features, outputs, layer)
             adversarial_loss = functional.cross_entropy(adversarial_logits.float(), labels)
             distance = feature_distance(features, compared, distance=self.distance)

@@ -63,14 +63,27 @@ class Responses:
         top = self.layers[layer].top_indices[:k]
         rows, channels = torch.nonzero(self.layers[layer].top_values[:k] >= _TINY, as_tuple=True)
         counts = torch.zeros(GROUPS, top.shape[1], self.num_classes, dtype=torch.int64)
-        _count(counts, self.named(kind), top[rows, channels], channels)
+        _count(counts, deal(self.labels), self.named(kind), top[rows, channels], channels)
         return counts
 
 
-def _count(counts: Tensor, names: Tensor, indices: Tensor, channels: Tensor) -> None:
+def deal(labels: Tensor) -> Tensor:
+    """The jackknife group of every image: each class is dealt out evenly, in whatever order the images lie.
+
+    A group tied to the image's place would follow the class in a set that runs through its classes in turn.
+
+    Shape:
+        labels, result: (N,) int64, result in 0..GROUPS-1.
+    """
+    groups = torch.empty_like(labels)
+    groups[labels.argsort(stable=True)] = torch.arange(len(labels), device=labels.device) % GROUPS
+    return groups
+
+
+def _count(counts: Tensor, groups: Tensor, names: Tensor, indices: Tensor, channels: Tensor) -> None:
     """Adds one to counts[group, channel, label] for every (image index, channel) pair."""
     _, num_channels, num_classes = counts.shape
-    flat = ((indices % GROUPS) * num_channels + channels) * num_classes + names[indices]
+    flat = (groups[indices] * num_channels + channels) * num_classes + names[indices]
     counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
 
 
@@ -85,6 +98,7 @@ class ChannelTally:
 
     Args:
         channels: number of neurons.
+        groups: the jackknife group of every image.
         names: the labels by kind, filled in for an image before it is added.
         num_classes: number of labels.
         k: how many images make an own threshold.
@@ -95,6 +109,7 @@ class ChannelTally:
     def __init__(
         self,
         channels: int,
+        groups: Tensor,
         names: Mapping[str, Tensor],
         *,
         num_classes: int,
@@ -103,7 +118,7 @@ class ChannelTally:
         thresholds: Tensor | None,
         device: torch.device,
     ) -> None:
-        self.names = names
+        self.groups, self.names = groups, names
         self.thresholds = thresholds
         self.k, self.keep = k, keep
         self.rows = max(k if thresholds is None else 0, keep)
@@ -129,7 +144,7 @@ class ChannelTally:
 
     def _add_counts(self, indices: Tensor, channels: Tensor) -> None:
         for kind, counts in self.counts.items():
-            _count(counts, self.names[kind], indices, channels)
+            _count(counts, self.groups, self.names[kind], indices, channels)
 
     def _kth(self, values: Tensor) -> Tensor:
         return values[self.k - 1] if len(values) >= self.k else values.new_full(values.shape[1:], -torch.inf)
@@ -215,6 +230,7 @@ def respond(
         "true": images.labels.to(device),
         "predicted": torch.zeros(len(images), dtype=torch.int64, device=device),
     }
+    groups = deal(kinds["true"])
     model.to(device).eval()
     tallies: dict[str, ChannelTally] = {}
     with read_layers(model, names) as outputs, autocast(device, precision):
@@ -230,6 +246,7 @@ def respond(
                 if name not in tallies:
                     tallies[name] = ChannelTally(
                         maxima.shape[1],
+                        groups,
                         kinds,
                         num_classes=images.num_classes,
                         k=k,
