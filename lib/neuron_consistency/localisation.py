@@ -76,7 +76,7 @@ def discrepancy_maps(
         if len({len(of_image) for of_image in neurons}) > 1:
             raise ParameterError("discrepancy maps need equally many neurons for each image")
         neurons = torch.tensor([list(of_image) for of_image in neurons])
-    device = next(model.parameters()).device
+    device = model.mean.device
     top = torch.arange(-(-(height - side) // step) + 1, device=device) * step
     left = torch.arange(-(-(width - side) // step) + 1, device=device) * step
     corners = torch.cartesian_prod(top, left)
