@@ -20,6 +20,12 @@ from neuron_consistency.store import artifacts, read_json, write_json
 from neuron_consistency.workflow import injected_parameters
 
 DATA = "NEURON_CONSISTENCY_DATA"
+# What Snakemake says besides the jobs to do, the steps done and the jobs' own lines; jobs name their errors themselves.
+CHATTER = re.compile(
+    r"Assuming unrestricted|Building DAG|Using shell|Provided (cores|remote)|Rules claiming|Select jobs|Execute \d+ jobs"
+    r"|\[\w{3} \w{3} +\d+ [\d:]+ \d+\]|Finished jobid|Nothing to be done|RuleException|CalledProcessError in file"
+    r"|Command '|Shutting down|Exiting because|Complete log|Elapsed time|WorkflowError:$|At least one job|Removing output"
+)
 BUILT = ("notebooks", "_build")  # what a build writes into its site folder
 
 
@@ -102,7 +108,7 @@ def make_book(profile: str, device: str | None, site: Path, cores: int, more: Se
         print(f"Nothing has changed. The book: {index}")
         return 0
     _clear_lock(root)
-    from neuron_consistency.trained import default_plans, write_current
+    from neuron_consistency.plans import default_plans, write_current
 
     wanted = default_plans(profile)
     write_current(profile, wanted, chosen=False)
@@ -111,7 +117,11 @@ def make_book(profile: str, device: str | None, site: Path, cores: int, more: Se
     config = [f"profile={profile}", f"site={site}", f"device={device or ''}"]
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--rerun-incomplete", "--keep-going"]
     command += ["--quiet", "rules", "host", "reason", *more, "--config", *config]
-    code = subprocess.run(command, cwd=root).returncode
+    with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) as snakemake:
+        for line in snakemake.stderr or ():
+            if line.strip() and not CHATTER.match(line):
+                print(line, end="", file=sys.stderr, flush=True)
+    code = snakemake.returncode
     if code == 0:
         write_json(_plans_file(profile), {"plans": plans, "state": _state(root, profile, device, site, plans)})
         print(f"The book: {index}", flush=True)
@@ -198,7 +208,9 @@ class _Page(html.parser.HTMLParser):
 
 def page_faults(folder: Path) -> list[str]:
     """Broken links inside a built site, and whatever a page would load from another host."""
-    pages = {path: _Page(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.html"))}
+    # the theme leaves templates of its own in _static
+    paths = [path for path in sorted(folder.rglob("*.html")) if "_static" not in path.parts]
+    pages = {path: _Page(path.read_text(encoding="utf-8")) for path in paths}
     faults = []
     for path, page in pages.items():
         name = path.relative_to(folder)

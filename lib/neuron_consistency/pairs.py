@@ -8,6 +8,8 @@ from pathlib import Path
 
 from neuron_consistency.errors import ParameterError
 
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}  # papermill asks for it
+
 
 def _content(path: Path) -> list[tuple[str, str, tuple[str, ...]]]:
     import jupytext
@@ -25,13 +27,20 @@ def pair_agrees(script: Path) -> bool:
 def write_pair(script: Path, *, edited: str) -> None:
     """Write the other half of a pair from the `edited` one (".py" or ".ipynb"); a written .ipynb has no outputs."""
     notebook = script.with_suffix(".ipynb")
-    source, target = (script, notebook) if edited == ".py" else (notebook, script)
-    to = "ipynb" if edited == ".py" else "py:percent"
-    python = [sys.executable, "-m"]
-    options = ["--update"] if edited == ".py" and notebook.is_file() else ["--output", str(target)]
-    subprocess.run([*python, "jupytext", "-q", "--to", to, *options, str(source)], check=True)
-    if edited == ".py":
-        subprocess.run([*python, "nbstripout", str(notebook)], check=True)
+    if edited == ".ipynb":
+        command = [sys.executable, "-m", "jupytext", "-q", "--to", "py:percent", "--output", str(script), str(notebook)]
+        subprocess.run(command, check=True)
+        return
+    import jupytext
+    import nbformat
+
+    cells = jupytext.read(script)
+    for place, cell in enumerate(cells.cells):  # the same text every time, whoever writes it
+        cell["id"] = str(place)
+        cell["metadata"] = {"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {}
+    cells.metadata = {"kernelspec": KERNEL}
+    cells.nbformat, cells.nbformat_minor = 4, 5
+    nbformat.write(cells, notebook)  # type: ignore[no-untyped-call]
 
 
 def sync_pairs(root: Path) -> None:

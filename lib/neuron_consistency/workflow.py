@@ -120,7 +120,6 @@ def run_notebook(notebook: Path, output: Path, *, profile: str, values: dict[str
     partial = artifacts(profile) / "partial" / notebook.name
     partial.parent.mkdir(parents=True, exist_ok=True)
     papermill_engines.register("told", _engine(notebook, partial.with_suffix(".seconds")))
-    stream = _Stream(notebook.stem)
     kept = f"\nThe notebook as far as it got: {partial}"
     began = time.monotonic()
     try:
@@ -131,8 +130,9 @@ def run_notebook(notebook: Path, output: Path, *, profile: str, values: dict[str
             kernel_name="python3",
             engine_name="told",
             progress_bar=False,
-            stdout_file=stream,
-            stderr_file=stream,
+            stdout_file=_Stream(notebook.stem),
+            stderr_file=_Stream(notebook.stem),
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # no warning about its local port
             cwd=str(repository_root()),
         )
     except papermill.PapermillExecutionError as error:
@@ -149,7 +149,8 @@ def run_notebook(notebook: Path, output: Path, *, profile: str, values: dict[str
 
 def train_planned(profile: str, stem: str, device: str | None) -> None:
     """Train one network of the last plan, named by the stem of its files, and keep it where it belongs."""
-    from neuron_consistency.trained import ModelPlan, obtain
+    from neuron_consistency.plans import ModelPlan
+    from neuron_consistency.trained import obtain
 
     plans = read_json(artifacts(profile) / "plans.json")["plans"]
     place, plan = next((place, plan) for place, plan in enumerate(plans, 1) if plan["stem"] == stem)
