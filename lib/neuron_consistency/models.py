@@ -87,6 +87,17 @@ def read_layers(model: Classifier, names: Sequence[str]) -> Iterator[dict[str, T
             handle.remove()
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within the context `model` is in eval mode; then, after an exception too, in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
 def _relu_layers(features: nn.Sequential, names: Sequence[str]) -> dict[str, tuple[str, int]]:
     """The ReLUs of a sequential network, each named and with the channels of the convolution before it."""
     found: list[tuple[str, int]] = []

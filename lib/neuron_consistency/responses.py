@@ -13,7 +13,7 @@ from neuron_consistency.attacks import Attack
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier, read_layers
+from neuron_consistency.models import Classifier, evaluating, read_layers
 
 GROUPS = 20  # images are dealt into so many groups, whose counts are kept apart for the jackknife
 _TINY = torch.finfo(torch.float32).tiny  # the smallest response that is firing at all
@@ -231,9 +231,9 @@ def respond(
         "predicted": torch.zeros(len(images), dtype=torch.int64, device=device),
     }
     groups = deal(kinds["true"])
-    model.to(device).eval()
+    model.to(device)
     tallies: dict[str, ChannelTally] = {}
-    with read_layers(model, names) as outputs, autocast(device, precision):
+    with evaluating(model), read_layers(model, names) as outputs, autocast(device, precision):
         for indices, batch, labels in images.batches(batch_size, device=device):
             if attack is not None:
                 batch = attack(model, batch, labels)

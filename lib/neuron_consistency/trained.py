@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import datetime
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,9 +33,9 @@ def training_images(plan: ModelPlan, **options: Any) -> tuple[ImageSet, ImageSet
     return images.split_off(plan.spec["held_out"], seed=0)
 
 
-def evaluation_images(plan: ModelPlan, *, per_class: int | None = None, **options: Any) -> ImageSet:
-    """The validation images of the plan's dataset and classes, never used in training or selection."""
-    data = {**plan.spec["data"], "per_class": per_class}
+def evaluation_images(plan: ModelPlan, *, per_class: int = 0, **options: Any) -> ImageSet:
+    """The first `per_class` (0: all) validation images of each of the plan's classes, never trained or selected on."""
+    data = {**plan.spec["data"], "per_class": per_class or None}
     return load_images(**data_arguments(data, "val", plan.profile), **options)
 
 
@@ -75,7 +74,7 @@ def obtain(plan: ModelPlan, *, device: str = "auto") -> TrainedModel:
 
 
 def _train(plan: ModelPlan, device: torch.device) -> None:
-    spec, started = plan.spec, time.perf_counter()
+    spec = plan.spec
     images, held_out = training_images(plan)
     model = build_model(
         spec["architecture"],
@@ -86,11 +85,14 @@ def _train(plan: ModelPlan, device: torch.device) -> None:
     )
 
     def report(row: dict[str, Any], epochs: int) -> None:
-        left = (time.perf_counter() - started) / row["epoch"] * (epochs - row["epoch"])
+        left = row["seconds"] * (epochs - row["epoch"])
+        held = (
+            f"held-out accuracy {row['validation_accuracy']:.2f}" if "validation_accuracy" in row else "none held out"
+        )
         pgd = f", PGD {row['pgd_accuracy']:.2f}" if "pgd_accuracy" in row else ""
         print(
             f"{plan.title}, seed {spec['seed']}: epoch {row['epoch']}/{epochs}, loss {row['loss']:.3f}, "
-            f"held-out accuracy {row['validation_accuracy']:.2f}{pgd}, {row['seconds']:.0f} s, {left:.0f} s left",
+            f"{held}{pgd}, {row['seconds']:.0f} s, {left:.0f} s left",
             flush=True,
         )
 
@@ -101,7 +103,7 @@ def _train(plan: ModelPlan, device: torch.device) -> None:
         Objective(**spec["loss"]),
         Schedule(**spec["schedule"]),
         device=device,
-        validation=held_out,
+        validation=held_out if len(held_out) else None,
         checkpoint=checkpoint,
         checkpoint_key=plan.key,
         report=report,

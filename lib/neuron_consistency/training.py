@@ -18,7 +18,7 @@ from neuron_consistency.attacks import fgsm, pgd
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError, TrainingError
-from neuron_consistency.models import Classifier
+from neuron_consistency.models import Classifier, evaluating
 from neuron_consistency.objectives import Objective, StepLoss
 from neuron_consistency.store import atomic_path
 
@@ -93,14 +93,12 @@ def accuracy(
     precision: str = "auto",
 ) -> float:
     """Share of the images that the model, in eval mode, classifies rightly; its mode is restored."""
-    was_training = model.training
-    model.eval()
-    correct = torch.zeros((), device=device)
-    with torch.no_grad(), autocast(device, precision):
+    correct, seen = torch.zeros((), device=device), 0
+    with evaluating(model), torch.no_grad(), autocast(device, precision):
         for _, batch, labels in images.batches(batch_size, device=device):
             correct += (model(batch).argmax(1) == labels).sum()
-    model.train(was_training)
-    return correct.item() / len(images)
+            seen += len(labels)  # fewer than the set has, where corrupt files may be skipped
+    return correct.item() / seen
 
 
 def optimiser_of(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
@@ -169,7 +167,8 @@ def _watch(
     model: Classifier, images: ImageSet, objective: Objective, schedule: Schedule, device: torch.device
 ) -> dict[str, Any]:
     """FGSM and PGD accuracy on a few training images: FGSM training can collapse, and only PGD shows it."""
-    batch, labels = images.batch(torch.arange(min(schedule.watched_images, len(images))), device)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(schedule.seed))
+    batch, labels = images.batch(order[: schedule.watched_images], device)  # sets may lie sorted by class
     model.eval()
     with autocast(device, schedule.precision):
         generator = torch.Generator(device).manual_seed(schedule.seed)

@@ -1,0 +1,37 @@
+"""Shared fixtures: one toy network, trained once for the whole run."""
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from neuron_consistency.data.images import ImageSet
+from neuron_consistency.models import Classifier
+from toys import fitted, toy_images, toy_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_threads() -> Iterator[None]:
+    """Tiny networks run faster on one thread, and sums come out the same on every machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def _trained_toy() -> Classifier:
+    return fitted(toy_model(), toy_images(128))
+
+
+@pytest.fixture
+def trained_toy(_trained_toy: Classifier) -> Classifier:
+    """A toy network that classifies `toys.toy_images` almost without error, in eval mode; a copy a test."""
+    return copy.deepcopy(_trained_toy)
+
+
+@pytest.fixture
+def fresh_images() -> ImageSet:
+    """Sixty-four images the toy network has not seen."""
+    return toy_images(64, seed=7)
