@@ -20,11 +20,12 @@ from neuron_consistency.store import artifacts, read_json, write_json
 from neuron_consistency.workflow import injected_parameters
 
 DATA = "NEURON_CONSISTENCY_DATA"
-# What Snakemake says besides the jobs to do, the steps done and the jobs' own lines; jobs name their errors themselves.
+# What Snakemake says besides the jobs to do, the steps done and the jobs' own lines; errors are in those lines.
 CHATTER = re.compile(
-    r"Assuming unrestricted|Building DAG|Using shell|Provided (cores|remote)|Rules claiming|Select jobs|Execute \d+ jobs"
-    r"|\[\w{3} \w{3} +\d+ [\d:]+ \d+\]|Finished jobid|Nothing to be done|RuleException|CalledProcessError in file"
-    r"|Command '|Shutting down|Exiting because|Complete log|Elapsed time|WorkflowError:$|At least one job|Removing output"
+    r"Assuming unrestricted|Building DAG|Using shell|Provided|Rules claiming|Select jobs"
+    r"|Execute \d+ jobs|\[\w{3} \w{3} +\d+ [\d:]+ \d+\]|Finished jobid|Nothing to be done|RuleException"
+    r"|CalledProcessError in file|Command '|Shutting down|Exiting because|Complete log|Elapsed time"
+    r"|WorkflowError:$|At least one job|Removing"
 )
 BUILT = ("notebooks", "_build")  # what a build writes into its site folder
 
@@ -84,7 +85,9 @@ def _clear_lock(root: Path) -> None:
     print("cleared the lock of a run that was killed", flush=True)
 
 
-def make_book(profile: str, device: str | None, site: Path, cores: int, more: Sequence[str] = ()) -> int:
+def make_book(
+    profile: str, device: str | None, site: Path, cores: int, more: Sequence[str] = (), *, strict: bool = False
+) -> int:
     """Run the trainings and notebooks that are out of date, build the book, print its path; Snakemake does the rest.
 
     Args:
@@ -93,15 +96,21 @@ def make_book(profile: str, device: str | None, site: Path, cores: int, more: Se
         site: the folder that gets `notebooks/` (executed copies) and `_build/html/`.
         cores: how many processor cores the jobs share.
         more: further arguments for Snakemake.
+        strict: a pair whose halves differ is an error, and not brought together.
 
     Returns:
         Snakemake's exit code.
+
+    Raises:
+        ParameterError: an unknown profile, a parameter that cannot work, or pairs that cannot be brought together.
+        DatasetError: the data folder does not exist.
+        NeuronConsistencyError: the workflow runs already.
     """
     root = repository_root()
     index = (root / site / "_build" / "html" / "index.html").resolve()
     if os.environ.get(DATA) and not Path(os.environ[DATA]).is_dir():
         raise DatasetError(f"{DATA} (DATA= of make) is {os.environ[DATA]!r}: there is no such folder")
-    sync_pairs(root)
+    sync_pairs(root, strict=strict)
     for notebook in sorted((root / "notebooks").glob("*.ipynb")):
         injected_parameters(notebook, profile, device)
     if not more and _nothing_changed(root, profile, device, site):

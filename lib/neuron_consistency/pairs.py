@@ -43,13 +43,13 @@ def write_pair(script: Path, *, edited: str) -> None:
     nbformat.write(cells, notebook)  # type: ignore[no-untyped-call]
 
 
-def sync_pairs(root: Path) -> None:
+def sync_pairs(root: Path, *, strict: bool = False) -> None:
     """Bring each pair together where one half was edited since the two last agreed; say which.
 
     What they last agreed on is kept as hashes in artifacts/pairs.json; without it, git's last commit stands in.
 
     Raises:
-        ParameterError: both halves were edited in different ways.
+        ParameterError: both halves were edited in different ways; where `strict`, any pair that differs.
     """
     record = root / "artifacts" / "pairs.json"
     agreed: dict[str, str] = json.loads(record.read_text()) if record.is_file() else {}
@@ -61,9 +61,9 @@ def sync_pairs(root: Path) -> None:
             edited = [half for half in halves if hashes[half.name] != (agreed.get(half.name) or _committed(half))]
             if not halves[1].is_file():
                 edited = [script]
-            if len(edited) != 1:
+            if strict or len(edited) != 1:
                 raise ParameterError(
-                    f"notebooks/{script.name} and {script.stem}.ipynb were both edited and differ: "
+                    f"notebooks/{script.name} and {script.stem}.ipynb differ: "
                     "`make pairs` keeps the .py, `make pairs FROM=ipynb` keeps the .ipynb"
                 )
             write_pair(script, edited=edited[0].suffix)

@@ -171,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     train.add_argument("stem", help="of its files in artifacts/<profile>/models/")
     book = commands.add_parser("book", help="run what is out of date and build the book")
     book.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    book.add_argument("--strict", action="store_true", help="a notebook pair that differs is an error")
     book.add_argument("--snakemake", default="", help="further arguments for Snakemake")
     html = commands.add_parser("html", help="build and check the pages from the executed notebooks")
     for command in (book, html):
@@ -186,7 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from neuron_consistency.book import make_book
 
             more = shlex.split(chosen.snakemake)
-            return make_book(chosen.profile, chosen.device or None, Path(chosen.site), chosen.cores, more)
+            site, device = Path(chosen.site), chosen.device or None
+            return make_book(chosen.profile, device, site, chosen.cores, more, strict=chosen.strict)
         if chosen.command == "pairs":
             for script in sorted((repository_root() / "notebooks").glob("*.py")):
                 write_pair(script, edited=f".{chosen.edited}")
