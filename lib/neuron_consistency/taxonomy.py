@@ -77,6 +77,11 @@ def lemma(wnid: str, *, source: Source = "auto") -> str:
     return _synset(wnid, source).lemmas[0].replace("_", " ")
 
 
+def hypernyms(wnid: str, *, source: Source = "auto") -> tuple[str, ...]:
+    """The wnids directly above a synset; WordNet's tree is a graph, so some have two. Raises: DatasetError."""
+    return _synset(wnid, source).hypernyms
+
+
 @functools.cache
 def class_synsets(dataset: str) -> dict[str, str]:
     """Class name to wnid for a set whose classes are known: imagenet, tiny-imagenet, imagenette, cifar10, stl10,
