@@ -173,3 +173,105 @@ def top_images(
             axis.set_xlabel(captions[row][column], fontsize=7)
         axes[row, 0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
     return figure
+
+
+def tree_path(nodes: pd.DataFrame, edges: pd.DataFrame) -> Figure:
+    """A part of WordNet with the way between two classes marked.
+
+    Args:
+        nodes, edges: from `worked_examples.subtree`.
+    """
+    figure = Figure(figsize=(7, 0.8 + 0.5 * float(nodes["y"].max() - nodes["y"].min())), layout="constrained")
+    axis = figure.subplots()
+    for edge in edges.itertuples():
+        marked = {"color": "tab:red", "lw": 2.5} if edge.on_path else {"color": "0.7", "lw": 1}
+        axis.plot([edge.x, edge.x_parent], [edge.y, edge.y_parent], zorder=1, **marked)
+    for node in nodes.itertuples():
+        box = {"boxstyle": "round", "fc": "white", "ec": "tab:red" if node.on_path else "0.7"}
+        weight = "bold" if node.leaf else "normal"
+        axis.text(node.x, node.y, node.name, ha="center", va="center", fontsize=9, weight=weight, bbox=box)
+    axis.margins(0.12, 0.08)
+    axis.set_axis_off()
+    return figure
+
+
+def correlation_map(correlation: pd.DataFrame) -> Figure:
+    """The matrix A of Eq. 2.
+
+    Args:
+        correlation: classes by classes.
+    """
+    side = min(8.0, 2 + 0.22 * len(correlation))
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axis = figure.subplots()
+    named = len(correlation) <= 60  # more names would not be legible
+    sns.heatmap(
+        correlation, vmin=0, vmax=1, cmap="mako", square=True, ax=axis, xticklabels=named, yticklabels=named,
+        cbar_kws={"label": "correlation", "shrink": 0.7},
+    )  # fmt: skip
+    axis.tick_params(labelsize=7)
+    return figure
+
+
+def correlation_decay(rows: pd.DataFrame) -> Figure:
+    """Correlation over tree distance, a curve for each sigma.
+
+    Args:
+        rows: columns distance, sigma, correlation.
+    """
+    figure = _figure(5.5, 3.4)
+    with sns.axes_style(STYLE):
+        axis = figure.subplots()
+    sns.lineplot(rows, x="distance", y="correlation", hue="sigma", palette="crest", marker="o", ax=axis, legend="full")
+    axis.set(xlabel="distance d in the tree", ylabel="correlation a(d)")
+    return figure
+
+
+def random_neurons(rows: pd.DataFrame) -> Figure:
+    """V and U of neurons that fire at random over m, the number of images that activate them: means of the draws
+    with the middle 80 %, and the chance level by formula as a dashed line.
+
+    Args:
+        rows: columns m, measure, value, chance.
+    """
+    figure = _figure(6, 3.6)
+    with sns.axes_style(STYLE):
+        axis = figure.subplots()
+    for (measure, part), colour in zip(rows.groupby("measure", sort=False), sns.color_palette(), strict=False):
+        by_size = part.groupby("m")
+        spread = by_size["value"].quantile([0.1, 0.9]).unstack()
+        axis.fill_between(spread.index, spread[0.1], spread[0.9], color=colour, alpha=0.15, lw=0)
+        axis.plot(by_size["value"].mean(), "o", color=colour, ms=5, label=f"{measure}, drawn")
+        axis.plot(by_size["chance"].first(), "--", color=colour, label=f"{measure}, chance level by formula")
+    axis.set(xscale="log", xlabel="m, images that activate the neuron", ylabel="consistency")
+    axis.legend(frameon=False)
+    return figure
+
+
+def category_shares(rows: pd.DataFrame) -> Figure:
+    """Share of neurons aligned with a concept of each category, with intervals, a panel a network.
+
+    Args:
+        rows: columns model, images, category, share, low, high.
+    """
+    models, kinds = list(rows["model"].unique()), list(rows["images"].unique())
+    columns = min(3, len(models))
+    lines = -(-len(models) // columns)
+    figure = _figure(1 + 3.2 * columns, 0.7 + 2.4 * lines)
+    with sns.axes_style(STYLE):
+        axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    width = 0.8 / len(kinds)
+    for axis, model in zip(axes, models, strict=False):
+        for place, (kind, colour) in enumerate(zip(kinds, sns.color_palette(), strict=False)):
+            part = rows[(rows["model"] == model) & (rows["images"] == kind)]
+            at = np.arange(len(part)) + (place - (len(kinds) - 1) / 2) * width
+            spread = [100 * (part["share"] - part["low"]), 100 * (part["high"] - part["share"])]
+            axis.bar(at, 100 * part["share"], width, color=colour, label=kind)
+            axis.errorbar(at, 100 * part["share"], yerr=spread, fmt="none", ecolor="0.3", elinewidth=1)
+            axis.set_xticks(np.arange(len(part)), part["category"], rotation=45, ha="right")
+        axis.set_title(model, fontsize=10)
+        axis.set_ylabel("% of neurons aligned")
+    for axis in axes[len(models) :]:
+        axis.set_visible(False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds), frameon=False)
+    return figure

@@ -14,3 +14,25 @@ TABLE_1 = pd.DataFrame(
     ],
     columns=["network (paper)", "consis(n)", "consis_adv(n)"],
 ).set_index("network (paper)")
+
+# P1, Figure 2: the distance of Persian cat and wolfhound in WordNet, as drawn there.
+TREE_DISTANCES = {("Persian cat", "wolfhound"): 4}
+
+# P1, Table 2: % of the neurons of the last convolutional layer aligned with a concept of each category, on Broden.
+TABLE_2 = pd.DataFrame(
+    [
+        ("real", "AlexNet", 0.4, 13.3, 0.8, 0.4, 6.6, 17.2),
+        ("real", "AlexNet-Adv", 0.4, 20.7, 0.0, 0.4, 4.3, 16.4),
+        ("real", "VGG-16", 0.2, 11.9, 0.8, 4.7, 10.2, 34.6),
+        ("real", "VGG-16-Adv", 0.2, 18.0, 1.2, 5.7, 8.6, 30.9),
+        ("real", "ResNet-18", 0.0, 12.7, 0.8, 5.9, 4.3, 33.8),
+        ("real", "ResNet-18-Adv", 0.2, 21.3, 1.6, 6.1, 6.8, 33.8),
+        ("adversarial", "AlexNet", 0.4, 12.1, 0.4, 0.0, 5.5, 10.2),
+        ("adversarial", "AlexNet-Adv", 0.4, 18.8, 0.0, 0.4, 4.3, 11.3),
+        ("adversarial", "VGG-16", 0.2, 2.9, 0.0, 0.2, 3.3, 6.4),
+        ("adversarial", "VGG-16-Adv", 0.4, 14.1, 0.6, 1.4, 6.4, 17.4),
+        ("adversarial", "ResNet-18", 0.0, 4.3, 0.2, 0.6, 1.0, 6.1),
+        ("adversarial", "ResNet-18-Adv", 0.2, 15.0, 0.4, 1.2, 3.1, 6.8),
+    ],
+    columns=["images", "network (paper)", "color", "texture", "material", "scene", "part", "object"],
+).set_index(["images", "network (paper)"])
