@@ -1,5 +1,6 @@
 """Files of a dataset in a folder or inside a zip, read in place; images decoded and fitted; batches loaded ahead."""
 
+import bisect
 import hashlib
 import io
 import os
@@ -48,7 +49,7 @@ class Files:
         """The files of a folder in it."""
         inner = Files(self.path, f"{self.base}{folder}/")
         if self.zipped:
-            inner._members = self._members
+            inner._members, inner._sorted = self._members, self._sorted
         return inner
 
     def __str__(self) -> str:
@@ -65,6 +66,15 @@ class Files:
             ) from error
 
     @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self._members)
+
+    def _below(self, start: str) -> list[str]:
+        """The zip's members whose full names begin so."""
+        first = bisect.bisect_left(self._sorted, start)
+        return self._sorted[first : bisect.bisect_left(self._sorted, start + chr(0x10FFFF), first)]
+
+    @cached_property
     def _handle(self) -> int:
         return os.open(self.path, os.O_RDONLY)
 
@@ -78,7 +88,7 @@ class Files:
             found = self.path / self.base / name
             return found.is_dir() if name.endswith("/") else found.is_file()
         full = self.base + name
-        return any(member.startswith(full) for member in self._members) if name.endswith("/") else full in self._members
+        return bool(self._below(full)) if name.endswith("/") else full in self._members
 
     def folders(self, under: str = "") -> list[str]:
         """Names of the folders directly below `under` ("" or "train/"), sorted."""
@@ -86,14 +96,13 @@ class Files:
             with os.scandir(self.path / self.base / under) as entries:
                 return sorted(entry.name for entry in entries if entry.is_dir())
         start = self.base + under
-        inner = (name[len(start) :] for name in self._members if name.startswith(start))
+        inner = (name[len(start) :] for name in self._below(start))
         return sorted({name.split("/", 1)[0] for name in inner if "/" in name})
 
     def names(self, under: str = "") -> list[str]:
         """Names of all files below `under`, sorted as strings."""
         if self.zipped:
-            start = self.base + under
-            return sorted(name[len(self.base) :] for name in self._members if name.startswith(start))
+            return [name[len(self.base) :] for name in self._below(self.base + under)]
         return sorted(name for name, _ in self._sizes(under))
 
     def _sizes(self, under: str) -> Iterator[tuple[str, int]]:

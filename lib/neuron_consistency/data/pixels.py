@@ -1,0 +1,95 @@
+"""Pixels that stay in files until they are asked for, and reading all of them into memory once."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuron_consistency.data.classification import Source
+from neuron_consistency.data.files import stream
+from neuron_consistency.errors import DatasetError
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class FilePixels:
+    """Images on disk (or, in a zip, inside it), decoded and fitted as they are asked for.
+
+    Attributes:
+        source: reads one of the `items`.
+        items: (N,) names or numbers.
+        size: side in pixels.
+        skip_corrupt: leave unreadable images out, with a warning, instead of stopping.
+    """
+
+    source: Source
+    items: np.ndarray
+    size: int
+    skip_corrupt: bool = False
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return len(self), 3, self.size, self.size
+
+    def load(self, places: Sequence[int]) -> "Loaded":
+        """Decodes the images at `places`."""
+        pixels = empty_pixels(len(places), self.size)
+        kept: list[int] = []
+        boxes: list[Box | None] = []
+        failures: list[str] = []
+        for place in places:
+            try:
+                pixels[len(kept)], box = self.source.read(self.items[place], self.size)
+            except DatasetError as error:
+                failures.append(str(error))
+            else:
+                kept.append(place)
+                boxes.append(box)
+        return Loaded(kept, pixels[: len(kept)], [box for box in boxes if box], failures)
+
+    def load_all(self, processes: int = 0) -> "Loaded":
+        """Decodes every image, by so many worker processes, or by threads."""
+        every = Loaded([], empty_pixels(len(self), self.size), [], [])
+        for part in stream(self.load, self.groups(64), processes):
+            self.check(part.failures)
+            every.pixels[len(every.places) : len(every.places) + len(part.places)] = part.pixels
+            every.places.extend(part.places)
+            every.boxes.extend(part.boxes)
+            every.failures.extend(part.failures)
+        if not every.places:
+            raise DatasetError(f"None of the {len(self)} images can be read. The first: {every.failures[0]}")
+        return Loaded(every.places, every.pixels[: len(every.places)], every.boxes, every.failures)
+
+    def groups(self, size: int) -> list[range]:
+        """Places in order, `size` at a time."""
+        return [range(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+
+    def check(self, failures: Sequence[str]) -> None:
+        """Stops at, or only warns of, images that could not be read."""
+        if failures and not self.skip_corrupt:
+            more = f" ({len(failures) - 1} more in the same batch)" if len(failures) > 1 else ""
+            raise DatasetError(f"{failures[0]}{more} Replace it, or leave such images out with skip_corrupt=True.")
+        for failure in failures:
+            warnings.warn(f"Left out: {failure}", stacklevel=3)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Decoded images: their places, pixels (B, 3, S, S) uint8, boxes where the source tells them; what failed."""
+
+    places: list[int]
+    pixels: Tensor
+    boxes: list[Box]
+    failures: list[str]
+
+
+def empty_pixels(number: int, size: int) -> Tensor:
+    """Room for pixels, channels last in memory: networks want them so, and turning them costs more than scaling."""
+    return torch.empty(number, size, size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
