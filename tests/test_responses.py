@@ -120,7 +120,7 @@ def test_tally_equals_brute_force_in_any_batches_and_order(
     order = torch.randperm(images, generator=generator)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "MERGE_ROWS", merge_rows)
-        found = tallied(stored, labels, order.split(batch), **options)  # type: ignore[arg-type]
+        found = tallied(stored, labels, torch.split(order, batch), **options)  # type: ignore[arg-type]
     assert_equal(found, brute_force(stored, labels, **options))  # type: ignore[arg-type]
 
 
@@ -128,7 +128,9 @@ def test_tally_equals_brute_force_in_any_batches_and_order(
 def test_threshold_is_the_kth_largest_response_and_ties_fire_too() -> None:
     """Responses 9 8 7 7 7 1 and k = 3: the threshold is 7, and all five images from 7 on are active."""
     stored = torch.tensor([[7.0], [9], [1], [7], [8], [7]])
-    found = tallied(stored, torch.zeros(6, dtype=torch.int64), torch.arange(6).split(1), num_classes=1, k=3, keep=4)
+    found = tallied(
+        stored, torch.zeros(6, dtype=torch.int64), torch.split(torch.arange(6), 1), num_classes=1, k=3, keep=4
+    )
     assert found.thresholds.item() == 7
     assert found.counts["true"].sum() == 5
     assert found.top_indices.squeeze(1).tolist() == [1, 4, 0, 3]  # ties by index
@@ -139,7 +141,7 @@ def test_ties_counted_for_a_threshold_that_rises_are_forgotten() -> None:
     """Forty images at 1, then three at 2 with k = 3: only the three are active in the end."""
     stored = torch.cat([torch.ones(40, 1), torch.full((3, 1), 2.0)])
     labels = torch.cat([torch.zeros(40, dtype=torch.int64), torch.ones(3, dtype=torch.int64)])
-    found = tallied(stored, labels, torch.arange(43).split(5), num_classes=2, k=3, keep=3)
+    found = tallied(stored, labels, torch.split(torch.arange(43), 5), num_classes=2, k=3, keep=3)
     assert found.counts["true"].sum((0, 1)).tolist() == [0, 3]
 
 

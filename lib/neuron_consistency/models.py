@@ -98,11 +98,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def _relu_layers(features: nn.Sequential, names: Sequence[str]) -> dict[str, tuple[str, int]]:
+def _relu_layers(network: nn.Module, names: Sequence[str]) -> dict[str, tuple[str, int]]:
     """The ReLUs of a sequential network, each named and with the channels of the convolution before it."""
     found: list[tuple[str, int]] = []
     channels = 0
-    for index, module in enumerate(features):
+    for index, module in enumerate(network.get_submodule("features").children()):
         if isinstance(module, nn.Conv2d):
             channels = module.out_channels
         elif isinstance(module, nn.ReLU):
@@ -110,26 +110,33 @@ def _relu_layers(features: nn.Sequential, names: Sequence[str]) -> dict[str, tup
     return dict(zip(names, found, strict=True))
 
 
-def _small_head(channels: int, num_classes: int) -> nn.Sequential:
-    return nn.Sequential(nn.Dropout(0.2), nn.Linear(channels, num_classes))
+def _with_small_head(build: Callable[..., nn.Module], channels: int, num_classes: int) -> nn.Module:
+    """The network that `build` makes, its wide head (nine weights in ten) never allocated."""
+    with torch.device("meta"):
+        network = build(num_classes=num_classes)
+    network.avgpool = nn.AdaptiveAvgPool2d(1)
+    network.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(channels, num_classes))
+    network.to_empty(device=torch.get_default_device())
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+            module.reset_parameters()
+    return network
 
 
 def _alexnet(num_classes: int, small: bool) -> tuple[nn.Module, dict[str, tuple[str, int]]]:
-    network = torchvision.models.alexnet(num_classes=num_classes)
-    if small:
-        network.avgpool, network.classifier = nn.AdaptiveAvgPool2d(1), _small_head(256, num_classes)
-    return network, _relu_layers(network.features, [f"relu{i}" for i in range(1, 6)])
+    build = torchvision.models.alexnet
+    network = _with_small_head(build, 256, num_classes) if small else build(num_classes=num_classes)
+    return network, _relu_layers(network, [f"relu{i}" for i in range(1, 6)])
 
 
 def _vgg16(num_classes: int, small: bool) -> tuple[nn.Module, dict[str, tuple[str, int]]]:
     if small:
-        network = torchvision.models.vgg16_bn(num_classes=num_classes, init_weights=False)
-        network.avgpool, network.classifier = nn.AdaptiveAvgPool2d(1), _small_head(512, num_classes)
+        network = _with_small_head(torchvision.models.vgg16_bn, 512, num_classes)
     else:
         network = torchvision.models.vgg16(num_classes=num_classes)
     depth = {1: 2, 2: 2, 3: 3, 4: 3, 5: 3}
     names = [f"conv{block}_{i}" for block, convs in depth.items() for i in range(1, convs + 1)]
-    return network, _relu_layers(network.features, names)
+    return network, _relu_layers(network, names)
 
 
 def _resnet18(num_classes: int, small: bool) -> tuple[nn.Module, dict[str, tuple[str, int]]]:
