@@ -183,13 +183,20 @@ def tree_path(nodes: pd.DataFrame, edges: pd.DataFrame) -> Figure:
     """
     figure = Figure(figsize=(7, 0.8 + 0.5 * float(nodes["y"].max() - nodes["y"].min())), layout="constrained")
     axis = figure.subplots()
-    for edge in edges.itertuples():
-        marked = {"color": "tab:red", "lw": 2.5} if edge.on_path else {"color": "0.7", "lw": 1}
-        axis.plot([edge.x, edge.x_parent], [edge.y, edge.y_parent], zorder=1, **marked)
-    for node in nodes.itertuples():
-        box = {"boxstyle": "round", "fc": "white", "ec": "tab:red" if node.on_path else "0.7"}
-        weight = "bold" if node.leaf else "normal"
-        axis.text(node.x, node.y, node.name, ha="center", va="center", fontsize=9, weight=weight, bbox=box)
+    for edge in edges.to_dict("records"):
+        colour, width = ("tab:red", 2.5) if edge["on_path"] else ("0.7", 1)
+        axis.plot([edge["x"], edge["x_parent"]], [edge["y"], edge["y_parent"]], color=colour, lw=width, zorder=1)
+    for node in nodes.to_dict("records"):
+        axis.text(
+            node["x"],
+            node["y"],
+            node["name"],
+            ha="center",
+            va="center",
+            fontsize=9,
+            weight="bold" if node["leaf"] else "normal",
+            bbox={"boxstyle": "round", "fc": "white", "ec": "tab:red" if node["on_path"] else "0.7"},
+        )
     axis.margins(0.12, 0.08)
     axis.set_axis_off()
     return figure
@@ -239,8 +246,8 @@ def random_neurons(rows: pd.DataFrame) -> Figure:
         axis = figure.subplots()
     for (measure, part), colour in zip(rows.groupby("measure", sort=False), sns.color_palette(), strict=False):
         by_size = part.groupby("m")
-        spread = by_size["value"].quantile([0.1, 0.9]).unstack()
-        axis.fill_between(spread.index, spread[0.1], spread[0.9], color=colour, alpha=0.15, lw=0)
+        low, high = by_size["value"].quantile(0.1), by_size["value"].quantile(0.9)
+        axis.fill_between(low.index, low, high, color=colour, alpha=0.15, lw=0)
         axis.plot(by_size["value"].mean(), "o", color=colour, ms=5, label=f"{measure}, drawn")
         axis.plot(by_size["chance"].first(), "--", color=colour, label=f"{measure}, chance level by formula")
     axis.set(xscale="log", xlabel="m, images that activate the neuron", ylabel="consistency")

@@ -15,7 +15,7 @@ TABLE_1 = pd.DataFrame(
     columns=["network (paper)", "consis(n)", "consis_adv(n)"],
 ).set_index("network (paper)")
 
-# P1, Figure 2: the distance of Persian cat and wolfhound in WordNet, as drawn there.
+# The distance of two classes in WordNet, as both papers' figure of the tree has it.
 TREE_DISTANCES = {("Persian cat", "wolfhound"): 4}
 
 # P1, Table 2: % of the neurons of the last convolutional layer aligned with a concept of each category, on Broden.
