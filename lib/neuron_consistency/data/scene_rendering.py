@@ -173,7 +173,7 @@ def render_scene(
         scene = places[int(back.integers(len(places)))]
     canvas = Canvas(image_size)
     _background(canvas, scene, back, others)
-    _object(canvas, name, front, front.uniform(0.17, 0.38), 1)
+    _object(canvas, name, front, front.uniform(0.2, 0.42), 1)
     if front.random() < 0.08:
         foot = front.uniform([15, 90], [85, 104]) * image_size / 100
         height = front.uniform(18, 28) * image_size / 100

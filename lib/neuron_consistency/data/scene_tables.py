@@ -11,6 +11,8 @@ from PIL import Image, ImageDraw
 from neuron_consistency.data.drawing import COLOURS, SHADES, TEXTURES, Canvas, Floats, Weave, outline
 
 TABLES = (Path(__file__).with_name("scene_objects.tsv"), Path(__file__).with_name("scene_layouts.tsv"))
+PLAIN = 0.5  # of the fills that may bear any texture, bear none
+HAZE = 0.2
 CATEGORIES = ("color", "texture", "material", "scene", "part", "object")
 
 
@@ -215,7 +217,7 @@ class Painter:
         key = (fill.colour, fill.second, fill.period)
         if key not in self.textures:
             names = list(TEXTURES)
-            plain = self.rng.random() < 0.4
+            plain = self.rng.random() < PLAIN
             self.textures[key] = "" if plain else names[int(self.rng.integers(len(names)))]
         return self.textures[key]
 
@@ -226,9 +228,12 @@ class Painter:
         ink = int(self.instance > 0)
 
         def element(name: str) -> int:
-            red, green, blue, basic = self._colour(name)
+            *shade, basic = self._colour(name)
+            # Regions of a scene lie in haze, so that what stands before them stands out.
+            keep, haze = (1.0, 0.0) if self.instance else (1 - HAZE, HAZE * 150)
+            red, green, blue = (value * fill.tone * keep + haze for value in shade)
             return self.canvas.element(
-                (red * fill.tone, green * fill.tone, blue * fill.tone),
+                (red, green, blue),
                 (basic + 1, number["object"][shape.object], number["part"].get(shape.part, 0),
                  number["part"].get(shape.subpart, 0), number["material"].get(shape.material, 0),
                  number["texture"].get(texture, 0), self.instance, ink),
