@@ -1,0 +1,152 @@
+"""The built book: every page there, nothing broken, nothing loaded from another host; and the checks themselves."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from neuron_consistency.book import build_site, notebook_faults, page_faults
+from neuron_consistency.errors import NeuronConsistencyError
+from neuron_consistency.workflow import main
+from smoke import NOTEBOOKS, ROOT, smoke_site
+
+TOOLS = {"__init__", "data.__init__", "book", "pairs", "make_wordnet"}  # modules that nobody calls from a notebook
+
+
+def pages_of_contents() -> list[str]:
+    contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    return [contents["root"], *(page["file"] for part in contents["parts"] for page in part["chapters"])]
+
+
+def test_book_builds_from_the_smoke_run_without_a_warning() -> None:
+    site, failure = smoke_site()
+    assert failure == ""
+    assert page_faults(site / "_build" / "html") == []
+
+
+def test_every_page_of_the_contents_is_built_and_every_notebook_is_in_the_contents() -> None:
+    site, failure = smoke_site()
+    pages = pages_of_contents()
+    assert [page for page in pages if not (site / "_build" / "html" / f"{page}.html").is_file()] == [], failure
+    assert {f"notebooks/{notebook.stem}" for notebook in NOTEBOOKS} <= set(pages)
+
+
+def test_maths_comes_from_the_books_own_files() -> None:
+    site, failure = smoke_site()
+    html = site / "_build" / "html"
+    page = html / "notebooks" / f"{NOTEBOOKS[0].stem}.html"
+    assert page.is_file(), failure
+    assert re.search(r'src="\.\./(_static/\.\./)?mathjax/tex-mml-chtml\.js', page.read_text())
+    assert list((html / "mathjax" / "output" / "chtml" / "fonts" / "woff-v2").glob("*.woff"))
+
+
+def test_api_page_lists_every_module() -> None:
+    library = ROOT / "lib" / "neuron_consistency"
+    modules = {".".join(path.relative_to(library).with_suffix("").parts) for path in library.rglob("*.py")}
+    listed = set(re.findall(r"automodule:: neuron_consistency\.([\w.]+)", (ROOT / "book" / "api.md").read_text()))
+    assert listed == modules - TOOLS
+
+
+# the checks themselves, on a planted book
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A book of one page and one executed notebook, with this book's own settings."""
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    shutil.copytree(ROOT / "book" / "_static", tmp_path / "book" / "_static")
+    (tmp_path / "book" / "_extra").mkdir()
+    (tmp_path / "book" / "notebooks").mkdir()
+    shutil.copy(ROOT / "book" / "references.bib", tmp_path / "book")
+    contents = "format: jb-book\nroot: intro\nchapters:\n  - file: notebooks/01_small\n"
+    (tmp_path / "book" / "_toc.yml").write_text(contents)
+    (tmp_path / "book" / "intro.md").write_text("# A book\n\n{doc}`notebooks/01_small`\n")
+    write_notebook(tmp_path)
+    return tmp_path
+
+
+def write_notebook(root: Path, *, count: int | None = 1, outputs: tuple[object, ...] = ()) -> Path:
+    title: dict[str, object] = {"cell_type": "markdown", "id": "0", "metadata": {}, "source": "# A notebook"}
+    code: dict[str, object] = {
+        "cell_type": "code",
+        "id": "1",
+        "metadata": {},
+        "execution_count": count,
+        "source": "1 / 0",
+    }
+    notebook = {
+        "cells": [title, code | {"outputs": list(outputs)}],
+        "metadata": {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    path = root / "book" / "notebooks" / "01_small.ipynb"
+    path.write_text(json.dumps(notebook))
+    return path
+
+
+def test_build_swaps_in_whole_pages_and_keeps_the_old_ones_where_a_reference_is_broken(root: Path) -> None:
+    build_site(root, Path("book"))
+    page = root / "book" / "_build" / "html" / "intro.html"
+    assert page.with_name("index.html").is_file()
+    (root / "book" / "intro.md").write_text("# A book\n\n{ref}`nowhere` {doc}`missing` {cite}`nobody1999`\n")
+    with pytest.raises(NeuronConsistencyError) as raised:
+        build_site(root, Path("book"))
+    for what in ("book/intro.md:3", "nowhere", "missing", "nobody1999"):
+        assert what in str(raised.value)
+    assert "notebooks/01_small.html" in page.read_text()
+
+
+def test_notebook_with_an_error_or_never_run_is_caught(root: Path) -> None:
+    assert notebook_faults(write_notebook(root)) == []
+    assert "never executed" in notebook_faults(write_notebook(root, count=None))[0]
+    error = {"output_type": "error", "ename": "ZeroDivisionError", "evalue": "by zero", "traceback": []}
+    path = write_notebook(root, outputs=(error,))
+    assert "ZeroDivisionError" in notebook_faults(path)[0]
+    with pytest.raises(NeuronConsistencyError, match="ZeroDivisionError"):
+        build_site(root, Path("book"))
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ('<a href="other.html">x</a>', "leads nowhere"),
+        ('<a href="#part">x</a>', "names no place"),
+        ('<img src="missing.png">', "leads nowhere"),
+        ('<script src="https://cdn.example/x.js"></script>', "another host"),
+        ('<script src="//cdn.example/x.js"></script>', "another host"),
+        ('<link rel="stylesheet" href="https://cdn.example/x.css">', "another host"),
+    ],
+)
+def test_broken_links_and_outside_requests_are_caught(tmp_path: Path, body: str, says: str) -> None:
+    (tmp_path / "index.html").write_text(f"<html><body>{body}</body></html>")
+    assert [says in fault for fault in page_faults(tmp_path)] == [True]
+
+
+def test_sound_pages_and_links_to_other_sites_pass(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(
+        '<a href="https://example.org">x</a><a href="#a">x</a><p id="a"><a href="b%20c.html#d">x</a><img src="data:,">'
+    )
+    (tmp_path / "b c.html").write_text('<p id="d"><a href="index.html">x</a>')
+    assert page_faults(tmp_path) == []
+
+
+def test_style_sheet_with_an_outside_font_is_caught(tmp_path: Path) -> None:
+    (tmp_path / "x.css").write_text("@font-face { src: url('https://fonts.example/a.woff2') }")
+    assert "another host" in page_faults(tmp_path)[0]
+
+
+# the command
+
+
+def test_book_with_an_unknown_profile_or_data_folder_starts_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["book", "--strict", "--profile", "huge"]) == 2
+    assert "unknown profile 'huge'; there are: demo" in capsys.readouterr().err
+    monkeypatch.setenv("NEURON_CONSISTENCY_DATA", "/nowhere/at/all")
+    assert main(["book", "--strict"]) == 1
+    assert "no such folder" in capsys.readouterr().err
