@@ -150,7 +150,8 @@ def build_site(root: Path, site: Path) -> None:
             another host; the message lists all of them.
     """
     copies = sorted((root / site / "notebooks").glob("*.ipynb"))
-    faults = [fault for copy in copies for fault in notebook_faults(copy)]
+    if faults := [fault for copy in copies for fault in notebook_faults(copy)]:
+        raise _faulty(faults)
     built = root / site / "_build"
     stage = built / "stage"
     shutil.rmtree(stage, ignore_errors=True)
@@ -163,17 +164,21 @@ def build_site(root: Path, site: Path) -> None:
     command = [builder, "build", str(stage), *config, "-W", "-n", "--keep-going", "--all"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).replace(f"{stage}/", "book/")
-    faults += re.findall(r"^.*(?:WARNING|ERROR|CRITICAL).*$", said, flags=re.MULTILINE)
+    faults = re.findall(r"^.*(?:WARNING|ERROR|CRITICAL).*$", said, flags=re.MULTILINE)
     pages = stage / "_build" / "html"
     if done.returncode and not faults:
         faults = said.strip().splitlines()[-20:]
     if pages.is_dir():
         faults += page_faults(pages)
     if faults:
-        raise NeuronConsistencyError("\n".join(["the book has faults:", *(f"  {fault}" for fault in faults)]))
+        raise _faulty(faults)
     shutil.rmtree(built / "html", ignore_errors=True)
     shutil.move(pages, built / "html")
     shutil.rmtree(stage)
+
+
+def _faulty(faults: Sequence[str]) -> NeuronConsistencyError:
+    return NeuronConsistencyError("\n".join(["the book has faults:", *(f"  {fault}" for fault in faults)]))
 
 
 def notebook_faults(path: Path) -> list[str]:
