@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,10 +14,19 @@ from torch import Tensor
 STYLE = "whitegrid"
 
 
+class NotebookFigure(Figure):
+    """A figure that draws itself in a notebook: pyplot, which would otherwise have to, never hears of it."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+        return buffer.getvalue()
+
+
 def _figure(width: float, height: float) -> Figure:
     """A figure that pyplot does not know, so that no notebook shows it twice."""
     with sns.axes_style(STYLE):
-        return Figure(figsize=(width, height), layout="constrained")
+        return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
 def training_curves(curves: pd.DataFrame) -> Figure:
@@ -181,7 +191,7 @@ def tree_path(nodes: pd.DataFrame, edges: pd.DataFrame) -> Figure:
     Args:
         nodes, edges: from `worked_examples.subtree`.
     """
-    figure = Figure(figsize=(7, 0.8 + 0.5 * float(nodes["y"].max() - nodes["y"].min())), layout="constrained")
+    figure = _figure(7, 0.8 + 0.5 * float(nodes["y"].max() - nodes["y"].min()))
     axis = figure.subplots()
     for edge in edges.to_dict("records"):
         colour, width = ("tab:red", 2.5) if edge["on_path"] else ("0.7", 1)
@@ -209,7 +219,7 @@ def correlation_map(correlation: pd.DataFrame) -> Figure:
         correlation: classes by classes.
     """
     side = min(8.0, 2 + 0.22 * len(correlation))
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    figure = _figure(side + 0.8, side)
     axis = figure.subplots()
     named = len(correlation) <= 60  # more names would not be legible
     sns.heatmap(
