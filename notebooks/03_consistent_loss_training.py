@@ -31,16 +31,16 @@ profile: str = "demo"  # whose results these are: artifacts/<profile>/
 device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
 dataset: str = "scenes"  # scenes, tiny-imagenet, imagenet, stl10, cifar10, imagenette, or a folder of classes
 image_size: int = 64  # side of the images in pixels; below 128 the networks get their small-image form
-classes: int | None = 12  # how many classes, evenly spaced in the sorted list; None takes all
-per_class: int | None = 100  # training images of each class; None takes all
+classes: int = 24  # how many classes, evenly spaced in the sorted list; 0 takes all
+per_class: int = 50  # training images of each class; 0 takes all
 architectures: list[str] = ["resnet18", "alexnet"]  # also vgg16
-objectives: list[str] = ["normal", "consistent", "adversarial"]  # adversarial is Eq. 6 at beta = 0
+objectives: list[str] = ["normal", "consistent", "adversarial"]  # adversarial: consistent with beta 0
 seeds: list[int] = [0]  # a claim about a training method needs several
-weights: str | None = None  # "imagenet" starts from torchvision's weights (1000 classes)
-epochs: int = 6  # passes over the training images
-epochs_of: dict[str, int] = {"alexnet": 12}  # exceptions by architecture: AlexNet has no batch norm and learns slower
+weights: str = ""  # "imagenet" starts from torchvision's weights (1000 classes); "" from random ones
+epochs: int = 5  # passes over the training images
+epochs_of: dict[str, int] = {"alexnet": 15}  # exceptions by architecture: AlexNet has no batch norm and learns slower
 batch_size: int = 32  # images a step
-learning_rate: float = 1.0e-3  # peak of AdamW's warm-up and cosine
+learning_rate: float = 1.5e-3  # peak of AdamW's warm-up and cosine
 weight_decay: float = 0.01  # decoupled
 precision: str = "auto"  # bfloat16 where the hardware is fast at it, else float32
 held_out: float = 0.1  # share of the training images that selects, never trains
@@ -48,7 +48,7 @@ alpha: float = 0.5  # weight of the clean loss
 beta: float = 1.0  # weight of the consistent loss; try 0.1 or 10
 epsilon: float = 4 / 255  # radius of FGSM's ball, in units of the pixel range
 distance: str = "normalised"  # d: normalised, raw or cosine
-feature_layer: str | None = None  # phi: None is the last convolutional layer
+feature_layer: str = ""  # phi; "" is the last convolutional layer
 attack_label: str = "true"  # whose loss FGSM ascends: true, predicted or least-likely
 norm_statistics: str = "both"  # batch norm records both forward passes, or the clean one only
 second_example: bool = False  # an image of its own for d, as in the two-maxima form
@@ -68,17 +68,10 @@ from neuron_consistency import figures
 from neuron_consistency.attacks import fgsm, least_likely
 from neuron_consistency.compute import resolve_device
 from neuron_consistency.controls import accuracy_row
+from neuron_consistency.plans import TITLES, plan_models, write_current
 from neuron_consistency.responses import respond
 from neuron_consistency.timing import paired_seconds
-from neuron_consistency.trained import (
-    TITLES,
-    obtain,
-    plan_models,
-    provenance,
-    step_of,
-    training_images,
-    write_current,
-)
+from neuron_consistency.trained import obtain, provenance, step_of, training_images
 
 where = resolve_device(device)
 plans = plan_models(profile, parameters)

@@ -65,8 +65,8 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
     data = {
         "name": p["dataset"],
         "image_size": p["image_size"],
-        "classes": p["classes"],
-        "per_class": p["per_class"],
+        "classes": p["classes"] or None,
+        "per_class": p["per_class"] or None,
     }
     fingerprint = dataset_fingerprint(**data_arguments(data, "train", profile))
     loss_names = ("epsilon", "distance", "feature_layer", "attack_label", "norm_statistics", "second_example")
@@ -75,7 +75,7 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
         for objective in p["objectives"]:
             if objective not in OBJECTIVES:
                 raise ParameterError(f"objective {objective!r}: use one of {', '.join(OBJECTIVES)}")
-            loss = {name: p[name] for name in loss_names}
+            loss = {name: p[name] for name in loss_names} | {"feature_layer": p["feature_layer"] or None}
             loss |= {"alpha": p["alpha"], "beta": p["beta"] if objective == "consistent" else 0.0}
             if objective == "normal":
                 loss = asdict(Objective())
@@ -86,7 +86,7 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
                     "seed": seed,
                     "data": data,
                     "fingerprint": fingerprint,
-                    "weights": p["weights"],
+                    "weights": p["weights"] or None,
                     "held_out": p["held_out"],
                     "loss": asdict(Objective(**loss)),
                     "schedule": asdict(
