@@ -8,7 +8,7 @@ import difflib
 import functools
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -251,22 +251,23 @@ def _nltk() -> _Nltk | None:
         return None
 
 
-def _backends(source: Source) -> list[_Bundled | _Nltk]:
+def _backends(source: Source) -> Iterator[_Bundled | _Nltk]:
+    """Where to look, in order; nltk, slow to import, only once it is asked for."""
     if source not in ("auto", "bundled", "nltk"):
         raise ParameterError(f"source must be 'auto', 'bundled' or 'nltk', got {source!r}.")
-    if source == "bundled":
-        return [_bundled()]
-    other = _nltk()
-    if source == "nltk" and other is None:
-        raise DatasetError("nltk's WordNet is not installed: python -m nltk.downloader wordnet, or source='bundled'.")
-    return [backend for backend in ([_bundled()] if source == "auto" else []) + [other] if backend is not None]
+    if source != "nltk":
+        yield _bundled()
+    if source != "bundled":
+        other = _nltk()
+        if other is not None:
+            yield other
+        elif source == "nltk":
+            raise DatasetError("nltk's WordNet is not installed: python -m nltk.downloader wordnet")
 
 
 @functools.cache
 def _synset(wnid: str, source: Source) -> Synset:
-    known = _bundled().get(wnid) if source == "auto" else None
-    for backend in [] if known else _backends(source):
-        known = known or backend.get(wnid)
+    known = next((synset for backend in _backends(source) if (synset := backend.get(wnid))), None)
     if known is None:
         raise DatasetError(
             f"{wnid!r} is not a noun synset of WordNet 3.0 that can be looked up here. Is it a wnid (n02123045)? "

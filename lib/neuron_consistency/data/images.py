@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -246,7 +247,8 @@ def _prepare(path: Path, images: ImageSet, failures: list[str]) -> None:
         try:
             safetensors.torch.save_file(tensors, part, {"notes": json.dumps(notes)})
         except safetensors.SafetensorError as error:
-            raise OSError(str(error)) from error
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else 0, str(error)) from error
 
 
 def _prepared(path: Path, skip_corrupt: bool) -> ImageSet | None:
