@@ -137,14 +137,17 @@ class Objective:
             logits = model(clean)
             features = outputs[layer]
             clean_loss = functional.cross_entropy(logits.float(), labels)
-            adversarial = self._attack(clean, logits, labels, clean_loss)
+            two_examples = self.second_example and self.beta > 0
+            adversarial = self._attack(clean, logits, labels, clean_loss).requires_grad_(two_examples)
             frozen = self.norm_statistics == "clean"
             with frozen_norm_statistics(model, frozen):
                 adversarial_logits = model(adversarial)
                 compared = outputs[layer]
-            if self.second_example and self.beta > 0:
+            if two_examples:
+                second = self._second(clean, adversarial, features, compared)
                 with frozen_norm_statistics(model, True):  # recorded: the passes of Eq. 6 alone, as without it
-                    compared = self._second(model, clean, features, outputs, layer)
+                    model(second)
+                compared = outputs[layer]
             adversarial_loss = functional.cross_entropy(adversarial_logits.float(), labels)
             distance = feature_distance(features, compared, distance=self.distance)
         loss = self.alpha * clean_loss + (1 - self.alpha) * adversarial_loss
@@ -168,20 +171,11 @@ class Objective:
         (gradient,) = torch.autograd.grad(loss, clean, retain_graph=True)
         return fgsm_step(clean, gradient, epsilon=epsilon)
 
-    def _second(
-        self, model: Classifier, clean: Tensor, features: Tensor, outputs: dict[str, Tensor], layer: str
-    ) -> Tensor:
-        """phi(x') for x' that maximises d: one signed step from a random start, since d has no slope at x."""
-        image = clean.detach()
-        start = (image + torch.empty_like(image).uniform_(-self.epsilon, self.epsilon)).clamp_(0, 1)
-        start.requires_grad_()
-        model(start)
-        distance = feature_distance(features.detach(), outputs[layer], distance=self.distance)
-        (gradient,) = torch.autograd.grad(distance, start)
-        stepped = start.detach() + self.epsilon * gradient.sign()
-        second = torch.clamp(stepped, image - self.epsilon, image + self.epsilon).clamp_(0, 1)
-        model(second)
-        return outputs[layer]
+    def _second(self, clean: Tensor, adversarial: Tensor, features: Tensor, attacked: Tensor) -> Tensor:
+        """x' that maximises d: the corner of the ball that d's slope at x* points to (at x itself d has none)."""
+        distance = feature_distance(features.detach(), attacked, distance=self.distance)
+        (gradient,) = torch.autograd.grad(distance, adversarial, retain_graph=True)
+        return fgsm_step(clean, gradient, epsilon=self.epsilon)
 
 
 def _clean_parts(loss: Tensor, logits: Tensor, labels: Tensor, features: Tensor) -> dict[str, Tensor]:
