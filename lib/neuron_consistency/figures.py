@@ -223,7 +223,7 @@ def correlation_map(correlation: pd.DataFrame) -> Figure:
     axis = figure.subplots()
     named = len(correlation) <= 60  # more names would not be legible
     sns.heatmap(
-        correlation, vmin=0, vmax=1, cmap="mako", square=True, ax=axis, xticklabels=named, yticklabels=named,
+        correlation, vmin=0, vmax=1, cmap="mako_r", square=True, ax=axis, xticklabels=named, yticklabels=named,
         cbar_kws={"label": "correlation", "shrink": 0.7},
     )  # fmt: skip
     axis.tick_params(labelsize=7)
@@ -261,6 +261,8 @@ def random_neurons(rows: pd.DataFrame) -> Figure:
         axis.plot(by_size["value"].mean(), "o", color=colour, ms=5, label=f"{measure}, drawn")
         axis.plot(by_size["chance"].first(), "--", color=colour, label=f"{measure}, chance level by formula")
     axis.set(xscale="log", xlabel="m, images that activate the neuron", ylabel="consistency")
+    axis.set_xticks(rows["m"].unique(), rows["m"].unique())
+    axis.minorticks_off()
     axis.legend(frameon=False)
     return figure
 

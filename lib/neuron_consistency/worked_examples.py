@@ -117,7 +117,7 @@ def interval_coverage(
     *,
     images: int,
     repeats: int = 200,
-    resamples: int = 200,
+    resamples: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
     """How often an interval of 95 % holds the true mean consistency, over simulated sets of images.
