@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10, STL10
 
+from neuron_consistency import taxonomy
 from neuron_consistency.data.images import ImageSet, dataset_fingerprint, load_images
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError
 
@@ -342,7 +343,8 @@ def test_corrupt_image_is_named_and_skipped_only_where_asked(tmp_path: Path, mem
         load(False)
 
 
-def test_class_without_a_synset_is_named_with_candidates(tmp_path: Path) -> None:
+def test_class_without_a_synset_is_named_with_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taxonomy, "_nltk", lambda: None)  # slow to import
     root = write(tmp_path, {f"train/{c}/1.jpg": photo(1) for c in ("tabby cat", "tortoiseshel")})
     with pytest.raises(DatasetError, match=r"tortoiseshel.*Closest: .*synsets.csv"):
         load_images(str(root), "train", image_size=16)

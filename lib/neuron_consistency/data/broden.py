@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from neuron_consistency.data.files import Files, decode_image, resize, stream
+from neuron_consistency.data.decoding import decode_image, resize
+from neuron_consistency.data.files import Files, stream
 from neuron_consistency.errors import DatasetError, ParameterError
 
 CATEGORIES = ("color", "texture", "material", "scene", "part", "object")  # the order of P1's Table 2

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.files import Files, cores, decode_image, fit
+from neuron_consistency.data.decoding import decode_image, fit
+from neuron_consistency.data.files import Files, cores
 from neuron_consistency.errors import DatasetError, ParameterError
 
 SPLITS = ("train", "val")

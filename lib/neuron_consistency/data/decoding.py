@@ -1,0 +1,62 @@
+"""Image files to pixels of a wanted size."""
+
+import io
+
+import numpy as np
+import torch
+import torchvision  # noqa: F401  (registers its decoder)
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from neuron_consistency.errors import DatasetError
+
+RGB = 3  # torchvision.io.ImageReadMode.RGB
+
+
+def decode_image(data: bytes, name: str) -> Tensor:
+    """An image file as RGB.
+
+    JPEGs go through torchvision's decoder where this torchvision has one: PIL's very pixels in half the time. Its
+    Python function is deprecated and warns at each call, so the operator below it is called.
+
+    Shape:
+        returns (3, H, W) uint8.
+
+    Raises:
+        DatasetError: it is not an image, or cut short; the message names it.
+    """
+    decode = getattr(torch.ops.image, "decode_jpeg", None)
+    if decode is not None and data[:2] == b"\xff\xd8":
+        try:
+            pixels: Tensor = decode(torch.frombuffer(bytearray(data), dtype=torch.uint8), RGB)
+            return pixels
+        except RuntimeError:
+            pass  # PIL decides, and says what is wrong
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"{name} is not a readable image ({error}).") from error
+
+
+def resize(images: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear resize with antialiasing. Shape: (..., 3, H, W) uint8 to (..., 3, height, width) uint8."""
+    if images.shape[-2:] == (height, width):
+        return images
+    batch = images if images.dim() == 4 else images[None]
+    resized: Tensor = functional.interpolate(batch, size=(height, width), mode="bilinear", antialias=True)
+    return resized if images.dim() == 4 else resized[0]
+
+
+def fit(images: Tensor, size: int, *, margin: float = 1.0) -> Tensor:
+    """Resize so that the short side is `margin * size`, then cut the central square.
+
+    Shape:
+        (..., 3, H, W) uint8 to (..., 3, size, size) uint8.
+    """
+    height, width = images.shape[-2:]
+    scale = round(size * margin) / min(height, width)
+    tall, wide = max(size, round(height * scale)), max(size, round(width * scale))
+    top, left = (tall - size) // 2, (wide - size) // 2
+    return resize(images, tall, wide)[..., top : top + size, left : left + size]
