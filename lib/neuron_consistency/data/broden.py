@@ -3,6 +3,7 @@
 Source: Bau et al. 2017 (Network Dissection) and the README of their `broden1_224` archive.
 """
 
+import copy
 import hashlib
 import io
 import re
@@ -103,9 +104,21 @@ class BrodenSet:
     def __len__(self) -> int:
         return len(self.index)
 
+    def head(self, images: int) -> "BrodenSet":
+        """The set of the first so many images; its labels keep the frequencies of the whole."""
+        part = copy.copy(self)
+        part.__dict__.pop("_fields", None)
+        part.index = self.index.head(images)
+        part._choice = f"{self._choice} {images}"
+        return part
+
     def labelled(self, category: str) -> Tensor:
         """Which images are labelled in a category. Shape: (N,) bool."""
         return torch.from_numpy(np.array([bool(field) for field in self._fields[category]]))
+
+    def image(self, index: int, *, image_size: int) -> Tensor:
+        """One image, as `batches` gives it. Shape: (3, S, S) float32 in [0, 1]."""
+        return self._image(index, image_size).float().div_(255)
 
     def image_labels(self, index: int, category: str) -> Tensor:
         """Labels of one image in a category in which it is labelled.

@@ -1,0 +1,197 @@
+"""A network dissected beside its chance levels, on real and on adversarial images; and its best units to look at."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from neuron_consistency.data.broden import BrodenSet
+from neuron_consistency.dissection import ImageAttack, dissect, dissection_size, unit_masks, unit_thresholds
+from neuron_consistency.models import Classifier
+from neuron_consistency.tally import Tally
+
+REAL, SHUFFLED, RANDOM, SAME, ADVERSARIAL = (
+    "real",
+    "real, shuffled labels",
+    "real, random weights",
+    "real, those attacked",
+    "adversarial",
+)
+
+
+@dataclass(frozen=True)
+class Dissected:
+    """One layer of a network, dissected on several sets of images.
+
+    Attributes:
+        tallies: by name of the set, REAL first.
+
+    Shape:
+        thresholds: (U,), those of the real images.
+    """
+
+    layer: str
+    image_size: int
+    thresholds: Tensor
+    tallies: dict[str, Tally]
+
+
+def with_random_weights(model: Classifier, *, seed: int = 0) -> Classifier:
+    """A copy of the network with all its modules initialised anew (PyTorch's defaults)."""
+    copied = copy.deepcopy(model)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for module in copied.modules():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+    return copied
+
+
+def dissect_with_controls(
+    model: Classifier,
+    broden: BrodenSet,
+    *,
+    attack: ImageAttack,
+    device: torch.device,
+    attacked: int = 0,
+    own_thresholds: bool = False,
+    layer: str | None = None,
+    image_size: int = 0,
+    quantile: float = 0.005,
+    max_kept: int | None = None,
+    batch_size: int = 32,
+    precision: str = "auto",
+    processes: int = 0,
+    progress: bool = False,
+) -> Dissected:
+    """The rows of Table 2 for one network: real and adversarial images, and what chance gives.
+
+    Args:
+        model: the network.
+        broden: the densely labelled set.
+        attack: makes images adversarial, as `attacks.least_likely`.
+        device: where.
+        attacked: so many of the images are attacked, and measured also as they are; 0 attacks all.
+        own_thresholds: the adversarial images' thresholds from themselves, so that as many pixels are above them.
+        layer: None is the last one.
+        image_size: side shown to the network; 0 is `dissection_size`.
+        quantile, max_kept, batch_size, precision, processes, progress: see `dissection.unit_thresholds`.
+
+    Raises:
+        ParameterError: see `dissection.unit_thresholds`.
+
+    Source: P1, Table 2; the chance levels are ours.
+    """
+    name = layer or model.last_layer
+    size = image_size or dissection_size(model.to(device), name)
+    common: dict[str, Any] = {
+        "image_size": size,
+        "device": device,
+        "batch_size": batch_size,
+        "precision": precision,
+        "processes": processes,
+        "progress": progress,
+    }
+    share: dict[str, Any] = {"quantile": quantile, "max_kept": max_kept}
+    part = broden.head(attacked) if attacked else broden
+    thresholds = unit_thresholds(model, name, broden, **common, **share)
+    real = dissect(model, name, broden, thresholds=thresholds, chance=True, **common)
+    blank = with_random_weights(model)
+    blank_thresholds = unit_thresholds(blank, name, broden, **common, **share)
+    tallies = {
+        REAL: real,
+        SHUFFLED: real.shuffled(),
+        RANDOM: dissect(blank, name, broden, thresholds=blank_thresholds, **common),
+    }
+    if len(part) < len(broden):
+        tallies[SAME] = dissect(model, name, part, thresholds=thresholds, **common)
+    levels = thresholds
+    if own_thresholds:
+        levels = unit_thresholds(model, name, part, attack=attack, **common, **share)
+    tallies[ADVERSARIAL] = dissect(model, name, part, thresholds=levels, attack=attack, **common)
+    return Dissected(name, size, thresholds, tallies)
+
+
+def best_units(units: pd.DataFrame, *, count: int) -> pd.DataFrame:
+    """The rows of `unit_labels` with the highest IoU, each of another concept as far as there are such."""
+    ordered = units.dropna(subset="label").sort_values("iou", ascending=False, kind="stable")
+    again = ordered.duplicated(["label", "category"])
+    return pd.concat([ordered[~again], ordered[again]]).head(count)
+
+
+def example_masks(
+    model: Classifier,
+    broden: BrodenSet,
+    dissected: Dissected,
+    units: pd.DataFrame,
+    *,
+    count: int,
+    precision: str = "auto",
+) -> dict[str, Any]:
+    """The arguments of `figures.top_images`: for each unit its strongest real images, bright inside its mask.
+
+    Under an image stands how much of the mask lies inside the concept.
+
+    Args:
+        model: the network, on its device.
+        broden: the set it was dissected on.
+        dissected: the outcome.
+        units: rows of `unit_labels`, for instance from `best_units`.
+        count: images of each unit.
+        precision: of the forward passes.
+    """
+    rows: dict[str, list[Any]] = {"images": [], "regions": [], "captions": [], "row_titles": []}
+    tally, size = dissected.tallies[REAL], dissected.image_size
+    numbers = broden.labels.set_index(["name", "category"])["number"]
+    for unit in units.to_dict("records"):
+        number = int(numbers[unit["label"], unit["category"]])
+        indices = [index for index in tally.best_images[unit["unit"], :count].tolist() if index >= 0]
+        images = torch.stack([broden.image(index, image_size=size) for index in indices])
+        masks = unit_masks(
+            model,
+            dissected.layer,
+            images,
+            torch.full((len(images),), unit["unit"]),
+            thresholds=dissected.thresholds,
+            size=broden.label_size,
+            precision=precision,
+        ).cpu()
+        rows["images"].append(list(images))
+        rows["regions"].append(list(functional.interpolate(masks[None].float(), size=(size, size))[0].bool()))
+        rows["captions"].append(
+            [_inside(broden, index, unit["category"], number, mask) for index, mask in zip(indices, masks, strict=True)]
+        )
+        title = f"unit {unit['unit']}\n{unit['label']}\n({unit['category']})\nIoU {unit['iou']:.2f}"
+        rows["row_titles"].append(title)
+    return rows
+
+
+def _inside(broden: BrodenSet, index: int, category: str, number: int, mask: Tensor) -> str:
+    """How much of a mask lies inside a concept, in words."""
+    if not bool(broden.labelled(category)[index]):
+        return "not labelled"
+    here = (broden.image_labels(index, category) == number).any(0)  # (h, w), or a scalar for whole-image labels
+    inside = float((mask & here).sum() / mask.sum().clamp_min(1))
+    return f"{100 * inside:.0f} % inside"
+
+
+def table_two(shares: pd.DataFrame, categories: Sequence[str]) -> pd.DataFrame:
+    """Shares in per cent, a row a network and set, a column a category, with the interval in brackets.
+
+    Args:
+        shares: rows of `category_shares` with the columns model and images.
+        categories: order of the columns.
+    """
+    percent = 100 * shares[["share", "low", "high"]]
+    text = [f"{share:.1f} ({low:.1f}, {high:.1f})" for share, low, high in percent.to_numpy()]
+    keys = ["model", "images"]
+    wide = shares.assign(text=text).pivot(index=keys, columns="category", values="text")
+    order = pd.MultiIndex.from_frame(shares[keys].drop_duplicates())
+    return wide.reindex(order)[list(categories)]
