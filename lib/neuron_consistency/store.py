@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.parameters import repository_root
@@ -18,16 +20,24 @@ from neuron_consistency.parameters import repository_root
 def artifacts(profile: str) -> Path:
     """The folder of a profile's results: `artifacts/<profile>` of the repository, or under the folder that the
     environment variable NEURON_CONSISTENCY_ARTIFACTS names.
+
+    Raises:
+        StoreError: it cannot be made.
     """
     named = os.environ.get("NEURON_CONSISTENCY_ARTIFACTS")
     folder = (Path(named) if named else repository_root() / "artifacts") / profile
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _explained(error, folder) from error
     return folder
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` when the context ends well, and vanishes otherwise.
+
+    Write through Python's own files or safetensors: torch's writer does not say that a disk is full.
 
     Raises:
         StoreError: the disk is full, or the folder cannot be written.
@@ -39,16 +49,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     except OSError as error:
         raise _explained(error, path) from error
-    except RuntimeError as error:  # torch's and safetensors' own writers hide the system's error
-        if "No space left" in str(error) or "write" in str(error).lower():
-            raise StoreError(f"{path} cannot be written ({error}): free some space, then run again") from error
-        raise
+    except SafetensorError as error:  # holds the system's error as text alone
+        raise _explained(OSError(str(error)), path) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # most often it has become `path`
+            part.unlink()
 
 
 def _explained(error: OSError, path: Path) -> StoreError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         return StoreError(f"no space left for {path}: free some space, then run again; nothing else is lost")
     return StoreError(f"{path} cannot be written ({error}): check the folder's permissions")
 

@@ -108,8 +108,8 @@ def _train(plan: ModelPlan, device: torch.device) -> None:
         checkpoint_key=plan.key,
         report=report,
     )
+    state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     with atomic_path(plan.path) as part:
-        state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
         safetensors.torch.save_file(state, part)
     record = {
         "key": plan.key,

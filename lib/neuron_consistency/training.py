@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 import warnings
@@ -273,8 +274,10 @@ def _save_checkpoint(
     path: Path, key: str, model: nn.Module, optimiser: torch.optim.Optimizer, history: History
 ) -> None:
     state = {"key": key, "model": model.state_dict(), "optimiser": optimiser.state_dict(), "history": history}
+    content = io.BytesIO()
+    torch.save(state, content)
     with atomic_path(path) as part:
-        torch.save(state, part)
+        part.write_bytes(content.getbuffer())
 
 
 def _load_checkpoint(

@@ -1,0 +1,294 @@
+"""Planned networks: their keys, the list of those to evaluate, trained once and found again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from neuron_consistency import keys, plans, trained
+from neuron_consistency.errors import DatasetError, ParameterError, StoreError, TrainingError
+from neuron_consistency.plans import ModelPlan, current_models, find_plan, plan_models, write_current
+from neuron_consistency.store import read_json
+from neuron_consistency.trained import evaluation_images, obtain
+from toys import assert_same_state, state_of, toy_images
+
+PARAMETERS: dict[str, Any] = {
+    "dataset": "toy",
+    "image_size": 32,
+    "classes": None,
+    "per_class": None,
+    "architectures": ["resnet18"],
+    "objectives": ["normal", "consistent", "adversarial"],
+    "seeds": [0],
+    "epsilon": 4 / 255,
+    "distance": "normalised",
+    "feature_layer": None,
+    "attack_label": "true",
+    "norm_statistics": "both",
+    "second_example": False,
+    "alpha": 0.5,
+    "beta": 1.0,
+    "epochs": 1,
+    "epochs_of": {},
+    "batch_size": 16,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.01,
+    "precision": "float32",
+    "weights": None,
+    "held_out": 0.25,
+}
+
+
+@pytest.fixture(autouse=True)
+def toy_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Artifacts in a folder of the test's own, and 48 toy images for any dataset."""
+    monkeypatch.setenv("NEURON_CONSISTENCY_ARTIFACTS", str(tmp_path))
+    monkeypatch.setattr(plans, "dataset_fingerprint", lambda **_arguments: "toy-fingerprint")
+    monkeypatch.setattr(
+        trained, "load_images", lambda split, **_arguments: toy_images(48, size=32, seed=int(split == "val"))
+    )
+
+
+def planned(**changes: Any) -> list[ModelPlan]:
+    return plan_models("smoke", PARAMETERS | changes)
+
+
+def planned_one(**changes: Any) -> ModelPlan:
+    return planned(objectives=["consistent"], **changes)[0]
+
+
+# plans and keys
+
+
+def test_every_architecture_objective_and_seed_is_planned() -> None:
+    found = planned(architectures=["alexnet", "vgg16"], seeds=[3, 4], epochs_of={"vgg16": 9})
+    assert len({plan.key for plan in found}) == len({plan.path for plan in found}) == len(found) == 2 * 3 * 2
+    assert found[0].name == "alexnet-normal-s3"
+    assert {plan.spec["schedule"]["epochs"] for plan in found if "vgg16" in plan.name} == {9}
+    assert {plan.spec["schedule"]["epochs"] for plan in found if "alexnet" in plan.name} == {1}
+    assert {plan.spec["schedule"]["seed"] == plan.spec["seed"] for plan in found} == {True}
+
+
+def test_what_each_objective_is() -> None:
+    normal, consistent, adversarial = (plan.spec["loss"] for plan in planned(beta=2.5))
+    assert (normal["alpha"], normal["beta"]) == (1.0, 0.0)
+    assert (consistent["alpha"], consistent["beta"]) == (0.5, 2.5)
+    assert (adversarial["alpha"], adversarial["beta"]) == (0.5, 0.0)
+    assert [plan.title for plan in planned(beta=2.5)] == [
+        "ResNet-18, normal",
+        "ResNet-18, consistent (beta 2.5)",
+        "ResNet-18, adversarial",
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": "other"},
+        {"image_size": 64},
+        {"classes": 3},
+        {"per_class": 10},
+        {"seeds": [1]},
+        {"epsilon": 8 / 255},
+        {"distance": "raw"},
+        {"feature_layer": "layer3"},
+        {"attack_label": "predicted"},
+        {"norm_statistics": "clean"},
+        {"second_example": True},
+        {"alpha": 0.4},
+        {"beta": 2.0},
+        {"epochs": 2},
+        {"batch_size": 8},
+        {"learning_rate": 2e-3},
+        {"weight_decay": 0.0},
+        {"precision": "bfloat16"},
+        {"weights": "imagenet"},
+        {"held_out": 0.1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_change_of_any_parameter_is_another_network(change: dict[str, Any]) -> None:
+    assert planned_one(**change).key != planned_one().key
+
+
+def test_what_does_not_enter_a_training_does_not_change_its_key() -> None:
+    """A normal network is the same whatever beta and epsilon Eq. 6 has; other seeds planned beside change nothing."""
+    one, two = (planned(objectives=["normal"], **change)[0] for change in ({}, {"beta": 9.0, "epsilon": 0.1}))
+    assert one.key == two.key
+    assert planned_one().key == planned_one(seeds=[0, 1], architectures=["resnet18", "alexnet"]).key
+
+
+def test_other_images_are_another_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = planned_one().key
+    monkeypatch.setattr(plans, "dataset_fingerprint", lambda **_arguments: "other files")
+    assert planned_one().key != before
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the library whose code can be edited, and keys that are computed anew."""
+    copy = tmp_path / "neuron_consistency"
+    for file in [*keys.PACKAGE.rglob("*.py"), *keys.PACKAGE.rglob("*.tsv")]:
+        target = copy / file.relative_to(keys.PACKAGE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    monkeypatch.setattr(keys, "PACKAGE", copy)
+    monkeypatch.setattr(plans, "training_code", plans.training_code.__wrapped__)
+    return copy
+
+
+def edited(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_comments_and_docstrings_leave_the_key(library: Path) -> None:
+    before = planned_one().key
+    edited(library / "training.py", "import math\n", "# a comment\nimport math\n")
+    edited(library / "objectives.py", '"""The loss of a batch.', '"""Said otherwise.')
+    assert planned_one().key == before
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("training.py", "steps // 5", "steps // 6"),
+        ("objectives.py", "clamp_min(1e-12)", "clamp_min(1e-11)"),
+        ("attacks.py", "gradient.sign()", "gradient.tanh()"),
+        ("models.py", "nn.Dropout(0.2)", "nn.Dropout(0.3)"),
+    ],
+)
+def test_code_that_training_runs_through_changes_the_key(library: Path, module: str, old: str, new: str) -> None:
+    before = planned_one().key
+    edited(library / module, old, new)
+    assert planned_one().key != before
+
+
+def test_code_that_only_measures_leaves_the_key(library: Path) -> None:
+    """A change of a measure or a figure must not train anything again."""
+    before = planned_one().key
+    for module in ("consistency.py", "responses.py", "figures.py"):
+        (library / module).write_text((library / module).read_text() + "\nCHANGED = True\n")
+    assert planned_one().key == before
+
+
+def test_unknown_objective_and_bad_value_are_named() -> None:
+    with pytest.raises(ParameterError, match="objective 'better': use one of normal, consistent, adversarial"):
+        planned(objectives=["better"])
+    with pytest.raises(ParameterError, match=r"alpha=1\.5"):
+        planned(alpha=1.5)
+
+
+# which networks the later notebooks evaluate
+
+
+def test_the_book_writes_its_own_and_forgets_what_was_chosen() -> None:
+    book, chosen = [planned_one()], [planned_one(beta=3.0)]
+    write_current("smoke", book, chosen=False)
+    assert current_models("smoke") == book
+    write_current("smoke", chosen, chosen=True)
+    assert current_models("smoke") == book + chosen  # the new network beside the old
+    other = [planned_one(beta=5.0)]
+    write_current("smoke", other, chosen=True)
+    assert current_models("smoke") == book + other
+    write_current("smoke", book, chosen=False)
+    assert current_models("smoke") == book
+
+
+def test_a_network_chosen_that_is_the_books_own_is_listed_once() -> None:
+    write_current("smoke", planned(), chosen=False)
+    write_current("smoke", planned(), chosen=True)
+    assert current_models("smoke") == planned()
+
+
+def test_with_nothing_chosen_notebook_03s_own_parameters_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "default_plans", lambda profile: plan_models(profile, PARAMETERS))
+    assert current_models("smoke") == planned()
+    write_current("smoke", [planned_one(beta=3.0)], chosen=True)
+    assert current_models("smoke") == [planned_one(beta=3.0)]
+
+
+def test_a_plan_is_found_by_what_it_is() -> None:
+    assert find_plan(planned(), architecture="resnet18", objective="adversarial") == planned()[2]
+    with pytest.raises(ParameterError, match=r"no normal vgg16 .*resnet18-consistent-s0"):
+        find_plan([planned_one()], architecture="vgg16", objective="normal")
+
+
+# trained once, found again
+
+
+def test_obtain_trains_once_and_loads_what_it_trained(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file, its record and a line an epoch; the second call loads the same weights and trains nothing."""
+    plan = planned_one(epochs=2)
+    first = obtain(plan, device="cpu")
+    shown = capsys.readouterr().out
+    assert "ResNet-18, consistent (beta 1), seed 0: epoch 1/2, loss" in shown
+    assert "PGD" in shown
+    assert not first.model.training
+    assert sorted(path.suffix for path in plan.path.parent.iterdir()) == [".json", ".safetensors"]
+    record = read_json(plan.path.with_suffix(".json"))
+    assert record["key"] == plan.key
+    assert record["spec"] == json.loads(json.dumps(plan.spec))
+    assert record["precision"] == "float32"
+    assert [row["epoch"] for row in record["history"]] == [1, 2]
+    assert {"code", "commit", "torch", "device", "seconds", "finished", "classes"} <= record.keys()
+
+    monkeypatch.setattr(trained, "train", lambda *_arguments, **_options: pytest.fail("trained again"))
+    second = obtain(ModelPlan(plan.profile, plan.key, json.loads(json.dumps(plan.spec))), device="cpu")
+    assert_same_state(state_of(first.model), second.model)
+    assert second.record == first.record
+    assert second.title == plan.title
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(first.model(images), second.model(images))
+
+
+def test_nothing_held_out_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    found = obtain(planned(objectives=["normal"], held_out=0.0)[0], device="cpu")
+    assert "none held out" in capsys.readouterr().out
+    assert "validation_accuracy" not in found.record["history"][0]
+
+
+def test_held_out_images_are_no_training_images() -> None:
+    """Selection uses images of the training set that are not trained on, the same for every network."""
+    rest, held_out = trained.training_images(planned_one())
+    assert len(rest) == 36
+    assert len(held_out) == 12
+    for again in trained.training_images(planned_one(seeds=[5])), trained.training_images(planned_one(beta=4.0)):
+        assert [part.fingerprint for part in again] == [rest.fingerprint, held_out.fingerprint]
+    assert evaluation_images(planned_one()).labels.shape == (48,)
+
+
+def test_a_failed_training_keeps_the_networks_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    normal, consistent, _ = planned()
+    obtain(normal, device="cpu")
+
+    def fails(*_arguments: object, **_options: object) -> None:
+        raise TrainingError("the loss became nan in epoch 1")
+
+    monkeypatch.setattr(trained, "train", fails)
+    with pytest.raises(TrainingError):
+        obtain(consistent, device="cpu")
+    assert not consistent.path.exists()
+    assert obtain(normal, device="cpu").record["key"] == normal.key
+
+
+def test_damaged_files_are_named_with_their_cure() -> None:
+    plan = planned(objectives=["normal"])[0]
+    obtain(plan, device="cpu")
+    weights = plan.path.read_bytes()
+    plan.path.write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(DatasetError, match=r"safetensors does not hold weights.*remove it"):
+        obtain(plan, device="cpu")
+    plan.path.write_bytes(weights)
+    plan.path.with_suffix(".json").write_text("{")
+    with pytest.raises(StoreError, match=r"\.json cannot be read.*remove it"):
+        obtain(plan, device="cpu")
+    plan.path.with_suffix(".json").unlink()
+    assert obtain(plan, device="cpu").record["key"] == plan.key  # without its record it is trained again
