@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from neuron_consistency import taxonomy
+from neuron_consistency.data.scenes import object_classes
 from neuron_consistency.errors import DatasetError, ParameterError
 from neuron_consistency.taxonomy import (
     class_synsets,
@@ -109,6 +110,12 @@ def test_known_sets_are_whole_and_in_the_table(dataset: str, classes: int) -> No
     synsets = class_synsets(dataset)
     assert len(synsets) == classes
     assert all(resolve(wnid, source="bundled") == wnid for wnid in synsets.values())
+
+
+def test_rendered_classes_are_in_the_table() -> None:
+    """A class added to the scenes needs its row in classes.tsv, and the table made anew."""
+    table = object_classes()
+    assert class_synsets("scenes") == dict(zip(table["name"], table["wnid"], strict=True))
 
 
 def test_names_resolve() -> None:
