@@ -232,7 +232,7 @@ def unit_masks(
     """The mask of one unit on each image: where its upsampled map exceeds its threshold.
 
     Shape:
-        images: (B, 3, S, S) in [0, 1]; units: (B,) int64; thresholds: (U,); result: (B, *size) bool.
+        images: (B, 3, S, S) in [0, 1]; units: (B,) int64; thresholds: (U,); result: `(B, *size)` bool.
 
     Source: Bau et al. 2017, section 2.3.
     """

@@ -132,7 +132,7 @@ def run_notebook(notebook: Path, output: Path, *, profile: str, values: dict[str
             progress_bar=False,
             stdout_file=_Stream(notebook.stem),
             stderr_file=_Stream(notebook.stem),
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # no warning about its local port
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # its own local port is no news
             cwd=str(repository_root()),
         )
     except papermill.PapermillExecutionError as error:
