@@ -10,6 +10,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -29,6 +30,13 @@ class Parameter:
     comment: str
 
 
+class Checked(dict[str, Any]):
+    """The parameters of a notebook by name; a cell that ends with it shows nothing."""
+
+    def _ipython_display_(self) -> None:
+        pass
+
+
 def repository_root() -> Path:
     """The folder that holds `notebooks/` and the Snakefile: above the working folder, else above this file.
 
@@ -40,10 +48,7 @@ def repository_root() -> Path:
     for folder in (Path.cwd(), *Path.cwd().parents, *Path(__file__).resolve().parents):
         if (folder / "Snakefile").is_file() and (folder / "notebooks").is_dir():
             return folder
-    raise ParameterError(
-        f"{Path.cwd()} is not inside a copy of the repository (no Snakefile with notebooks/ beside it): "
-        "change into the repository and call again"
-    )
+    raise ParameterError(f"{Path.cwd()} is not inside the repository: change into it and call again")
 
 
 def notebook_path(notebook: str, root: Path | None = None) -> Path:
@@ -83,9 +88,8 @@ def _is(value: object, kind: object) -> bool:
     if origin is list:
         return isinstance(value, list) and all(_is(item, arguments[0]) for item in value)
     if origin is dict:
-        return isinstance(value, dict) and all(
-            _is(key, arguments[0]) and _is(item, arguments[1]) for key, item in value.items()
-        )
+        pairs = value.items() if isinstance(value, dict) else [(None, None)]
+        return all(_is(key, arguments[0]) and _is(item, arguments[1]) for key, item in pairs)
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float) if kind is float else typing.cast(type, kind))
@@ -98,13 +102,10 @@ def _check_type(name: str, value: object, annotation: object) -> None:
     kind, optional = parsed
     if (value is None and optional) or _is(value, kind):
         return
-    shown = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-    shown = str(annotation) if typing.get_origin(annotation) else shown
-    hint = ""
-    if isinstance(value, str) and kind in (int, float):
-        hint = " (YAML reads 1e-3 as text: write 1.0e-3)"
-    elif isinstance(value, str) and kind is bool:
-        hint = " (papermill's -p reads true as text: write True)"
+    shown = annotation.__name__ if isinstance(annotation, type) and not typing.get_args(annotation) else annotation
+    number, truth = " (YAML reads 1e-3 as text: write 1.0e-3)", " (papermill's -p reads true as text: write True)"
+    hints: dict[object, str] = {int: number, float: number, bool: truth}
+    hint = hints.get(kind, "") if isinstance(value, str) else ""
     raise ParameterError(f"parameter {name} is {value!r}, a {type(value).__name__}: it has to be {shown}{hint}")
 
 
@@ -131,13 +132,13 @@ def validate(values: Mapping[str, object], parameters: Mapping[str, Parameter], 
 
 def read_value(text: str, parameter: Parameter) -> object:
     """The value that a text from a command line stands for: 1e-3, True, [resnet18, vgg16] or plain text."""
-    parsed = _parse(parameter.annotation)
+    kind, optional = _parse(parameter.annotation) or (None, False)
     for read in (ast.literal_eval, yaml.safe_load):
         try:
             value = read(text)
         except (ValueError, SyntaxError, yaml.YAMLError):
             continue
-        if parsed and ((value is None and parsed[1]) or _is(value, parsed[0])):
+        if (value is None and optional) or (kind and _is(value, kind)):
             return value
     return text
 
@@ -281,11 +282,8 @@ def _annotations(namespace: Mapping[str, object]) -> dict[str, object]:
     return found
 
 
-def check(namespace: Mapping[str, object]) -> dict[str, object]:
-    """Stop a notebook whose parameters cannot work: called with `globals()` in the cell after the parameters.
-
-    Returns:
-        The parameters by name, with the values that hold.
+def check(namespace: Mapping[str, object]) -> Checked:
+    """Stop a notebook whose parameters cannot work, else return them; called in the cell after them with `globals()`.
 
     Raises:
         ParameterError: a name was injected that the parameters cell does not annotate (the message names the closest
@@ -294,7 +292,7 @@ def check(namespace: Mapping[str, object]) -> dict[str, object]:
     annotations = {name: kind for name, kind in _annotations(namespace).items() if _parse(kind)}
     if unknown := _injected(namespace) - annotations.keys():
         raise _unknown(unknown, annotations, "this notebook")
-    values = {name: namespace[name] for name in annotations if name in namespace}
+    values = Checked({name: namespace[name] for name in annotations if name in namespace})
     for name, value in values.items():
         _check_type(name, value, annotations[name])
     return values
