@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from scipy.stats import norm
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neuron_consistency.data.broden import BrodenSet
-from neuron_consistency.dissection import ImageAttack, dissect, dissection_size, unit_masks, unit_thresholds
+from neuron_consistency.data.broden import CATEGORIES, BrodenSet
+from neuron_consistency.dissection import (
+    ImageAttack,
+    dissect,
+    dissection_size,
+    unit_labels,
+    unit_masks,
+    unit_thresholds,
+)
 from neuron_consistency.models import Classifier
 from neuron_consistency.tally import Tally
 
@@ -42,6 +50,12 @@ class Dissected:
     thresholds: Tensor
     tallies: dict[str, Tally]
 
+    def units(self, name: str, *, iou_threshold: float = 0.04, min_images: int = 10) -> pd.DataFrame:
+        """`unit_labels` of one set; on a part of the images, `min_images` is lowered in proportion."""
+        tally = self.tallies[name]
+        wanted = math.ceil(min_images * tally.images / self.tallies[REAL].images)
+        return unit_labels(tally, iou_threshold=iou_threshold, min_images=wanted)
+
 
 def with_random_weights(model: Classifier, *, seed: int = 0) -> Classifier:
     """A copy of the network with all its modules initialised anew (PyTorch's defaults)."""
@@ -62,6 +76,7 @@ def dissect_with_controls(
     device: torch.device,
     attacked: int = 0,
     own_thresholds: bool = False,
+    random_weights: Tally | None = None,
     layer: str | None = None,
     image_size: int = 0,
     quantile: float = 0.005,
@@ -80,6 +95,7 @@ def dissect_with_controls(
         device: where.
         attacked: so many of the images are attacked, and measured also as they are; 0 attacks all.
         own_thresholds: the adversarial images' thresholds from themselves, so that as many pixels are above them.
+        random_weights: the tally of random weights, where another network of this architecture has given it.
         layer: None is the last one.
         image_size: side shown to the network; 0 is `dissection_size`.
         quantile, max_kept, batch_size, precision, processes, progress: see `dissection.unit_thresholds`.
@@ -103,13 +119,11 @@ def dissect_with_controls(
     part = broden.head(attacked) if attacked else broden
     thresholds = unit_thresholds(model, name, broden, **common, **share)
     real = dissect(model, name, broden, thresholds=thresholds, chance=True, **common)
-    blank = with_random_weights(model)
-    blank_thresholds = unit_thresholds(blank, name, broden, **common, **share)
-    tallies = {
-        REAL: real,
-        SHUFFLED: real.shuffled(),
-        RANDOM: dissect(blank, name, broden, thresholds=blank_thresholds, **common),
-    }
+    if random_weights is None:
+        blank = with_random_weights(model)
+        blank_thresholds = unit_thresholds(blank, name, broden, **common, **share)
+        random_weights = dissect(blank, name, broden, thresholds=blank_thresholds, **common)
+    tallies = {REAL: real, SHUFFLED: real.shuffled(), RANDOM: random_weights}
     if len(part) < len(broden):
         tallies[SAME] = dissect(model, name, part, thresholds=thresholds, **common)
     levels = thresholds
@@ -117,6 +131,37 @@ def dissect_with_controls(
         levels = unit_thresholds(model, name, part, attack=attack, **common, **share)
     tallies[ADVERSARIAL] = dissect(model, name, part, thresholds=levels, attack=attack, **common)
     return Dissected(name, size, thresholds, tallies)
+
+
+def offered_concepts(tally: Tally, *, pixels: int, min_images: int) -> pd.DataFrame:
+    """What can be found: by category the number of concepts, and of the median one the images and the share of pixels.
+
+    Args:
+        tally: of all images.
+        pixels: of a label map.
+        min_images: concepts in fewer images are left out.
+    """
+    table = tally.concepts.assign(
+        images=tally.concept_images.numpy(),
+        pixels=(100 * tally.concept_area.double() / (pixels * tally.images)).numpy(),
+    )
+    by_category = table[table["images"] >= min_images].groupby("category")
+    return by_category.agg(
+        concepts=("label", "size"),
+        **{"images of the median": ("images", "median"), "its share of all pixels, %": ("pixels", "median")},
+    ).reindex(list(CATEGORIES))
+
+
+def kept_concepts(real: pd.DataFrame, adversarial: pd.DataFrame) -> dict[str, float]:
+    """Of the units aligned on real images, how many are aligned with the same concept on adversarial ones, in per cent.
+
+    Args:
+        real, adversarial: from `unit_labels`, of one network.
+    """
+    aligned = real["aligned"]
+    same = adversarial["aligned"] & (real["label"] == adversarial["label"])
+    same &= real["category"].astype(object) == adversarial["category"].astype(object)
+    return {"aligned": int(aligned.sum()), "of these the same, %": 100 * float(same[aligned].mean())}
 
 
 def best_units(units: pd.DataFrame, *, count: int) -> pd.DataFrame:

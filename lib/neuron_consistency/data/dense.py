@@ -31,9 +31,7 @@ def open_dense_set(name: str, *, cache: Path, images: int, image_size: int = 224
         chosen = {"images": images, "image_size": image_size, "classes": classes or None, "seed": SEED}
         folder = cache / f"dense-scenes-{scene_fingerprint(**chosen)}"
         if not folder.exists():
-            write_scenes(
-                folder, images=images, image_size=image_size, classes=classes or None, seed=SEED, progress=True
-            )
+            write_scenes(folder, images=images, image_size=image_size, classes=classes or None, seed=SEED)
         return BrodenSet.open(folder)
     place = os.environ.get("NEURON_CONSISTENCY_DATA") if name == "broden" else name
     if not place:
