@@ -156,6 +156,28 @@ def test_a_dead_neuron_has_no_active_image() -> None:
     assert own.counts["true"].sum() == of_others.counts["true"].sum() == 0
 
 
+def bytes_held(tally: ChannelTally) -> int:
+    """All memory that the tally keeps alive between batches, each storage once."""
+    kept = [tally.values, tally.indices, *tally.counts.values(), *(part for pair in tally.pending for part in pair)]
+    return sum({part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in kept}.values())
+
+
+def test_memory_does_not_grow_with_the_images() -> None:
+    """The peak held at 20,000 images is that at 2,000, but for the larger k (benchmarks/memory.py: the process's)."""
+    peaks = []
+    for images, k in ((2_000, 20), (20_000, 100)):
+        labels = torch.arange(images) % 10
+        tally = ChannelTally(
+            32, deal(labels), {"true": labels}, num_classes=10, k=k, keep=20, thresholds=None, device=CPU
+        )
+        held = []
+        for indices in torch.split(torch.arange(images), 100):
+            tally.add(torch.rand(100, 32), indices.clone())
+            held.append(bytes_held(tally))
+        peaks.append(max(held) - k * 32 * (4 + 8))
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.1)
+
+
 @pytest.mark.parametrize("classes", [4, GROUPS, 24])
 def test_groups_are_dealt_within_classes(classes: int) -> None:
     """Classes in turn or one after the other: the same share of every class in every group."""

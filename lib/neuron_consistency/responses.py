@@ -167,7 +167,7 @@ class ChannelTally:
             tied = (values[self.rows :] == kth) & (kth >= _TINY)
             rows, channels = torch.nonzero(tied, as_tuple=True)
             self._add_counts(indices[self.rows :][rows, channels], channels)
-        self.values, self.indices = values[: self.rows], indices[: self.rows]
+        self.values, self.indices = values[: self.rows].clone(), indices[: self.rows].clone()  # the rest is freed
 
     def result(self) -> LayerResponses:
         """What has been gathered, on the CPU."""
