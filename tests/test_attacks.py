@@ -283,7 +283,7 @@ def test_eq4_reaches_its_targets_with_a_smaller_change_than_fgsm(
     images, labels = batch
     targets = (labels + 1) % 4
     before, given = state_of(trained_toy), images.clone()
-    found = optimise_targeted([trained_toy], images, targets, steps=100)
+    found = optimise_targeted([trained_toy], images, targets, steps=60)
     assert_same_state(before, trained_toy)
     assert torch.equal(images, given)
     assert found.success.float().mean() > 0.9
@@ -328,7 +328,7 @@ def test_eq4_fools_every_network_of_an_ensemble(trained_toy: Classifier, batch: 
     other = fitted(toy_model(seed=3), toy_images(64, seed=5), steps=40)
     images, labels = (part[:24] for part in batch)
     targets = (labels + 2) % 4
-    found = optimise_targeted([trained_toy, other], images, targets, steps=80)
+    found = optimise_targeted([trained_toy, other], images, targets, steps=50)
     with torch.no_grad():
         both = (trained_toy(found.images).argmax(1) == targets) & (other(found.images).argmax(1) == targets)
     assert torch.equal(both, found.success)

@@ -34,7 +34,7 @@ PARAMETERS: dict[str, Any] = {
     "beta": 1.0,
     "epochs": 1,
     "epochs_of": {},
-    "batch_size": 16,
+    "batch_size": 9,
     "learning_rate": 1e-3,
     "weight_decay": 0.01,
     "precision": "float32",
@@ -45,11 +45,11 @@ PARAMETERS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def toy_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Artifacts in a folder of the test's own, and 48 toy images for any dataset."""
+    """Artifacts in a folder of the test's own, and 24 toy images for any dataset."""
     monkeypatch.setenv("NEURON_CONSISTENCY_ARTIFACTS", str(tmp_path))
     monkeypatch.setattr(plans, "dataset_fingerprint", lambda **_arguments: "toy-fingerprint")
     monkeypatch.setattr(
-        trained, "load_images", lambda split, **_arguments: toy_images(48, size=32, seed=int(split == "val"))
+        trained, "load_images", lambda split, **_arguments: toy_images(24, size=32, seed=int(split == "val"))
     )
 
 
@@ -258,11 +258,11 @@ def test_nothing_held_out_is_no_error(capsys: pytest.CaptureFixture[str]) -> Non
 def test_held_out_images_are_no_training_images() -> None:
     """Selection uses images of the training set that are not trained on, the same for every network."""
     rest, held_out = trained.training_images(planned_one())
-    assert len(rest) == 36
-    assert len(held_out) == 12
+    assert len(rest) == 16
+    assert len(held_out) == 8
     for again in trained.training_images(planned_one(seeds=[5])), trained.training_images(planned_one(beta=4.0)):
         assert [part.fingerprint for part in again] == [rest.fingerprint, held_out.fingerprint]
-    assert evaluation_images(planned_one()).labels.shape == (48,)
+    assert evaluation_images(planned_one()).labels.shape == (24,)
 
 
 def test_a_failed_training_keeps_the_networks_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
