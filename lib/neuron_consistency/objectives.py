@@ -22,8 +22,10 @@ NORM_STATISTICS = ("both", "clean")
 def feature_distance(features: Tensor, adversarial: Tensor, *, distance: str = "normalised") -> Tensor:
     """d(phi(x), phi(x*)) of Eq. 6, a scalar.
 
-    "raw" is the mean squared difference. A network can lower it by shrinking the weights of the layer and no
-    more, so "normalised", the default, divides it by the mean of phi(x)^2, held constant. "cosine" is one
+    "raw" is the mean squared difference. A network can lower it by shrinking the features and no more, so
+    "normalised", the default, divides it by the mean of phi(x)^2. The gradient flows through that divisor too:
+    held constant, it would leave each step as eager to shrink the features as the raw form is, however small they
+    are already, and a network without batch norm (AlexNet) dies of it within an epoch or two. "cosine" is one
     minus the cosine between the two features of an image.
 
     Shape:
@@ -41,7 +43,7 @@ def feature_distance(features: Tensor, adversarial: Tensor, *, distance: str = "
     if distance == "raw":
         return raw
     if distance == "normalised":
-        return raw / features.detach().square().mean().clamp_min(1e-12)
+        return raw / features.square().mean().clamp_min(1e-12)
     raise ParameterError(f"distance={distance!r}: use one of {', '.join(DISTANCES)}")
 
 
