@@ -31,7 +31,7 @@ profile: str = "demo"  # whose results these are: artifacts/<profile>/
 device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
 dataset: str = "scenes"  # scenes, tiny-imagenet, imagenet, stl10, cifar10, imagenette, or a folder of classes
 image_size: int = 64  # side of the images in pixels; below 128 the networks get their small-image form
-classes: int = 16  # how many classes, evenly spaced in the sorted list; 0 takes all
+classes: int = 16  # how many classes; 0 takes all
 per_class: int = 75  # training images of each class; 0 takes all
 architectures: list[str] = ["resnet18", "alexnet"]  # also vgg16
 objectives: list[str] = ["normal", "consistent", "adversarial"]  # adversarial: consistent with beta 0
@@ -52,6 +52,7 @@ feature_layer: str = ""  # phi; "" is the last convolutional layer
 attack_label: str = "true"  # whose loss FGSM ascends: true, predicted or least-likely
 norm_statistics: str = "both"  # batch norm records both forward passes, or the clean one only
 second_example: bool = False  # an image of its own for d, as in the two-maxima form
+watched_images: int = 32  # training images on which PGD is checked after every epoch
 timed_steps: int = 8  # rounds of the side-by-side timing
 
 # %%

@@ -96,6 +96,7 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
                             learning_rate=p["learning_rate"],
                             weight_decay=p["weight_decay"],
                             precision=p["precision"],
+                            watched_images=p["watched_images"],
                             seed=seed,
                         )
                     ),

@@ -48,7 +48,7 @@ class Schedule:
     weight_decay: float = 0.01
     seed: int = 0
     precision: str = "auto"
-    watched_images: int = 64
+    watched_images: int = 32
     watch_steps: int = 4
 
     def __post_init__(self) -> None:
