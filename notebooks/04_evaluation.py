@@ -40,7 +40,7 @@ from neuron_consistency.compute import resolve_device
 from neuron_consistency.consistency import neuron_table
 from neuron_consistency.controls import COMMON, FGSM, NOISE, REAL, accuracy_row, measure_with_controls, pgd_predictions
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
-from neuron_consistency.plans import current_models
+from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance
 
@@ -48,7 +48,7 @@ where = resolve_device(device)
 nets = [obtain(plan, device=device) for plan in current_models(profile)]
 images = evaluation_images(nets[0].plan, per_class=per_class)
 A = correlation(distance_matrix(images.synsets), sigma=sigma)
-titles = {net.plan.key: f"{net.title}, seed {net.plan.spec['seed']}" for net in nets}
+titles = distinct_titles(net.plan for net in nets)
 print(f"{len(images)} validation images of {images.num_classes} classes; evaluated here:")
 for net in nets:
     print(f"  {titles[net.plan.key]} [{net.plan.key}]")

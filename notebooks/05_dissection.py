@@ -28,8 +28,8 @@ profile: str = "demo"  # whose networks and results: artifacts/<profile>/
 device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
 precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
 labelled_set: str = "scenes"  # scenes, broden (found in NEURON_CONSISTENCY_DATA), or a path to a set in its format
-images: int = 400  # how many of its images; 0 takes all
-attacked: int = 80  # of these, so many are also made adversarial; 0 takes all
+images: int = 300  # how many of its images; 0 takes all
+attacked: int = 60  # of these, so many are also made adversarial; 0 takes all
 image_size: int = 0  # side shown to the networks; 0 is the smallest that gives maps of 7x7
 quantile: float = 0.005  # share of a neuron's map positions above its threshold
 max_kept: int = 0  # cap on the values a neuron's threshold is found from; 0 keeps all it takes to be exact
@@ -69,7 +69,7 @@ from neuron_consistency.dissection_controls import (
     offered_concepts,
     table_two,
 )
-from neuron_consistency.plans import current_models
+from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.store import artifacts
 from neuron_consistency.trained import obtain, provenance
 
@@ -82,7 +82,7 @@ labelled = open_dense_set(
     images=images,
     classes=data["classes"] if data["name"] == "scenes" else 0,
 )
-titles = {net.plan.key: f"{net.title}, seed {net.plan.spec['seed']}" for net in nets}
+titles = distinct_titles(net.plan for net in nets)
 print(f"{labelled_set}: {len(labelled)} images; evaluated here:")
 for net in nets:
     print(f"  {titles[net.plan.key]} [{net.plan.key}]")

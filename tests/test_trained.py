@@ -11,7 +11,7 @@ import torch
 
 from neuron_consistency import keys, plans, trained
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError, TrainingError
-from neuron_consistency.plans import ModelPlan, current_models, find_plan, plan_models, write_current
+from neuron_consistency.plans import ModelPlan, current_models, distinct_titles, find_plan, plan_models, write_current
 from neuron_consistency.store import read_json
 from neuron_consistency.trained import evaluation_images, obtain
 from toys import assert_same_state, state_of, toy_images
@@ -40,6 +40,7 @@ PARAMETERS: dict[str, Any] = {
     "precision": "float32",
     "weights": None,
     "held_out": 0.25,
+    "watched_images": 4,
 }
 
 
@@ -292,3 +293,10 @@ def test_damaged_files_are_named_with_their_cure() -> None:
         obtain(plan, device="cpu")
     plan.path.with_suffix(".json").unlink()
     assert obtain(plan, device="cpu").record["key"] == plan.key  # without its record it is trained again
+
+
+def test_networks_with_the_same_title_are_told_apart_by_key() -> None:
+    """Tables are filed by title: two networks under one would overwrite each other."""
+    plans_of_two = [*planned(epsilon=2 / 255), *planned(epsilon=8 / 255)]
+    titles = distinct_titles(plans_of_two)
+    assert len(set(titles.values())) == len({plan.key for plan in plans_of_two})

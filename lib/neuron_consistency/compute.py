@@ -21,9 +21,7 @@ def resolve_device(device: str = "auto") -> torch.device:
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
-        raise ParameterError(
-            f"device={device!r} is unknown: use 'auto', 'cpu', 'cuda' or 'cuda:N'"
-        ) from error
+        raise ParameterError(f"device={device!r} is unknown: use 'auto', 'cpu', 'cuda' or 'cuda:N'") from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise ParameterError(f"device={device!r}, but PyTorch sees no GPU here: use device='auto' or 'cpu'")
     return resolved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import hashlib
 import json
@@ -152,6 +153,13 @@ def current_models(profile: str) -> list[ModelPlan]:
     content = read_json(path)
     plans = {e["key"]: ModelPlan(profile, e["key"], e["spec"]) for e in content["book"] + content["chosen"]}
     return list(plans.values())
+
+
+def distinct_titles(plans: Iterable[ModelPlan]) -> dict[str, str]:
+    """By key, a title for tables with the seed in it, and the key where two networks would have the same."""
+    titles = {plan.key: f"{plan.title}, seed {plan.spec['seed']}" for plan in plans}
+    again = {title for title, times in collections.Counter(titles.values()).items() if times > 1}
+    return {key: f"{title} [{key[:6]}]" if title in again else title for key, title in titles.items()}
 
 
 def find_plan(plans: Iterable[ModelPlan], *, architecture: str, objective: str) -> ModelPlan:
