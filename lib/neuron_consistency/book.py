@@ -126,14 +126,18 @@ def make_book(
     config = [f"profile={profile}", f"site={site}", f"device={device or ''}"]
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--rerun-incomplete", "--keep-going"]
     command += ["--quiet", "rules", "host", "reason", *more, "--config", *config]
+    errors: list[str] = []
     with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) as snakemake:
         for line in snakemake.stderr or ():
             if line.strip() and not CHATTER.match(line):
                 print(line, end="", file=sys.stderr, flush=True)
+                errors += [line.rstrip()] if line.startswith("error:") else []
     code = snakemake.returncode
     if code == 0:
         write_json(_plans_file(profile), {"plans": plans, "state": _state(root, profile, device, site, plans)})
         print(f"The book: {index}", flush=True)
+    else:  # said again, below whatever ran on beside the failed job
+        print("\n".join(["The book is not complete.", *errors]), file=sys.stderr, flush=True)
     return code
 
 

@@ -147,6 +147,11 @@ def run_notebook(notebook: Path, output: Path, *, profile: str, values: dict[str
     print(f"[{notebook.stem}] done in {time.monotonic() - began:.0f} s", flush=True)
 
 
+def _cores() -> int:
+    """The cores this process may use, which in a container can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def train_planned(profile: str, stem: str, device: str | None) -> None:
     """Train one network of the last plan, named by the stem of its files, and keep it where it belongs."""
     from neuron_consistency.plans import ModelPlan
@@ -170,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     train = commands.add_parser("train", help="train one network of the book's last plan")
     train.add_argument("stem", help="of its files in artifacts/<profile>/models/")
     book = commands.add_parser("book", help="run what is out of date and build the book")
-    book.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    book.add_argument("--cores", type=int, default=_cores())
     book.add_argument("--strict", action="store_true", help="a notebook pair that differs is an error")
     book.add_argument("--snakemake", default="", help="further arguments for Snakemake")
     html = commands.add_parser("html", help="build and check the pages from the executed notebooks")
@@ -214,6 +219,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NeuronConsistencyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ParameterError) else 1
+    except KeyboardInterrupt:
+        print("stopped; the next call goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 
