@@ -14,13 +14,13 @@
 profile: str = "demo"  # whose networks and results: artifacts/<profile>/
 device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
 precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
-per_class: int = 60  # validation images of each class; 0 takes all
+per_class: int = 25  # validation images of each class; 0 takes all
 epsilon: float = 4 / 255  # size of FGSM, PGD and the noise, in units of the pixel range
 quantile: float = 0.005  # share of the real images that activate a neuron ...
 top_k: int = 20  # ... but at least so many
 sigma: float = 2.0  # how fast correlation decays with WordNet distance
 sigmas: list[float] = [1.0, 1.5, 2.0, 2.5, 3.0]  # of the sweep
-pgd_steps: int = 10  # steps of PGD in the accuracy table
+pgd_steps: int = 5  # steps of PGD in the accuracy table
 shown_neurons: int = 4  # rows of the picture of top images
 shown_images: int = 5  # real, and as many adversarial, images in a row
 batch_size: int = 200  # images a forward pass
