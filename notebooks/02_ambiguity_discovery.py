@@ -18,7 +18,7 @@ per_class: int = 25  # validation images of each class; 0 takes all
 targeted_per_class: int = 8  # of these, so many are made into targeted adversarial images
 trade_off: float = 10.0  # lambda: how much reaching the target weighs against staying near
 steps: int = 30  # steps of Adam for each image
-learning_rate: float = 0.01  # of Adam, in units of the pixel range
+learning_rate: float = 0.004  # of Adam, in units of the pixel range
 search_steps: int = 1  # values of lambda tried for each image; 1 keeps it fixed
 epsilon: float = 4 / 255  # size of FGSM and of the noise, in units of the pixel range
 quantile: float = 0.005  # share of the real images that activate a neuron ...
@@ -88,7 +88,7 @@ print(f"{len(clean)} images: target reached for {100 * success:.1f} %, mean chan
 
 # %% [markdown]
 # The attack reached its target for {glue:text}`targeted-success` of the images, at a root mean squared change of
-# {glue:text}`targeted-change` grey levels out of 255: invisible to us.
+# {glue:text}`targeted-change` grey levels out of 255.
 #
 # ## What fires the neurons
 #

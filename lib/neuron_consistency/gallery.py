@@ -97,6 +97,8 @@ def top_image_rows(
             for column, content in zip(("images", "regions", "captions"), row, strict=True):
                 rows[column].append(content)
             counts = responses.layers[layer].counts["true"].sum(0)[neuron]
-            u = float(unbiased_consistency(counts, correlation))
-            rows["row_titles"].append(f"neuron {neuron}\n{name}\nU = {u:.2f}")
+            active, u = int(counts.sum()), float(unbiased_consistency(counts, correlation))
+            rows["row_titles"].append(
+                f"neuron {neuron}\n{name}\n" + (f"U = {u:.2f}" if active > 1 else f"{active} active")
+            )
     return rows
