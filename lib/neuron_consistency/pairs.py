@@ -46,7 +46,7 @@ def write_pair(script: Path, *, edited: str) -> None:
 def sync_pairs(root: Path, *, strict: bool = False) -> None:
     """Bring each pair together where one half was edited since the two last agreed; say which.
 
-    What they last agreed on is kept as hashes in artifacts/pairs.json; without it, git's last commit stands in.
+    What they last agreed on is kept as hashes in artifacts/pairs.json; where that does not tell, git's last commit may.
 
     Raises:
         ParameterError: both halves were edited in different ways; where `strict`, any pair that differs.
@@ -58,7 +58,9 @@ def sync_pairs(root: Path, *, strict: bool = False) -> None:
         halves = [script, script.with_suffix(".ipynb")]
         hashes = {half.name: _hash(half) for half in halves}
         if any(agreed.get(name) != digest for name, digest in hashes.items()) and not pair_agrees(script):
-            edited = [half for half in halves if hashes[half.name] != (agreed.get(half.name) or _committed(half))]
+            edited = [half for half in halves if hashes[half.name] != agreed.get(half.name)]
+            if len(edited) == 2:  # as far as the record goes; what git has cannot be lost either
+                edited = [half for half in halves if hashes[half.name] != _committed(half)]
             if not halves[1].is_file():
                 edited = [script]
             if strict or len(edited) != 1:

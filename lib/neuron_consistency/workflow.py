@@ -14,7 +14,7 @@ from typing import Any
 from neuron_consistency.errors import NeuronConsistencyError, ParameterError
 from neuron_consistency.keys import code_key as code_key
 from neuron_consistency.keys import imported_modules
-from neuron_consistency.pairs import write_pair
+from neuron_consistency.pairs import sync_pairs, write_pair
 from neuron_consistency.parameters import (
     DEMO,
     notebook_parameters,
@@ -197,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.command == "pairs":
             for script in sorted((repository_root() / "notebooks").glob("*.py")):
                 write_pair(script, edited=f".{chosen.edited}")
+            sync_pairs(repository_root())  # notes that they agree
             return 0
         if chosen.command == "train":
             train_planned(chosen.profile, chosen.stem, chosen.device)

@@ -136,6 +136,17 @@ def test_edit_of_either_half_reaches_the_other(repository: Path) -> None:
     assert pair_agrees(script)
 
 
+def test_edit_after_make_pairs_reaches_the_other_half(repository: Path) -> None:
+    """`make pairs` writes a new agreement: the next edit is one of that, not a conflict with the one before."""
+    script = repository / "notebooks" / "01_small.py"
+    sync_pairs(repository)
+    script.write_text(GOOD.replace("= 2 ", "= 3 "))
+    assert main(["pairs"]) == 0
+    script.write_text(GOOD.replace("= 2 ", "= 4 "))
+    sync_pairs(repository)
+    assert notebook_parameters(script.with_suffix(".ipynb"))["steps"].default == 4
+
+
 def test_different_edits_of_both_halves_are_never_overwritten(repository: Path) -> None:
     script = repository / "notebooks" / "01_small.py"
     notebook = script.with_suffix(".ipynb")
