@@ -134,7 +134,8 @@ def make_book(
                 errors += [line.rstrip()] if line.startswith("error:") else []
     code = snakemake.returncode
     if code == 0:
-        write_json(_plans_file(profile), {"plans": plans, "state": _state(root, profile, device, site, plans)})
+        if not more:  # which may ask for a part, or for nothing but a plan
+            write_json(_plans_file(profile), {"plans": plans, "state": _state(root, profile, device, site, plans)})
         print(f"The book: {index}", flush=True)
     else:  # said again, below whatever ran on beside the failed job
         print("\n".join(["The book is not complete.", *errors]), file=sys.stderr, flush=True)
