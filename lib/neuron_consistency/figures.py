@@ -192,6 +192,7 @@ def tree_path(nodes: pd.DataFrame, edges: pd.DataFrame) -> Figure:
         nodes, edges: from `worked_examples.subtree`.
     """
     figure = _figure(7, 0.8 + 0.5 * float(nodes["y"].max() - nodes["y"].min()))
+    figure.set_layout_engine("none")  # without ticks and labels there is nothing to lay out
     axis = figure.subplots()
     for edge in edges.to_dict("records"):
         colour, width = ("tab:red", 2.5) if edge["on_path"] else ("0.7", 1)
