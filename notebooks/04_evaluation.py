@@ -45,6 +45,7 @@ from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance
 
 where = resolve_device(device)
+pd.set_option("display.max_rows", 500)  # tables are shown whole
 nets = [obtain(plan, device=device) for plan in current_models(profile)]
 images = evaluation_images(nets[0].plan, per_class=per_class)
 A = correlation(distance_matrix(images.synsets), sigma=sigma)
