@@ -53,7 +53,7 @@ attack_label: str = "true"  # whose loss FGSM ascends: true, predicted or least-
 norm_statistics: str = "both"  # batch norm records both forward passes, or the clean one only
 second_example: bool = False  # an image of its own for d, as in the two-maxima form
 watched_images: int = 32  # training images on which PGD is checked after every epoch
-timed_steps: int = 8  # rounds of the side-by-side timing
+timed_steps: int = 5  # rounds of the side-by-side timing
 
 # %%
 from neuron_consistency.parameters import check

@@ -14,7 +14,7 @@
 profile: str = "demo"  # whose networks and results: artifacts/<profile>/
 device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
 precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
-per_class: int = 25  # validation images of each class; 0 takes all
+per_class: int = 20  # validation images of each class; 0 takes all
 epsilon: float = 4 / 255  # size of FGSM, PGD and the noise, in units of the pixel range
 quantile: float = 0.005  # share of the real images that activate a neuron ...
 top_k: int = 20  # ... but at least so many
