@@ -24,7 +24,6 @@ REAL, FGSM, SUCCESSFUL, NOISE, WRONG, COMMON = (
     "real, misclassified",
     "FGSM of one network for all",
 )
-PAIRED = (REAL, FGSM, NOISE, COMMON)  # made of the same images, so that their estimates can be subtracted
 
 
 @dataclass(frozen=True)
@@ -96,19 +95,10 @@ def measure_with_controls(
     Source: P1, Table 1; the controls are ours.
     """
     name = layer or model.last_layer
-    real = respond(
-        model,
-        images,
-        device=device,
-        layers=[name],
-        quantile=quantile,
-        top_k=top_k,
-        batch_size=batch_size,
-        precision=precision,
-    )
-    thresholds = {name: real.layers[name].thresholds}
 
-    def under(subset: ImageSet, attack: Attack | None) -> Responses:
+    def measure(
+        subset: ImageSet, attack: Attack | None = None, thresholds: dict[str, Tensor] | None = None
+    ) -> Responses:
         return respond(
             model,
             subset,
@@ -121,6 +111,12 @@ def measure_with_controls(
             batch_size=batch_size,
             precision=precision,
         )
+
+    real = measure(images)
+    fixed = {name: real.layers[name].thresholds}
+
+    def under(subset: ImageSet, attack: Attack | None) -> Responses:
+        return measure(subset, attack, fixed)
 
     own: Attack = lambda network, batch, labels: fgsm(network, batch, labels, epsilon=epsilon)  # noqa: E731
     generator = torch.Generator(device).manual_seed(0)
