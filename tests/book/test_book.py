@@ -43,6 +43,15 @@ def test_maths_comes_from_the_books_own_files() -> None:
     assert list((html / "mathjax" / "output" / "chtml" / "fonts" / "woff-v2").glob("*.woff"))
 
 
+def test_no_page_runs_a_script_twice() -> None:
+    """A constant declared a second time, or a theme left without a mode, is an error in every reader's console."""
+    site, _failure = smoke_site()
+    for path in (site / "_build" / "html").rglob("notebooks/*.html"):
+        scripts = re.findall(r"<script>(.+?)</script>", path.read_text(), flags=re.DOTALL)
+        assert len(scripts) == len(set(scripts)), path.name
+        assert 'data-default-mode="auto"' in path.read_text()
+
+
 def test_api_page_lists_every_module() -> None:
     library = ROOT / "lib" / "neuron_consistency"
     modules = {".".join(path.relative_to(library).with_suffix("").parts) for path in library.rglob("*.py")}
