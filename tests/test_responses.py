@@ -253,7 +253,10 @@ def test_batch_size_changes_no_table(spotted: ImageSet, merge_rows: int, monkeyp
     monkeypatch.setattr(module, "MERGE_ROWS", merge_rows)
     rows = [
         consistency_row(
-            respond(wired_model(), spotted, device=CPU, quantile=0.05, top_k=6, batch_size=size), "last", torch.eye(3)
+            respond(wired_model(), spotted, device=CPU, quantile=0.05, top_k=6, batch_size=size),
+            "last",
+            torch.eye(3),
+            equal_m=6,
         )
         for size in (1, 4, 32, 90, 500)
     ]
@@ -305,6 +308,13 @@ def test_counts_at_equal_m_are_of_the_strongest_images(spotted: ImageSet) -> Non
     counts = found.top_counts("last", "true", 4)
     assert counts.sum((0, 2)).tolist() == [4, 4, 0]
     assert counts.sum(0)[1].tolist() == torch.bincount(spotted.labels[:4], minlength=3).tolist()
+
+
+def test_more_images_at_equal_m_than_were_kept_are_refused(spotted: ImageSet) -> None:
+    """Or a column of the tables would silently be at another m than its title says."""
+    found = respond(wired_model(), spotted, device=CPU, top_k=4)
+    with pytest.raises(ParameterError, match="kept top_k=4"):
+        found.top_counts("last", "true", 5)
 
 
 def test_attack_sees_the_batch_and_its_labels(trained_toy: Classifier, fresh_images: ImageSet) -> None:
@@ -384,7 +394,7 @@ def test_bfloat16_moves_the_measure_little() -> None:
         precision: respond(model, images, device=CPU, quantile=0.1, precision=precision, batch_size=80)
         for precision in ("float32", "bfloat16")
     }
-    values = {p: consistency_row(r, "layer4", torch.eye(4)) for p, r in found.items()}
+    values = {p: consistency_row(r, "layer4", torch.eye(4), equal_m=20) for p, r in found.items()}
     for measure in ("U", "V", "U top"):
         assert abs(values["bfloat16"][measure] - values["float32"][measure]) < 0.01
     exact, rounded = (found[p].layers["layer4"] for p in ("float32", "bfloat16"))

@@ -97,7 +97,10 @@ class Estimate:
     replicates: np.ndarray
 
     def minus(self, other: Estimate) -> Estimate:
-        """The difference of two means over the same images, its interval from paired replicates."""
+        """The difference of two means over the same images, its interval from paired replicates.
+
+        Each mean is over the neurons that its own set activates; `excluded` is the larger of the two shares left out.
+        """
         value = self.value - other.value
         return _interval(value, self.replicates - other.replicates, max(self.excluded, other.excluded))
 
@@ -160,7 +163,7 @@ def neuron_table(responses: Responses, layer: str, correlation: Tensor, *, kind:
 
 
 def consistency_row(
-    responses: Responses, layer: str, correlation: Tensor, *, kind: str = "true", equal_m: int = 20
+    responses: Responses, layer: str, correlation: Tensor, *, kind: str = "true", equal_m: int
 ) -> dict[str, float]:
     """One line of Table 1: V as the paper has it, its chance, U, its chance, both with intervals, and V and U
     of the `equal_m` strongest images, which no change of m can move.

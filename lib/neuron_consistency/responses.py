@@ -59,7 +59,13 @@ class Responses:
 
         Shape:
             result: (GROUPS, C, K) int64.
+
+        Raises:
+            ParameterError: the pass has kept fewer than k images.
         """
+        kept = len(self.layers[layer].top_indices)
+        if k > kept and k <= len(self.labels):
+            raise ParameterError(f"{k} strongest images of a neuron are asked for, but the pass kept top_k={kept}")
         top = self.layers[layer].top_indices[:k]
         rows, channels = torch.nonzero(self.layers[layer].top_values[:k] >= _TINY, as_tuple=True)
         counts = torch.zeros(GROUPS, top.shape[1], self.num_classes, dtype=torch.int64)
