@@ -1,0 +1,102 @@
+"""The area under the ROC curve of a detector, with an interval for images that come in related pairs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from torch import Tensor
+
+from neuron_consistency.errors import ParameterError
+
+_Z = float(stats.norm.ppf(0.975))
+
+
+@dataclass(frozen=True)
+class Auroc:
+    """An area under the ROC curve with its interval of 95 %; chance is .5, NaN where a side is empty.
+
+    Attributes:
+        value: the chance that a positive scores above a negative, ties counting half.
+        low, high: the interval over source images, the network and the detector held fixed.
+        positives, negatives: how many of each.
+
+    Shape:
+        parts: (S,), what each source image moves the value by, for paired differences.
+    """
+
+    value: float
+    low: float
+    high: float
+    positives: int
+    negatives: int
+    parts: np.ndarray
+
+    def minus(self, other: Auroc) -> tuple[float, float, float]:
+        """The difference to another detector's on the same images, with its paired interval: value, low, high.
+
+        Raises:
+            ParameterError: the two are of different images.
+        """
+        if (self.positives, self.negatives, len(self.parts)) != (other.positives, other.negatives, len(other.parts)):
+            raise ParameterError("only detectors that saw the same images can be compared in pairs")
+        value, margin = self.value - other.value, _Z * _deviation(self.parts - other.parts)
+        return value, value - margin, value + margin
+
+
+def auroc(positives: Tensor, negatives: Tensor, positive_sources: Tensor, negative_sources: Tensor) -> Auroc:
+    """The area under the ROC curve, and an interval that allows for images made from one another.
+
+    An adversarial image and the clean one it came from are not independent, nor are two made from one image. So
+    DeLong's variance is taken over source images: each one's positives and negatives move the value together
+    (Obuchowski 1997). The interval is made on the logit scale, which keeps it within [0, 1]. Where the two sides do
+    not overlap at all that variance is 0; then the bound is where so many independent pairs would still all agree
+    with a chance of 2.5 %.
+
+    Args:
+        positives, negatives: scores, higher for what the detector suspects.
+        positive_sources, negative_sources: the clean image that each came from.
+
+    Shape:
+        positives, positive_sources: (M,); negatives, negative_sources: (N,).
+
+    Source: DeLong et al. 1988, Obuchowski 1997; the bound at perfect separation is ours.
+    """
+    above, below = positives.double().numpy(), negatives.double().numpy()
+    names, places = np.unique(np.concatenate([positive_sources, negative_sources]), return_inverse=True)
+    if not len(above) or not len(below):
+        nothing = float("nan")
+        return Auroc(nothing, nothing, nothing, len(above), len(below), np.full(len(names), np.nan))
+    won, beaten = _share_below(above, below), 1 - _share_below(below, above)
+    value = float(won.mean())
+    parts = np.zeros(len(names))
+    np.add.at(parts, places[: len(above)], (won - value) / len(above))
+    np.add.at(parts, places[len(above) :], (beaten - value) / len(below))
+    low, high = _interval(value, _deviation(parts), min(len(np.unique(positive_sources)), len(below)))
+    return Auroc(value, low, high, len(above), len(below), parts)
+
+
+def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """For each value, the share of the others that lie below it, ties counting half."""
+    ordered = np.sort(others)
+    twice = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    return np.asarray(twice / (2 * len(others)))
+
+
+def _deviation(parts: np.ndarray) -> float:
+    """The standard error that follows from what each of S source images moves a value by."""
+    if len(parts) < 2:
+        return float("nan")
+    return math.sqrt(len(parts) / (len(parts) - 1) * float(np.square(parts).sum()))
+
+
+def _interval(value: float, deviation: float, pairs: int) -> tuple[float, float]:
+    if value in (0.0, 1.0):
+        reach = 0.025 ** (1 / pairs)
+        return (reach, 1.0) if value else (0.0, 1 - reach)
+    margin = _Z * deviation / (value * (1 - value))
+    centre = math.log(value / (1 - value))
+    low, high = (float(1 / (1 + np.exp(-(centre + shift)))) for shift in (-margin, margin))
+    return low, high

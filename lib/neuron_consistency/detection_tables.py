@@ -1,0 +1,135 @@
+"""How good the detectors are: areas under the curve with intervals and verdicts, and the worst an attacker does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from neuron_consistency.auroc import Auroc, auroc
+from neuron_consistency.controls import accuracy_row
+from neuron_consistency.detection import Scores
+
+MISMATCH, ERRORS = "mismatch", "errors, no attack"
+
+
+def choose_k(clean: Scores, attacked: Scores) -> tuple[int, pd.DataFrame]:
+    """The number of neurons that tells attacked from clean images best, for use on other images.
+
+    Args:
+        clean, attacked: scores of the same selection images, for the same values of k.
+
+    Returns:
+        The best k (of equals, and where no attack succeeded, the first), and one row a k: AUROC, low, high.
+
+    Source: ours; P2 leaves k open.
+    """
+    right, fooled = clean.predictions == clean.labels, fooled_images(clean, attacked)
+    areas = {
+        k: auroc(attacked.mismatch[k][fooled], scores[right], attacked.sources[fooled], clean.sources[right])
+        for k, scores in clean.mismatch.items()
+    }
+    table = pd.DataFrame({"k": k} | _columns(area) for k, area in areas.items())
+    return int(table["k"].iloc[table["AUROC"].fillna(0).argmax()]), table
+
+
+def fooled_images(clean: Scores, attacked: Scores) -> Tensor:
+    """Which attacked images are successes: the network is right about the clean image and wrong about this one.
+
+    Shape:
+        result: (N,) bool, for the N attacked images.
+    """
+    right = clean.predictions == clean.labels
+    return right[attacked.sources] & (attacked.predictions != attacked.labels)
+
+
+def detection_table(
+    clean: Scores, attacked: Mapping[str, Scores], *, k: int, false_alarms: float = 0.05
+) -> pd.DataFrame:
+    """Every detector under every attack, and on the errors that the network makes unaided.
+
+    Positives are the successful attacks alone, those that turned a right answer into a wrong one; negatives are all
+    clean images that the network gets right, among them those that the positives came from. In the rows of errors
+    the positives are the clean images that the network gets wrong.
+
+    Args:
+        clean: scores of the test images, numbered as they lie.
+        attacked: by attack, scores of images made from all or some of them.
+        k: of the mismatch.
+        false_alarms: share of the negatives that may be flagged, for the share of attacks that go unseen.
+
+    Returns:
+        One row an attack and detector: attack, detector, attacked (images whose clean form the network gets right),
+        success (per cent of them that fool it); positives, negatives, AUROC, low, high, chance, verdict on
+        chance; lead (of the mismatch over this detector), its paired interval and verdict; unseen (per cent of the
+        attacked that fool the network and are not flagged). Intervals of 95 %: over source images for areas,
+        Wilson's for shares. lacking: why a number is NaN.
+
+    Source: P2, the detector; positives, rivals, intervals and verdicts are ours.
+    """
+    right = clean.predictions == clean.labels
+    rows = []
+    for name, scores in {ERRORS: clean, **attacked}.items():
+        unaided = name == ERRORS
+        positive = ~right if unaided else fooled_images(clean, scores)
+        tried = torch.zeros_like(positive) if unaided else right[scores.sources]
+        suspicion, areas = _by_detector(scores, k), dict[str, Auroc]()
+        for detector, ordinary in _by_detector(clean, k).items():
+            negatives = ordinary[right]
+            area = auroc(suspicion[detector][positive], negatives, scores.sources[positive], clean.sources[right])
+            areas[detector] = area
+            row: dict[str, object] = {"attack": name, "detector": detector, "attacked": int(tried.sum())}
+            row |= _share("success", positive[tried]) | _columns(area)
+            row |= {"chance": 0.5, "verdict": _verdict(area.low, area.high, 0.5, "better than", "worse than", "chance")}
+            if detector != MISMATCH:
+                lead, low, high = areas[MISMATCH].minus(area)
+                row |= {"lead": lead, "lead low": low, "lead high": high}
+                row["mismatch is"] = _verdict(low, high, 0.0, "better than", "worse than", "it")
+            if len(negatives):
+                alarm = negatives.quantile(1 - false_alarms, interpolation="higher")
+                row |= _share("unseen", (positive & (suspicion[detector] <= alarm))[tried])
+            row["lacking"] = _lacking(area, unaided)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def worst_case(table: pd.DataFrame, *, detector: str = MISMATCH) -> pd.Series | None:
+    """The row of `detection_table` in which a detector has the lowest AUROC; None where no attack succeeded."""
+    rows = table[(table["detector"] == detector) & (table["attack"] != ERRORS)].dropna(subset="AUROC")
+    return None if rows.empty else rows.iloc[int(rows["AUROC"].argmin())]
+
+
+def _by_detector(scores: Scores, k: int) -> dict[str, Tensor]:
+    return {MISMATCH: scores.mismatch[k], **scores.rivals}
+
+
+def _columns(area: Auroc) -> dict[str, float]:
+    return {
+        "positives": area.positives,
+        "negatives": area.negatives,
+        "AUROC": area.value,
+        "low": area.low,
+        "high": area.high,
+    }
+
+
+def _share(name: str, hits: Tensor) -> dict[str, float]:
+    """Per cent of hits with Wilson's interval; nothing of no images."""
+    if not len(hits):
+        return {}
+    row = accuracy_row(hits.long(), torch.ones(len(hits), dtype=torch.int64))
+    return {name: row["accuracy"], f"{name} low": row["low"], f"{name} high": row["high"]}
+
+
+def _verdict(low: float, high: float, level: float, above: str, below: str, rival: str) -> str:
+    if low > level:
+        return f"{above} {rival}"
+    return f"{below} {rival}" if high < level else "cannot be told"
+
+
+def _lacking(area: Auroc, unaided: bool) -> str:
+    if not area.negatives:
+        return "no right answer"
+    return "" if area.positives else ("no error" if unaided else "no successful attack")
