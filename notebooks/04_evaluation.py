@@ -40,7 +40,8 @@ from neuron_consistency.compute import resolve_device
 from neuron_consistency.consistency import neuron_table
 from neuron_consistency.controls import COMMON, FGSM, NOISE, REAL, accuracy_row, measure_with_controls, pgd_predictions
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
-from neuron_consistency.plans import current_models, distinct_titles
+from neuron_consistency.plans import current_models, distinct_titles, matched
+from neuron_consistency.tables import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance
 
@@ -98,7 +99,7 @@ tables = pd.concat(
     {title: one.table(A, equal_m=top_k) for title, one in measured.items()}, names=["model"]
 ).reset_index("model")
 paper_table = tables[tables["set"].isin([REAL, FGSM]) & (tables["labels"] == "true")]
-paper_table.drop(columns="labels").set_index(["model", "set"]).round(4)
+with_intervals(paper_table.drop(columns=["labels", "images"]).set_index(["model", "set"]))
 
 # %% [markdown]
 # The paper's own numbers, from ImageNet's 1000 classes, are not comparable in size: chance depends on the
@@ -118,9 +119,11 @@ paper.TABLE_1
 figures.consistency_intervals(tables)
 
 # %%
-tables.set_index(["model", "set", "labels"])[
-    ["images", "m", "V", "V chance", "U", "U low", "U high", "U chance", "V top", "U top", "excluded"]
-].round(3)
+with_intervals(
+    tables.set_index(["model", "set", "labels"])[
+        ["images", "m", "V", "V chance", "U", "U low", "U high", "U chance", "U top", "excluded"]
+    ]
+)
 
 # %% [markdown]
 # ### What the consistent loss adds
@@ -129,34 +132,16 @@ tables.set_index(["model", "set", "labels"])[
 # images alone could have moved the difference; a claim about the *method* needs the spread over seeds too.
 
 # %%
-rows = []
-for architecture in dict.fromkeys(net.plan.spec["architecture"] for net in nets):
-    mine = [net for net in nets if net.plan.spec["architecture"] == architecture]
-    for first, second in [("consistent", "adversarial"), ("consistent", "normal"), ("adversarial", "normal")]:
-        for a in (net for net in mine if net.plan.spec["objective"] == first):
-            for b in (
-                n for n in mine if n.plan.spec["objective"] == second and n.plan.spec["seed"] == a.plan.spec["seed"]
-            ):
-                for name, kind in [(REAL, "true"), (FGSM, "true"), (FGSM, "predicted"), (COMMON, "true")]:
-                    difference = (
-                        measured[titles[a.plan.key]]
-                        .estimate(name, A, kind=kind)
-                        .minus(measured[titles[b.plan.key]].estimate(name, A, kind=kind))
-                    )
-                    rows.append(
-                        {
-                            "first": titles[a.plan.key],
-                            "second": titles[b.plan.key],
-                            "set": name,
-                            "labels": kind,
-                            "U first - U second": difference.value,
-                            "low": difference.low,
-                            "high": difference.high,
-                            "verdict": difference.verdict(),
-                        }
-                    )
-differences = pd.DataFrame(rows)
-differences.set_index(["first", "second", "set", "labels"]).round(3)
+differences = pd.DataFrame(
+    {"first": titles[a.key], "second": titles[b.key], "set": name, "labels": kind}
+    | measured[titles[a.key]]
+    .estimate(name, A, kind=kind)
+    .compared(measured[titles[b.key]].estimate(name, A, kind=kind))
+    for first, second in [("consistent", "adversarial"), ("consistent", "normal"), ("adversarial", "normal")]
+    for a, b in matched((net.plan for net in nets), first, second)
+    for name, kind in [(REAL, "true"), (FGSM, "true"), (FGSM, "predicted"), (COMMON, "true")]
+)
+with_intervals(differences.set_index(["first", "second", "set", "labels"]))
 
 # %% [markdown]
 # ## Figure 5: the distribution over neurons
@@ -191,9 +176,7 @@ accuracies = pd.DataFrame(
 for title in measured:
     part = accuracies[accuracies["model"] == title].set_index("images")["accuracy"]
     glue(f"clean accuracy, {title}", f"{part['clean']:.0f} %", display=False)
-accuracies.assign(
-    text=[f"{a:.1f} ({lo:.1f} to {hi:.1f})" for a, lo, hi in accuracies[["accuracy", "low", "high"]].to_numpy()]
-).pivot(index="model", columns="images", values="text").reindex(list(measured))
+with_intervals(accuracies.set_index(["model", "images"]), decimals=1)["accuracy"].unstack(sort=False)
 
 # %% [markdown]
 # Chance is one in the number of classes. The paper states in words that clean accuracy falls by about ten points

@@ -167,7 +167,7 @@ summary.round(3)
 
 # %%
 before = SAME if any(name == SAME for _, name in units) else REAL
-changes = summary["aligned, %"].unstack()[[before, ADVERSARIAL]]
+changes = summary["aligned, %"].unstack(sort=False)[[before, ADVERSARIAL]]
 first = titles[nets[0].plan.key]
 glue("dissected-first", first, display=False)
 glue("aligned-chance", f"{summary.loc[(first, SHUFFLED), 'aligned, %']:.0f} %", display=False)

@@ -11,7 +11,7 @@ import torch
 
 from neuron_consistency import keys, plans, trained
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError, TrainingError
-from neuron_consistency.plans import ModelPlan, current_models, distinct_titles, find_plan, plan_models, write_current
+from neuron_consistency.plans import ModelPlan, current_models, distinct_titles, find_plan, matched, plan_models, write_current
 from neuron_consistency.store import read_json
 from neuron_consistency.trained import evaluation_images, obtain
 from toys import assert_same_state, state_of, toy_images
@@ -300,3 +300,14 @@ def test_networks_with_the_same_title_are_told_apart_by_key() -> None:
     plans_of_two = [*planned(epsilon=2 / 255), *planned(epsilon=8 / 255)]
     titles = distinct_titles(plans_of_two)
     assert len(set(titles.values())) == len({plan.key for plan in plans_of_two})
+
+
+def test_networks_are_matched_by_architecture_and_seed() -> None:
+    """A difference between two networks that differ in more than the objective says nothing of the objective."""
+    found = matched(planned(architectures=["resnet18", "alexnet"], seeds=[0, 1]), "consistent", "normal")
+    assert {(a.name, b.name) for a, b in found} == {
+        (f"{architecture}-consistent-s{seed}", f"{architecture}-normal-s{seed}")
+        for architecture in ("resnet18", "alexnet")
+        for seed in (0, 1)
+    }
+    assert len(found) == 4

@@ -104,6 +104,18 @@ class Estimate:
         value = self.value - other.value
         return _interval(value, self.replicates - other.replicates, max(self.excluded, other.excluded))
 
+    def compared(self, other: Estimate) -> dict[str, float | str]:
+        """Both values, their difference with its interval, and the verdict: a line of a table."""
+        found = self.minus(other)
+        return {
+            "U": self.value,
+            "U there": other.value,
+            "difference": found.value,
+            "low": found.low,
+            "high": found.high,
+            "U is": found.verdict(),
+        }
+
     def verdict(self) -> str:
         """Of a difference: whether its interval lies above zero, below it, or cannot tell."""
         if self.low > 0:

@@ -174,3 +174,15 @@ def find_plan(plans: Iterable[ModelPlan], *, architecture: str, objective: str) 
             return plan
     known = ", ".join(plan.name for plan in plans)
     raise ParameterError(f"no {objective} {architecture} among the networks of notebook 03: {known}")
+
+
+def matched(plans: Iterable[ModelPlan], first: str, second: str) -> list[tuple[ModelPlan, ModelPlan]]:
+    """All pairs of a network of the objective `first` and one of `second` of the same architecture and seed."""
+    plans = list(plans)
+    return [
+        (a, b)
+        for a in plans
+        for b in plans
+        if (a.spec["objective"], b.spec["objective"]) == (first, second)
+        and (a.spec["architecture"], a.spec["seed"]) == (b.spec["architecture"], b.spec["seed"])
+    ]
