@@ -21,7 +21,7 @@ from neuron_consistency.models import (
 )
 from toys import CPU, assert_same_state, state_of, toy_model
 
-LAST = {"alexnet": ("relu5", 256), "vgg16": ("conv5_3", 512), "resnet18": ("layer4", 512)}
+LAST = {"alexnet": ("relu5", 256), "vgg16": ("conv5_3", 512), "resnet18": ("layer4", 512), "resnet50": ("layer4", 2048)}
 
 
 @pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
@@ -79,7 +79,7 @@ def test_small_form_has_one_linear_map_and_batch_norm_in_vgg(small: Classifier) 
     assert any(isinstance(module, nn.MaxPool2d) for module in small.modules())
 
 
-@pytest.mark.parametrize("architecture", ["alexnet", "resnet18"])
+@pytest.mark.parametrize("architecture", ["alexnet", "resnet18", "resnet50"])
 def test_large_form_is_torchvisions_network(architecture: str) -> None:
     """The same parameters as torchvision's, so that its ImageNet weights fit, and the same logits once normalised."""
     model = build_model(architecture, num_classes=7, image_size=224).eval()
@@ -126,7 +126,7 @@ def test_weights_survive_the_disk(tmp_path: Path) -> None:
 
 
 def test_unknown_architecture_is_named_with_those_there_are() -> None:
-    with pytest.raises(ParameterError, match=r"'lenet'.*alexnet, vgg16, resnet18"):
+    with pytest.raises(ParameterError, match=r"'lenet'.*alexnet, vgg16, resnet18, resnet50"):
         build_model("lenet", num_classes=4, image_size=64)
 
 

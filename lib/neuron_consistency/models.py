@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import safetensors.torch
@@ -22,7 +23,7 @@ class Classifier(nn.Module):
     """A torchvision network that takes [0, 1] images and knows the layers a measure may read.
 
     Attributes:
-        architecture: "alexnet", "vgg16" or "resnet18".
+        architecture: "alexnet", "vgg16", "resnet18" or "resnet50".
         layers: name -> number of channels, from input to output; a layer is read after its ReLU.
         last_layer: the layer phi of Eq. 5 and 6, which the consistency of neurons is read from.
 
@@ -139,18 +140,21 @@ def _vgg16(num_classes: int, small: bool) -> tuple[nn.Module, dict[str, tuple[st
     return network, _relu_layers(network, names)
 
 
-def _resnet18(num_classes: int, small: bool) -> tuple[nn.Module, dict[str, tuple[str, int]]]:
-    network = torchvision.models.resnet18(num_classes=num_classes)  # its own head is small already
+def _resnet(
+    build: Callable[..., nn.Module], expansion: int, num_classes: int, small: bool
+) -> tuple[nn.Module, dict[str, tuple[str, int]]]:
+    network = build(num_classes=num_classes)  # its own head is small already
     layers = {"conv1": ("relu", 64)}
     for stage, channels in enumerate((64, 128, 256, 512), start=1):
-        layers[f"layer{stage}"] = (f"layer{stage}", channels)
+        layers[f"layer{stage}"] = (f"layer{stage}", channels * expansion)
     return network, layers
 
 
 ARCHITECTURES: dict[str, Callable[[int, bool], tuple[nn.Module, dict[str, tuple[str, int]]]]] = {
     "alexnet": _alexnet,
     "vgg16": _vgg16,
-    "resnet18": _resnet18,
+    "resnet18": partial(_resnet, torchvision.models.resnet18, 1),
+    "resnet50": partial(_resnet, torchvision.models.resnet50, 4),
 }
 
 
@@ -161,10 +165,10 @@ def build_model(
 
     The small form has the same convolutions and a head of global average pooling, dropout and one linear
     map instead of the three wide ones (AlexNet, VGG-16), batch norm in VGG-16, and He initialisation, without
-    which neither learns in a few epochs. ResNet-18 is torchvision's in both forms, its first max-pool kept.
+    which neither learns in a few epochs. The ResNets are torchvision's in both forms, their first max-pool kept.
 
     Args:
-        architecture: "alexnet", "vgg16" or "resnet18".
+        architecture: "alexnet", "vgg16", "resnet18" or "resnet50".
         num_classes: number of outputs.
         image_size: side of the images it will be trained on, which decides the form.
         weights: None for random ones, "imagenet" for torchvision's (downloaded once), or the path of a
@@ -175,7 +179,7 @@ def build_model(
         ParameterError: unknown architecture, or ImageNet weights for another number of classes.
         DatasetError: the weights cannot be had or do not fit.
 
-    Source: P1, "Training"; the small form is ours.
+    Source: P1, "Training"; P3 adds ResNet-50; the small form is ours.
     """
     if architecture not in ARCHITECTURES:
         raise ParameterError(f"architecture={architecture!r}: use one of {', '.join(ARCHITECTURES)}")
