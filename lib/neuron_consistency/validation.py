@@ -1,0 +1,83 @@
+"""How right a network is: accuracy where an image has one label, mean average precision where it has several."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from neuron_consistency.compute import autocast
+from neuron_consistency.data.images import ImageSet
+from neuron_consistency.models import evaluating
+
+
+def accuracy(
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    device: torch.device,
+    batch_size: int = 256,
+    precision: str = "auto",
+) -> float:
+    """Share of the images that the model, in eval mode, classifies rightly; its mode is restored."""
+    correct, seen = torch.zeros((), device=device), 0
+    with evaluating(model), torch.no_grad(), autocast(device, precision):
+        for _, batch, labels in images.batches(batch_size, device=device):
+            correct += (model(batch).argmax(1) == labels).sum()
+            seen += len(labels)  # fewer than the set has, where corrupt files may be skipped
+    return correct.item() / seen
+
+
+def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
+    """The average precision of each class: the mean, over its images, of the precision down to the image's rank.
+
+    Images of one score share a rank, the last of them, so that no order among ties is made up. At random scores it is
+    about the class's share of the images.
+
+    Shape:
+        scores: (N, K), higher is likelier; labels: (N, K) of 0 and 1; result: (K,) float64, NaN where no image has
+        the class.
+
+    Source: the area under the step-wise curve of precision over recall, as scikit-learn has it and VOC from 2010 on
+        nearly does (it takes the largest precision at or after each recall).
+    """
+    columns = []
+    for score, label in zip(scores.double().cpu().T, labels.cpu().T, strict=True):
+        positive, everything = score[label > 0].sort().values, score.sort().values
+        hits = len(positive) - torch.searchsorted(positive, positive)
+        claims = len(everything) - torch.searchsorted(everything, positive)
+        columns.append((hits / claims.double()).mean())
+    return torch.stack(columns)
+
+
+def class_scores(
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    device: torch.device,
+    batch_size: int = 256,
+    precision: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """The model's logits, in eval mode, for a whole set, and the labels.
+
+    Shape:
+        result: (N, K) float32 and the set's labels, (N,) or (N, K), both on the CPU.
+    """
+    logits, labels = [], []
+    with evaluating(model), torch.no_grad(), autocast(device, precision):
+        for _, batch, truth in images.batches(batch_size, device=device):
+            logits.append(model(batch).float().cpu())
+            labels.append(truth.cpu())
+    return torch.cat(logits), torch.cat(labels)
+
+
+def validation_row(
+    model: nn.Module, images: ImageSet, *, device: torch.device, precision: str = "auto"
+) -> dict[str, float]:
+    """What an epoch's row of the history says of the images held out: their accuracy, or with several labels their mAP.
+
+    A class that none of the images has is left out of the mean.
+    """
+    if not images.labels.is_floating_point():
+        return {"validation_accuracy": accuracy(model, images, device=device, precision=precision)}
+    scores, labels = class_scores(model, images, device=device, precision=precision)
+    return {"validation_map": average_precision(scores, labels).nanmean().item()}
