@@ -13,6 +13,7 @@ from torch.nn import functional
 from neuron_consistency.attacks import fgsm_step
 from neuron_consistency.compute import autocast
 from neuron_consistency.errors import ParameterError
+from neuron_consistency.filter_groups import FilterGroups, Grouping, group_loss
 from neuron_consistency.models import Classifier, read_layers
 from neuron_consistency.objectives import DISTANCES, Objective, feature_distance, frozen_norm_statistics
 from toys import CPU, toy_images, toy_model
@@ -184,6 +185,81 @@ def test_only_the_raw_distance_gains_by_shrinking_both_features(distance: str) -
     d = feature_distance(scale * phi, scale * attacked, distance=distance)
     (slope,) = torch.autograd.grad(d, scale)
     assert slope == pytest.approx(2 * float(d.detach()) if distance == "raw" else 0.0, abs=1e-5)
+
+
+# weights
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (0.5, 0.0), (0.4, 2.0)])
+def test_weights_of_one_change_no_gradient(
+    alpha: float, beta: float, distance: str, batch: tuple[Tensor, Tensor]
+) -> None:
+    """v = 1 is the unweighted objective, whatever it consists of."""
+    objective = Objective(alpha=alpha, beta=beta, epsilon=EPSILON, distance=distance)
+    plain, ours = toy_model().train(), toy_model().train()
+    expected = gradients(plain, objective(plain, *batch).loss)
+    for name, gradient in gradients(ours, objective(ours, *batch, weights=torch.ones(24)).loss).items():
+        assert torch.allclose(gradient, expected[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_each_images_whole_eq6_loss_is_multiplied_by_its_weight(batch: tuple[Tensor, Tensor]) -> None:
+    """The loss is linear in the weights, and the weight of one image brings in that image's loss: with the raw
+    distance in eval mode, which no other image enters, the loss it has alone."""
+    model, images, labels = toy_model().eval(), *batch
+    objective = Objective(alpha=0.3, beta=2.0, epsilon=EPSILON, distance="raw")
+    alone = torch.stack([objective(model, images[i : i + 1], labels[i : i + 1]).loss for i in range(24)])
+    weights = torch.rand(24, generator=torch.Generator().manual_seed(0))
+    weights[:5] = 0.0
+    found = objective(model, images, labels, weights=weights)
+    assert torch.allclose(found.loss, (weights * alone).mean(), rtol=1e-5)
+    unweighted = objective(model, images, labels)
+    assert all(torch.allclose(found.parts[name], value) for name, value in unweighted.parts.items())
+
+
+def test_an_image_of_weight_zero_is_attacked_all_the_same_and_trains_nothing(batch: tuple[Tensor, Tensor]) -> None:
+    """The attack follows the unweighted slope; and all weights zero give no gradient, not NaN."""
+    model, (images, labels) = toy_model().eval(), batch
+    objective = Objective(alpha=0.5, beta=1.0, epsilon=EPSILON)
+    found = objective(model, images, labels, weights=torch.zeros(24))
+    assert torch.allclose(found.parts["distance"], objective(model, images, labels).parts["distance"])
+    assert all(float(gradient.abs().max()) == 0 for gradient in gradients(model, found.loss).values())
+
+
+# several labels an image
+
+
+def test_several_labels_are_binary_cross_entropy(batch: tuple[Tensor, Tensor]) -> None:
+    """Of each class, averaged over classes and images; the count is of labels that are right."""
+    model, images = toy_model().eval(), batch[0]
+    labels = (torch.rand(24, 4, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+    step = Objective()(model, images, labels)
+    logits = model(images)
+    assert torch.allclose(step.loss, functional.binary_cross_entropy_with_logits(logits, labels))
+    assert torch.allclose(step.parts["clean_correct"], ((logits > 0) == labels.bool()).float().mean() * 24)
+    with pytest.raises(ParameterError, match=r"Eq\. 6 is for images with one label each"):
+        Objective(alpha=0.5)(model, images, labels)
+
+
+# groups of filters
+
+
+@pytest.mark.parametrize("layer", [None, "first"])
+@pytest.mark.parametrize("objective", [Objective(), Objective(alpha=0.5, beta=1.0)], ids=["standard", "eq6"])
+def test_the_grouping_loss_is_added_on_the_clean_images(
+    layer: str | None, objective: Objective, batch: tuple[Tensor, Tensor]
+) -> None:
+    """lambda times L_group of the clean maps, whatever forward passes follow; the rest of the loss is as without."""
+    model = toy_model().eval()
+    grouping = Grouping(model, FilterGroups(strength=0.7, groups=3, layer=layer))
+    name = layer or "last"
+    grouping.groups = torch.arange(model.layers[name]) % 3
+    with read_layers(model, [name]) as outputs:
+        model(batch[0])
+    expected = group_loss(outputs[name], outputs[name].mean(0), functional.one_hot(grouping.groups).float())
+    step, plain = objective(model, *batch, grouping=grouping), objective(model, *batch)
+    assert torch.allclose(step.parts["group_loss"], expected, rtol=1e-5)
+    assert torch.allclose(step.loss, plain.loss + 0.7 * expected, rtol=1e-5)
 
 
 # variants

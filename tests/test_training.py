@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from neuron_consistency import training
+from neuron_consistency.augmentation import augment
 from neuron_consistency.errors import ParameterError, TrainingError
+from neuron_consistency.explanation import explanation_consistency
+from neuron_consistency.filter_groups import FilterGroups, Grouping
 from neuron_consistency.models import Classifier
 from neuron_consistency.objectives import Objective, StepLoss
-from neuron_consistency.training import Schedule, accuracy, augment, train, training_step
-from toys import CPU, EQ6, assert_same_state, image_set, state_of, toy_images, toy_model, train_toy
+from neuron_consistency.training import Schedule, train, training_step
+from neuron_consistency.validation import accuracy
+from neuron_consistency.weighting import Weighed, Weighting
+from toys import CPU, EQ6, assert_same_state, state_of, toy_images, toy_model, train_toy
 
 
 def assert_equal_weights(one: nn.Module, two: nn.Module) -> None:
@@ -35,7 +41,10 @@ def assert_equal_weights(one: nn.Module, two: nn.Module) -> None:
 
 
 def test_killed_in_the_middle_of_an_epoch_and_resumed_gives_the_same_bits(tmp_path: Path) -> None:
-    """SIGKILL at the second step of the third epoch; the next call ends with the weights of an unbroken run."""
+    """SIGKILL at the second step of the third epoch; the next call ends with the weights of an unbroken run.
+
+    The images' weights were taken before the second epoch and the groups formed before the first: neither is due again.
+    """
     checkpoint = tmp_path / "run.checkpoint"
     script = textwrap.dedent(f"""
         import os, signal, sys
@@ -44,6 +53,8 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_gives_the_same_bits(tmp_pa
         import torch
         torch.set_num_threads(1)
         from neuron_consistency import training
+        from neuron_consistency.filter_groups import FilterGroups
+        from neuron_consistency.weighting import Weighting
         from toys import toy_model, train_toy
 
         steps, step = [], training.training_step
@@ -55,7 +66,13 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_gives_the_same_bits(tmp_pa
             return step(*arguments, **options)
 
         training.training_step = killed
-        train_toy(toy_model(dropout=0.2), checkpoint=Path({str(checkpoint)!r}), checkpoint_key="k")
+        train_toy(
+            toy_model(dropout=0.2),
+            checkpoint=Path({str(checkpoint)!r}),
+            checkpoint_key="k",
+            weighting=Weighting(warm_up=1, period=5),
+            filter_groups=FilterGroups(groups=3, period=5),
+        )
         """)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
@@ -63,15 +80,37 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_gives_the_same_bits(tmp_pa
     assert list(tmp_path.iterdir()) == [checkpoint]  # nothing half-written beside it
     resumed, unbroken = toy_model(dropout=0.2), toy_model(dropout=0.2)
     seen: list[int] = []
-    train_toy(resumed, checkpoint=checkpoint, checkpoint_key="k", report=lambda row, _epochs: seen.append(row["epoch"]))
+    options: dict[str, Any] = {
+        "weighting": Weighting(warm_up=1, period=5),
+        "filter_groups": FilterGroups(groups=3, period=5),
+    }
+    train_toy(
+        resumed,
+        checkpoint=checkpoint,
+        checkpoint_key="k",
+        report=lambda row, _epochs: seen.append(row["epoch"]),
+        **options,
+    )
     assert seen == [3]
-    train_toy(unbroken)
+    train_toy(unbroken, **options)
     assert_equal_weights(resumed, unbroken)
 
 
 @pytest.mark.parametrize("objective", [Objective(), EQ6], ids=["standard", "eq6"])
-def test_resumed_after_every_epoch_gives_the_same_bits_and_history(tmp_path: Path, objective: Objective) -> None:
-    """An exception after each epoch in turn; moments of the optimiser, batch norm and dropout all go on."""
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"weighting": Weighting(warm_up=1, period=2)},
+        {"weighting": Weighting(warm_up=1, period=1, normalise=True), "filter_groups": FilterGroups(groups=3)},
+    ],
+    ids=["plain", "weighted", "weighted and grouped"],
+)
+def test_resumed_after_every_epoch_gives_the_same_bits_and_history(
+    tmp_path: Path, objective: Objective, options: dict[str, Any]
+) -> None:
+    """An exception after each epoch in turn; moments of the optimiser, batch norm and dropout all go on, and so do the
+    images' weights and the groups, whether they are due in the epoch after the break or not."""
 
     class StoppedError(Exception):
         pass
@@ -84,12 +123,13 @@ def test_resumed_after_every_epoch_gives_the_same_bits_and_history(tmp_path: Pat
     checkpoint = tmp_path / "run.checkpoint"
     for _ in range(2):
         with pytest.raises(StoppedError):
-            train_toy(copy.deepcopy(broken), objective, checkpoint=checkpoint, report=stop)
-    history = train_toy(broken, objective, checkpoint=checkpoint, report=stop)
-    other = train_toy(unbroken, objective)
+            train_toy(copy.deepcopy(broken), objective, checkpoint=checkpoint, report=stop, **options)
+    history = train_toy(broken, objective, checkpoint=checkpoint, report=stop, **options)
+    other = train_toy(unbroken, objective, **options)
     assert_equal_weights(broken, unbroken)
     for one, two in zip(history, other, strict=True):
-        assert {**one, "seconds": 0} == {**two, "seconds": 0}
+        clocks = {"seconds": 0, "weighing_seconds": 0}
+        assert {**one, **clocks} == {**two, **clocks}
 
 
 def test_training_leaves_the_global_random_state(tmp_path: Path) -> None:
@@ -135,9 +175,9 @@ def test_a_nan_loss_names_epoch_and_cure_and_keeps_the_checkpoint(
     checkpoint, call = tmp_path / "run.checkpoint", Objective.__call__
     steps: list[int] = []
 
-    def planted(self: Objective, model: Classifier, images: Tensor, labels: Tensor) -> StepLoss:
+    def planted(self: Objective, model: Classifier, images: Tensor, labels: Tensor, **options: Any) -> StepLoss:
         steps.append(1)
-        step = call(self, model, images, labels)
+        step = call(self, model, images, labels, **options)
         return StepLoss(step.loss * torch.nan, step.parts) if len(steps) == 5 else step
 
     with monkeypatch.context() as patch:
@@ -234,6 +274,121 @@ def test_more_images_a_batch_than_there_are_is_an_error() -> None:
         train(toy_model(), toy_images(12), Objective(), Schedule(epochs=1, batch_size=16), device=CPU)
 
 
+# weighted training
+
+
+def weights_seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor | None]]:
+    """Every step's labels and weights, as training hands them to the step."""
+    seen: list[tuple[Tensor, Tensor | None]] = []
+    step = training.training_step
+
+    def spy(*arguments: Any, weights: Tensor | None, **options: Any) -> StepLoss:
+        seen.append((arguments[4], weights))
+        return step(*arguments, weights=weights, **options)
+
+    monkeypatch.setattr(training, "training_step", spy)
+    return seen
+
+
+def test_every_image_is_trained_with_its_own_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: an image's weight is its class. Shuffled batches must bring image and weight together."""
+
+    def planted(_model: object, images: Any, *_arguments: object, **_options: object) -> Weighed:
+        one = torch.ones(len(images))
+        return Weighed(images.labels.float(), one, one.bool())
+
+    monkeypatch.setattr(training, "weigh", planted)
+    seen = weights_seen(monkeypatch)
+    train_toy(toy_model(), Objective(), weighting=Weighting(warm_up=1))
+    assert [weights is None for _, weights in seen] == [True] * 3 + [False] * 6
+    for labels, weights in seen[3:]:
+        assert weights is not None
+        assert torch.equal(weights, labels.float())
+
+
+@pytest.mark.parametrize(
+    ("warm_up", "period", "due"),
+    [(0, 1, [1, 2, 3, 4, 5]), (1, 2, [2, 4]), (2, 5, [3]), (0, 5, [1]), (1, 3, [2, 5])],
+)
+def test_weights_are_taken_anew_when_they_are_due_and_kept_between(warm_up: int, period: int, due: list[int]) -> None:
+    """The history tells of E in the epochs before which it was measured, and only there."""
+    history = train_toy(toy_model(), Objective(), epochs=5, weighting=Weighting(warm_up=warm_up, period=period))
+    assert [row["epoch"] for row in history if "consistency" in row] == due
+    for row in history:
+        if "consistency" in row:
+            assert row["mean_weight"] == pytest.approx(1 - row["consistency"], abs=1e-6)
+            assert row["consistency_quantiles"] == sorted(row["consistency_quantiles"])
+            assert 0 <= row["flipped"] <= 1
+            assert 0 <= row["weighing_seconds"] <= row["seconds"]
+
+
+def test_warm_up_is_plain_training_exactly() -> None:
+    """Up to the first weights not a bit differs; after them the networks part."""
+    plain, weighted = toy_model(), toy_model()
+    states: dict[str, list[dict[str, Tensor]]] = {"plain": [], "weighted": []}
+    for name, model, options in (("plain", plain, {}), ("weighted", weighted, {"weighting": Weighting(warm_up=2)})):
+
+        def keep(_row: object, _epochs: int, name: str = name, model: Classifier = model) -> None:
+            states[name].append({key: value.clone() for key, value in model.state_dict().items()})
+
+        train_toy(model, Objective(), report=keep, **options)  # type: ignore[arg-type]
+    for epoch in range(3):
+        same = all(torch.equal(states["plain"][epoch][key], value) for key, value in states["weighted"][epoch].items())
+        assert same == (epoch < 2)
+
+
+def test_weights_are_those_of_the_network_as_it_stood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """v = 1 - E of the network after warm-up, in eval mode and without augmentation; Eq. 6 is weighted as well."""
+    model, images = toy_model(), toy_images(48, seed=1)
+    expected: list[Tensor] = []
+
+    def after_warm_up(row: dict[str, Any], _epochs: int) -> None:
+        if row["epoch"] == 1:
+            batch, labels = images.batch(torch.arange(48), CPU)
+            model.eval()
+            expected.append(1 - explanation_consistency(model, batch, labels).consistency)
+
+    seen = weights_seen(monkeypatch)
+    train_toy(model, EQ6, epochs=2, weighting=Weighting(warm_up=1), report=after_warm_up)
+    given = torch.cat([weights for _, weights in seen if weights is not None])
+    assert torch.allclose(given.sort().values, expected[0].sort().values, atol=1e-6)
+
+
+def test_warm_up_that_never_ends_is_an_error() -> None:
+    with pytest.raises(ParameterError, match="warm_up=3 leaves none of the 3 epochs"):
+        train_toy(toy_model(), Objective(), weighting=Weighting(warm_up=3))
+
+
+def test_several_labels_an_image_train_and_weigh() -> None:
+    """Binary cross-entropy, mAP on the images held out, E over an image's classes; the network learns."""
+    images = toy_images(48, seed=1)
+    several = replace(images, labels=nn.functional.one_hot(images.labels, 4).float())
+    schedule = Schedule(epochs=6, batch_size=16, learning_rate=0.03, precision="float32")
+    model = toy_model()
+    weighting = Weighting(warm_up=4, period=1, normalise=True)
+    history = train(model, several, Objective(), schedule, device=CPU, validation=several, weighting=weighting)
+    assert history[-1]["clean_loss"] < history[0]["clean_loss"]
+    assert history[-1]["validation_map"] > 0.9
+    assert history[-1]["mean_weight"] == pytest.approx(1.0)
+    assert "validation_accuracy" not in history[-1]
+    with pytest.raises(ParameterError, match=r"Eq\. 6 is for images with one label"):
+        train(model, several, EQ6, schedule, device=CPU)
+
+
+def test_filters_are_grouped_anew_every_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    formed: list[int] = []
+    form = Grouping.form
+
+    def spy(self: Grouping, *arguments: Any, **options: Any) -> None:
+        formed.append(1)
+        form(self, *arguments, **options)
+
+    monkeypatch.setattr(Grouping, "form", spy)
+    history = train_toy(toy_model(), Objective(), epochs=5, filter_groups=FilterGroups(groups=3, period=2))
+    assert len(formed) == 3
+    assert all(-3 <= row["group_loss"] <= 0 for row in history)
+
+
 # the schedule
 
 
@@ -253,7 +408,7 @@ def test_schedule_values_that_cannot_work_are_named(bad: dict[str, Any]) -> None
         Schedule(**{"epochs": 1, **bad})
 
 
-# augmentation and accuracy
+# augmentation
 
 
 @given(size=st.integers(8, 33), padding=st.none() | st.integers(0, 4), seed=st.integers(0, 99))
@@ -294,17 +449,3 @@ def test_augmentation_mirrors_and_shifts_each_image_by_itself() -> None:
     assert len(kinds) > 9
     again = augment(images, generator=torch.Generator().manual_seed(0))
     assert torch.equal(again, moved)
-
-
-def test_accuracy_by_hand_in_any_batches_and_mode_restored(trained_toy: Classifier) -> None:
-    """Three quarters of the labels are wrong on purpose; the incomplete last batch counts."""
-    images = toy_images(50, noise=0.02)
-    wrong = image_set(
-        images.pixels,  # type: ignore[arg-type]
-        torch.where(torch.arange(50) < 10, images.labels, (images.labels + 1) % 4),
-        num_classes=4,
-    )
-    trained_toy.train()
-    for size in (7, 50, 64):
-        assert accuracy(trained_toy, wrong, device=CPU, batch_size=size, precision="float32") == pytest.approx(0.2)
-    assert trained_toy.training

@@ -1,4 +1,4 @@
-"""What a training step minimises: the standard loss and the consistent-adversarial one of Eq. 6."""
+"""What a training step minimises: the standard loss and the consistent-adversarial one of Eq. 6, weighted or not."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from neuron_consistency.attacks import fgsm_step
 from neuron_consistency.errors import ParameterError
+from neuron_consistency.filter_groups import Grouping
 from neuron_consistency.models import Classifier, read_layers
 
 DISTANCES = ("normalised", "raw", "cosine")
@@ -19,17 +20,39 @@ ATTACK_LABELS = ("true", "predicted", "least-likely")
 NORM_STATISTICS = ("both", "clean")
 
 
-def feature_distance(features: Tensor, adversarial: Tensor, *, distance: str = "normalised") -> Tensor:
+def _weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    """The mean over everything of `values` (B, ...), those of an image times its weight (B,) if it has one."""
+    if weights is None:
+        return values.mean()
+    return (values * weights.view(-1, *[1] * (values.ndim - 1))).mean()
+
+
+def label_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss of each image: cross-entropy, or where it may have several labels binary cross-entropy, over classes.
+
+    Shape:
+        logits: (B, K); labels: (B,) int64, or (B, K) float of 0 and 1; result: (B,) float32.
+
+    Source: P3 trains on VOC with several labels an image.
+    """
+    if labels.is_floating_point():
+        return functional.binary_cross_entropy_with_logits(logits.float(), labels, reduction="none").mean(1)
+    return functional.cross_entropy(logits.float(), labels, reduction="none")
+
+
+def feature_distance(
+    features: Tensor, adversarial: Tensor, *, distance: str = "normalised", weights: Tensor | None = None
+) -> Tensor:
     """d(phi(x), phi(x*)) of Eq. 6, a scalar.
 
     "raw" is the mean squared difference. A network can lower it by shrinking the features and no more, so
     "normalised", the default, divides it by the mean of phi(x)^2. The gradient flows through that divisor too:
     held constant, it would leave each step as eager to shrink the features as the raw form is, however small they
     are already, and a network without batch norm (AlexNet) dies of it within an epoch or two. "cosine" is one
-    minus the cosine between the two features of an image.
+    minus the cosine between the two features of an image. Each form is a mean over images, which `weights` weigh.
 
     Shape:
-        features, adversarial: (B, C, h, w); result: ().
+        features, adversarial: (B, C, h, w); weights: (B,); result: ().
 
     Raises:
         ParameterError: unknown distance.
@@ -38,8 +61,8 @@ def feature_distance(features: Tensor, adversarial: Tensor, *, distance: str = "
     """
     features, adversarial = features.float(), adversarial.float()
     if distance == "cosine":
-        return 1 - functional.cosine_similarity(features.flatten(1), adversarial.flatten(1)).mean()
-    raw = (adversarial - features).square().mean()
+        return _weighted_mean(1 - functional.cosine_similarity(features.flatten(1), adversarial.flatten(1)), weights)
+    raw = _weighted_mean((adversarial - features).square(), weights)
     if distance == "raw":
         return raw
     if distance == "normalised":
@@ -65,8 +88,9 @@ def frozen_norm_statistics(model: nn.Module, frozen: bool) -> Iterator[None]:
 class StepLoss:
     """The loss of a batch and what it consists of; all scalars on the device, none synchronised.
 
-    `parts` holds clean_loss, clean_correct and feature_norm (root mean square of phi(x)), and where an
-    adversarial image was made, adversarial_loss, adversarial_correct and distance.
+    `parts` holds clean_loss, clean_correct and feature_norm (root mean square of phi(x)), where an adversarial
+    image was made adversarial_loss, adversarial_correct and distance, and where filters are grouped group_loss: all
+    without the images' weights, so that networks can be compared.
     """
 
     loss: Tensor
@@ -93,7 +117,8 @@ class Objective:
     Raises:
         ParameterError: a value outside its range.
 
-    Source: P1, Eq. 5 and 6. Shared clean forward: one pass serves the attack, the loss and phi(x).
+    Source: P1, Eq. 5 and 6. Shared clean forward: one pass serves the attack, the loss and phi(x). P3's weights on
+        the loss of each image, and so on all of Eq. 6, are given with the batch.
     """
 
     alpha: float = 1.0
@@ -123,24 +148,47 @@ class Objective:
         """Whether no adversarial image is needed."""
         return self.alpha == 1 and self.beta == 0
 
-    def __call__(self, model: Classifier, images: Tensor, labels: Tensor) -> StepLoss:
+    def __call__(
+        self,
+        model: Classifier,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        weights: Tensor | None = None,
+        grouping: Grouping | None = None,
+    ) -> StepLoss:
         """The loss of a batch.
 
+        Args:
+            model: the network, in the mode it is to be in.
+            images, labels: the batch.
+            weights: of the images, by which each one's whole loss is multiplied; None is 1 for all.
+            grouping: icCNN's, whose loss on the clean images' maps is added.
+
         Shape:
-            images: (B, 3, H, W) in [0, 1]; labels: (B,) int64.
+            images: (B, 3, H, W) in [0, 1]; labels: (B,) int64, or (B, K) float of 0 and 1; weights: (B,).
+
+        Raises:
+            ParameterError: Eq. 6 on images with several labels.
         """
+        if labels.is_floating_point() and not self.is_standard:
+            raise ParameterError("Eq. 6 is for images with one label each: with several, use alpha=1 and beta=0")
         layer = self.feature_layer or model.last_layer
-        with read_layers(model, [layer]) as outputs:
-            if self.is_standard:
-                logits = model(images)
-                loss = functional.cross_entropy(logits.float(), labels)
-                return StepLoss(loss, _clean_parts(loss, logits, labels, outputs[layer]))
-            clean = images.detach().requires_grad_()
+        with read_layers(model, [layer] if grouping is None else list({layer, grouping.layer})) as outputs:
+            clean = images if self.is_standard else images.detach().requires_grad_()
             logits = model(clean)
             features = outputs[layer]
-            clean_loss = functional.cross_entropy(logits.float(), labels)
+            clean_losses = label_losses(logits, labels)
+            loss = self.alpha * _weighted_mean(clean_losses, weights)
+            parts = _clean_parts(clean_losses.mean(), logits, labels, features)
+            if grouping is not None:
+                grouped = grouping.loss(outputs[grouping.layer])
+                loss = loss + grouping.settings.strength * grouped
+                parts["group_loss"] = grouped.detach()
+            if self.is_standard:
+                return StepLoss(loss, parts)
             two_examples = self.second_example and self.beta > 0
-            adversarial = self._attack(clean, logits, labels, clean_loss).requires_grad_(two_examples)
+            adversarial = self._attack(clean, logits, labels, clean_losses.mean()).requires_grad_(two_examples)
             frozen = self.norm_statistics == "clean"
             with frozen_norm_statistics(model, frozen):
                 adversarial_logits = model(adversarial)
@@ -150,13 +198,16 @@ class Objective:
                 with frozen_norm_statistics(model, True):  # recorded: the passes of Eq. 6 alone, as without it
                     model(second)
                 compared = outputs[layer]
-            adversarial_loss = functional.cross_entropy(adversarial_logits.float(), labels)
+            adversarial_losses = label_losses(adversarial_logits, labels)
             distance = feature_distance(features, compared, distance=self.distance)
-        loss = self.alpha * clean_loss + (1 - self.alpha) * adversarial_loss
+        loss = loss + (1 - self.alpha) * _weighted_mean(adversarial_losses, weights)
         if self.beta > 0:
-            loss = loss + self.beta * distance
-        parts = _clean_parts(clean_loss, logits, labels, features) | {
-            "adversarial_loss": adversarial_loss.detach(),
+            weighted = distance
+            if weights is not None:
+                weighted = feature_distance(features, compared, distance=self.distance, weights=weights)
+            loss = loss + self.beta * weighted
+        parts |= {
+            "adversarial_loss": adversarial_losses.mean().detach(),
             "adversarial_correct": (adversarial_logits.argmax(1) == labels).sum(),
             "distance": distance.detach(),
         }
@@ -181,8 +232,10 @@ class Objective:
 
 
 def _clean_parts(loss: Tensor, logits: Tensor, labels: Tensor, features: Tensor) -> dict[str, Tensor]:
+    several = labels.is_floating_point()  # then the share of an image's labels that are right
+    right = ((logits > 0) == (labels > 0)).float().mean(1) if several else logits.argmax(1) == labels
     return {
         "clean_loss": loss.detach(),
-        "clean_correct": (logits.argmax(1) == labels).sum(),
+        "clean_correct": right.sum(),
         "feature_norm": features.detach().float().square().mean().sqrt(),
     }

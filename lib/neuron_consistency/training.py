@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import time
 import warnings
@@ -13,15 +12,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from neuron_consistency.attacks import fgsm, pgd
+from neuron_consistency.augmentation import augment
+from neuron_consistency.checkpoints import load_checkpoint, save_checkpoint
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError, TrainingError
-from neuron_consistency.models import Classifier, evaluating
+from neuron_consistency.filter_groups import FilterGroups, Grouping
+from neuron_consistency.models import Classifier
 from neuron_consistency.objectives import Objective, StepLoss
-from neuron_consistency.store import atomic_path
+from neuron_consistency.validation import validation_row
+from neuron_consistency.weighting import Weighting, weigh
 
 History = list[dict[str, Any]]
 Report = Callable[[dict[str, Any], int], None]  # (row of the history, number of epochs)
@@ -66,42 +68,6 @@ class Schedule:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def augment(images: Tensor, *, generator: torch.Generator, padding: int | None = None) -> Tensor:
-    """Each image mirrored with probability 1/2 and shifted by up to `padding` pixels (reflected edges).
-
-    Shape:
-        images, result: (B, 3, H, W); `padding` defaults to H / 16.
-    """
-    batch, _, height, width = images.shape
-    pad = height // 16 if padding is None else padding
-    mirror = (torch.rand(batch, generator=generator) < 0.5).to(images.device)
-    shift = torch.randint(0, 2 * pad + 1, (batch, 2), generator=generator).to(images.device)
-    images = torch.where(mirror[:, None, None, None], images.flip(3), images)
-    padded = functional.pad(images, (pad,) * 4, mode="reflect")
-    rows = shift[:, 0, None] + torch.arange(height, device=images.device)
-    columns = shift[:, 1, None] + torch.arange(width, device=images.device)
-    index = torch.arange(batch, device=images.device)[:, None, None]
-    moved = padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]]
-    return moved.permute(0, 3, 1, 2)  # channels_last in memory
-
-
-def accuracy(
-    model: nn.Module,
-    images: ImageSet,
-    *,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "auto",
-) -> float:
-    """Share of the images that the model, in eval mode, classifies rightly; its mode is restored."""
-    correct, seen = torch.zeros((), device=device), 0
-    with evaluating(model), torch.no_grad(), autocast(device, precision):
-        for _, batch, labels in images.batches(batch_size, device=device):
-            correct += (model(batch).argmax(1) == labels).sum()
-            seen += len(labels)  # fewer than the set has, where corrupt files may be skipped
-    return correct.item() / seen
-
-
 def optimiser_of(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
@@ -119,15 +85,17 @@ def training_step(
     batch: Tensor,
     labels: Tensor,
     *,
+    weights: Tensor | None = None,
+    grouping: Grouping | None = None,
     precision: str = "auto",
 ) -> StepLoss:
     """One step of the optimiser on a batch, the model in the mode it is in.
 
     Shape:
-        batch: (B, 3, H, W) in [0, 1]; labels: (B,) int64.
+        batch: (B, 3, H, W) in [0, 1]; labels: (B,) int64, or (B, K) float of 0 and 1; weights: (B,).
     """
     with autocast(batch.device, precision):
-        step = objective(model, batch, labels)
+        step = objective(model, batch, labels, weights=weights, grouping=grouping)
     optimiser.zero_grad(set_to_none=True)
     trained = [p for group in optimiser.param_groups for p in group["params"]]
     step.loss.backward(inputs=trained)  # type: ignore[no-untyped-call]  # not the image's gradient
@@ -144,6 +112,8 @@ def _epoch(
     *,
     epoch: int,
     device: torch.device,
+    weights: Tensor | None,
+    grouping: Grouping | None,
 ) -> dict[str, float]:
     """One pass over the training set; the device is synchronised once, at its end."""
     generator = torch.Generator().manual_seed(schedule.seed * 100_003 + epoch)
@@ -152,11 +122,21 @@ def _epoch(
     order = order[: per_epoch * schedule.batch_size]
     sums: dict[str, Tensor] = {}
     model.train()
-    for number, (_, batch, labels) in enumerate(images.subset(order).batches(schedule.batch_size, device=device)):
+    batches = images.subset(order).batches(schedule.batch_size, device=device)
+    for number, (places, batch, labels) in enumerate(batches):
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate(epoch * per_epoch + number, schedule.epochs * per_epoch)
         batch = augment(batch, generator=generator)
-        step = training_step(model, objective, optimiser, batch, labels, precision=schedule.precision)
+        step = training_step(
+            model,
+            objective,
+            optimiser,
+            batch,
+            labels,
+            weights=None if weights is None else weights[order[places]].to(device),
+            grouping=grouping,
+            precision=schedule.precision,
+        )
         for name, value in (step.parts | {"loss": step.loss.detach()}).items():
             sums[name] = sums.get(name, torch.zeros((), device=device)) + value
     seen = len(order)
@@ -201,6 +181,8 @@ def train(
     schedule: Schedule,
     *,
     device: torch.device,
+    weighting: Weighting | None = None,
+    filter_groups: FilterGroups | None = None,
     validation: ImageSet | None = None,
     checkpoint: Path | None = None,
     checkpoint_key: str = "",
@@ -217,33 +199,61 @@ def train(
         objective: what to minimise.
         schedule: how.
         device: where.
-        validation: its accuracy is measured after every epoch; never the set that is reported.
+        weighting: P3's weights of the images, taken anew every few epochs; None weighs all alike.
+        filter_groups: icCNN's grouping of a layer's filters, formed anew every few epochs; None groups none.
+        validation: its accuracy (or mAP) is measured after every epoch; never the set that is reported.
         checkpoint: file of the resumable state, or None.
         checkpoint_key: what the run is; a checkpoint with another key is refused.
         report: called after every epoch, with its row and the number of epochs.
 
     Raises:
         TrainingError: the loss is not finite (the last checkpoint stands), or the checkpoint is of another run.
-        ParameterError: the training set is smaller than a batch.
+        ParameterError: the training set is smaller than a batch, or its weights would never be used.
 
-    Source: P1, Eq. 6; the watch for collapse follows Wong et al. 2020.
+    Source: P1, Eq. 6; P3's pipeline of training and weighing in turn; the watch for collapse follows Wong et al. 2020.
     """
     if len(images) < schedule.batch_size:
         raise ParameterError(
             f"batch_size={schedule.batch_size} is more than the {len(images)} training images: lower it"
         )
+    if weighting is not None and weighting.warm_up >= schedule.epochs:
+        raise ParameterError(
+            f"warm_up={weighting.warm_up} leaves none of the {schedule.epochs} epochs to weighted training: lower it"
+        )
     model.to(device)
     images = images.to(device)
     optimiser = optimiser_of(model, schedule)
+    grouping = None if filter_groups is None else Grouping(model, filter_groups)
     history: History = []
+    weights: Tensor | None = None
     if checkpoint is not None and checkpoint.exists():
-        history = _load_checkpoint(checkpoint, checkpoint_key, model, optimiser, device)
+        state = load_checkpoint(checkpoint, checkpoint_key, model, optimiser, device)
+        history, weights = state["history"], state["weights"]
+        if grouping is not None:
+            grouping.restore(state["grouping"])
+    once = {"device": device, "batch_size": schedule.batch_size, "precision": schedule.precision}
     for epoch in range(len(history), schedule.epochs):
         started = time.perf_counter()
+        row: dict[str, Any] = {"epoch": epoch + 1}
+        if weighting is not None and weighting.due(epoch):
+            weighed = weigh(model, images, weighting, **once)
+            weights = weighed.weights
+            row |= weighed.row() | {"weighing_seconds": time.perf_counter() - started}
+        if grouping is not None and grouping.due(epoch):
+            grouping.form(model, images, **once)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(schedule.seed * 100_003 + epoch)
-            row: dict[str, Any] = {"epoch": epoch + 1}
-            row |= _epoch(model, images, objective, schedule, optimiser, epoch=epoch, device=device)
+            row |= _epoch(
+                model,
+                images,
+                objective,
+                schedule,
+                optimiser,
+                epoch=epoch,
+                device=device,
+                weights=weights,
+                grouping=grouping,
+            )
         row["seconds"] = time.perf_counter() - started  # of the training alone, without the checks
         if not math.isfinite(row["loss"]):
             raise TrainingError(
@@ -261,38 +271,18 @@ def train(
                     stacklevel=2,
                 )
         if validation is not None:
-            row["validation_accuracy"] = accuracy(model, validation, device=device, precision=schedule.precision)
+            row |= validation_row(model, validation, device=device, precision=schedule.precision)
         history.append(row)
         if checkpoint is not None:
-            _save_checkpoint(checkpoint, checkpoint_key, model, optimiser, history)
+            save_checkpoint(
+                checkpoint,
+                checkpoint_key,
+                model,
+                optimiser,
+                history=history,
+                weights=weights,
+                grouping=None if grouping is None else grouping.state(),
+            )
         if report is not None:
             report(row, schedule.epochs)
-    return history
-
-
-def _save_checkpoint(
-    path: Path, key: str, model: nn.Module, optimiser: torch.optim.Optimizer, history: History
-) -> None:
-    state = {"key": key, "model": model.state_dict(), "optimiser": optimiser.state_dict(), "history": history}
-    content = io.BytesIO()
-    torch.save(state, content)
-    with atomic_path(path) as part:
-        part.write_bytes(content.getbuffer())
-
-
-def _load_checkpoint(
-    path: Path, key: str, model: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device
-) -> History:
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise TrainingError(f"the checkpoint {path} cannot be read ({error}): remove it to train again") from error
-    if state["key"] != key:
-        raise TrainingError(
-            f"the checkpoint {path} belongs to a training with other parameters (key {state['key']}, this one "
-            f"has {key}): remove it, or give this training a file of its own"
-        )
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    history: History = state["history"]
     return history
