@@ -11,9 +11,19 @@ import torch
 
 from neuron_consistency import keys, plans, trained
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError, TrainingError
-from neuron_consistency.plans import ModelPlan, current_models, distinct_titles, find_plan, matched, plan_models, write_current
+from neuron_consistency.filter_groups import FilterGroups
+from neuron_consistency.plans import (
+    ModelPlan,
+    current_models,
+    distinct_titles,
+    find_plan,
+    matched,
+    plan_models,
+    write_current,
+)
 from neuron_consistency.store import read_json
 from neuron_consistency.trained import evaluation_images, obtain
+from neuron_consistency.weighting import Weighting
 from toys import assert_same_state, state_of, toy_images
 
 PARAMETERS: dict[str, Any] = {
@@ -42,6 +52,17 @@ PARAMETERS: dict[str, Any] = {
     "held_out": 0.25,
     "watched_images": 4,
 }
+WEIGHING: dict[str, Any] = {
+    "warm_up": 1,
+    "refresh_period": 2,
+    "background_epsilon": 6 / 255,
+    "mask_threshold": 0.3,
+    "background_steps": 2,
+    "map_distance": "iou",
+    "mask_source": "truth",
+    "explained_layer": "layer3",
+}
+GROUPING: dict[str, Any] = {"filter_groups": 4, "group_strength": 0.2, "group_period": 3, "group_layer": ""}
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +80,7 @@ def planned(**changes: Any) -> list[ModelPlan]:
 
 
 def planned_one(**changes: Any) -> ModelPlan:
-    return planned(objectives=["consistent"], **changes)[0]
+    return planned(**{"objectives": ["consistent"], **changes})[0]
 
 
 # plans and keys
@@ -178,6 +199,59 @@ def test_code_that_only_measures_leaves_the_key(library: Path) -> None:
     assert planned_one().key == before
 
 
+def test_weighted_objectives_carry_their_weighting_and_the_others_none() -> None:
+    """What a notebook calls its parameters reaches the field that is meant; old objectives keep their specs."""
+    objectives = ["normal", "consistent", "reweighted", "reweighted-mean1", "both"]
+    normal, consistent, paper, even, both = planned(objectives=objectives, **WEIGHING)
+    assert normal.spec == planned(objectives=["normal"])[0].spec
+    assert consistent.key == planned_one().key
+    assert "weighting" not in normal.spec
+    weighting = Weighting(
+        warm_up=1, period=2, epsilon=6 / 255, threshold=0.3, steps=2, distance="iou", mask="truth", layer="layer3"
+    )
+    assert Weighting(**paper.spec["weighting"]) == Weighting(**both.spec["weighting"]) == weighting
+    assert even.spec["weighting"] == {**paper.spec["weighting"], "normalise": True}
+    assert paper.spec["loss"] == even.spec["loss"] == normal.spec["loss"]
+    assert both.spec["loss"] == consistent.spec["loss"] != normal.spec["loss"]
+    assert [plan.title for plan in (paper, even, both)] == [
+        "ResNet-18, reweighted",
+        "ResNet-18, reweighted, mean 1",
+        "ResNet-18, consistent (beta 1) and reweighted",
+    ]
+
+
+@pytest.mark.parametrize("change", [{name: value} for name, value in WEIGHING.items()], ids=lambda c: next(iter(c)))
+def test_a_change_of_the_weighting_is_another_weighted_network_alone(change: dict[str, Any]) -> None:
+    names = ("warm_up", "period", "epsilon", "threshold", "steps", "distance", "mask", "layer")
+    default = dict(zip(WEIGHING, (getattr(Weighting(warm_up=2), name) or "" for name in names), strict=True))
+    for objective, same in (("reweighted", False), ("both", False), ("normal", True)):
+        one, other = (planned_one(objectives=[objective], **default | now) for now in ({}, change))
+        assert (one.key == other.key) == same
+
+
+def test_grouped_filters_are_another_network_and_told_apart() -> None:
+    plain, grouped = planned_one(), planned_one(**GROUPING)
+    assert FilterGroups(**grouped.spec["filter_groups"]) == FilterGroups(strength=0.2, groups=4, period=3)
+    assert grouped.title == "ResNet-18, consistent (beta 1), 4 filter groups"
+    assert planned_one(**GROUPING | {"filter_groups": 0}).key == plain.key
+    assert len({planned_one(**GROUPING | {name: 5}).key for name in GROUPING if name != "group_layer"}) == 3
+
+
+def test_a_background_that_goes_with_the_class_is_another_set_of_images() -> None:
+    assert "background_correlation" not in planned_one(background_correlation=0.0).spec["data"]
+    assert planned_one(background_correlation=0.0).key == planned_one().key
+    assert planned_one(background_correlation=0.8).spec["data"]["background_correlation"] == 0.8
+
+
+def test_a_notebook_without_the_parameters_of_an_objective_is_told_which() -> None:
+    with pytest.raises(
+        ParameterError, match=r"objective 'both' needs the parameters warm_up, refresh_period.*notebook"
+    ):
+        planned(objectives=["both"])
+    with pytest.raises(ParameterError, match="filter_groups needs the parameters group_strength"):
+        planned(filter_groups=4)
+
+
 def test_unknown_objective_and_bad_value_are_named() -> None:
     with pytest.raises(ParameterError, match="objective 'better': use one of normal, consistent, adversarial"):
         planned(objectives=["better"])
@@ -250,6 +324,30 @@ def test_obtain_trains_once_and_loads_what_it_trained(
     assert torch.equal(first.model(images), second.model(images))
 
 
+def test_a_weighted_and_grouped_network_is_trained_as_planned() -> None:
+    """The record tells of E before the second epoch; the network in it loads as any other."""
+    plan = planned_one(objectives=["both"], epochs=2, **WEIGHING | {"mask_source": "explanation"}, **GROUPING)
+    found = obtain(plan, device="cpu")
+    first, second = found.record["history"]
+    assert "consistency" not in first
+    assert second["mean_weight"] == pytest.approx(1 - second["consistency"], abs=1e-6)
+    assert "group_loss" in first
+    assert found.title == plan.title
+
+
+def test_evaluation_images_may_be_of_another_variant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan's correlation of class and background gives way to the one asked for."""
+    asked: dict[str, Any] = {}
+
+    def spy(**arguments: Any) -> Any:
+        asked.update(arguments)
+        return toy_images(4)
+
+    monkeypatch.setattr(trained, "load_images", spy)
+    evaluation_images(planned_one(background_correlation=0.8), background_correlation=0.0, variant="mixed-rand")
+    assert (asked["split"], asked["background_correlation"], asked["variant"]) == ("val", 0.0, "mixed-rand")
+
+
 def test_nothing_held_out_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     found = obtain(planned(objectives=["normal"], held_out=0.0)[0], device="cpu")
     assert "none held out" in capsys.readouterr().out
@@ -311,3 +409,6 @@ def test_networks_are_matched_by_architecture_and_seed() -> None:
         for seed in (0, 1)
     }
     assert len(found) == 4
+    grouped = planned(objectives=["normal"], **GROUPING)
+    other = planned(objectives=["normal"], background_correlation=0.8)
+    assert matched([planned_one(), *grouped, *other], "consistent", "normal") == []

@@ -13,15 +13,31 @@ from typing import Any
 
 from neuron_consistency.data.images import dataset_fingerprint
 from neuron_consistency.errors import ParameterError
+from neuron_consistency.filter_groups import FilterGroups
 from neuron_consistency.keys import code_key
 from neuron_consistency.objectives import Objective
 from neuron_consistency.parameters import notebook_parameters, profile_parameters, repository_root
 from neuron_consistency.store import artifacts, read_json, write_json
 from neuron_consistency.training import Schedule
+from neuron_consistency.weighting import Weighting
 
 TRAINING_NOTEBOOK = "03_consistent_loss_training"
-OBJECTIVES = ("normal", "consistent", "adversarial")  # adversarial: Eq. 6 at beta = 0
-TITLES = {"alexnet": "AlexNet", "vgg16": "VGG-16", "resnet18": "ResNet-18"}
+# adversarial: Eq. 6 at beta = 0; reweighted: each image's loss times P3's v = 1 - E, or v with mean 1; both: its Eq. 6
+OBJECTIVES = ("normal", "consistent", "adversarial", "reweighted", "reweighted-mean1", "both")
+WEIGHTED = ("reweighted", "reweighted-mean1", "both")
+TITLES = {"alexnet": "AlexNet", "vgg16": "VGG-16", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
+LOSS = ("epsilon", "distance", "feature_layer", "attack_label", "norm_statistics", "second_example")
+WEIGHTING = {  # what a notebook calls the fields of a Weighting
+    "warm_up": "warm_up",
+    "period": "refresh_period",
+    "epsilon": "background_epsilon",
+    "threshold": "mask_threshold",
+    "steps": "background_steps",
+    "distance": "map_distance",
+    "mask": "mask_source",
+    "layer": "explained_layer",
+}
+GROUPING = {"strength": "group_strength", "groups": "filter_groups", "period": "group_period", "layer": "group_layer"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +47,8 @@ class ModelPlan:
     Attributes:
         profile: whose artifacts it belongs to.
         key: hash of `spec`, of the dataset's fingerprint in it, and of the code that training imports.
-        spec: architecture, objective, seed, data, loss, schedule, weights, held_out.
+        spec: architecture, objective, seed, data, loss, schedule, weights, held_out; where images are weighed
+            weighting, where filters are grouped filter_groups.
     """
 
     profile: str
@@ -50,16 +67,26 @@ class ModelPlan:
     @property
     def title(self) -> str:
         """For tables and captions, such as "ResNet-18, consistent (beta 1)"."""
-        objective, loss = self.spec["objective"], self.spec["loss"]
-        note = f" (beta {loss['beta']:g})" if objective == "consistent" else ""
-        return f"{TITLES[self.spec['architecture']]}, {objective}{note}"
+        objective, beta = self.spec["objective"], f"(beta {self.spec['loss']['beta']:g})"
+        said = {
+            "consistent": f"consistent {beta}",
+            "reweighted-mean1": "reweighted, mean 1",
+            "both": f"consistent {beta} and reweighted",
+        }.get(objective, objective)
+        groups = f", {self.spec['filter_groups']['groups']} filter groups" if "filter_groups" in self.spec else ""
+        return f"{TITLES[self.spec['architecture']]}, {said}{groups}"
 
 
 def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
-    """The networks that the parameters of notebook 03 ask for: every architecture, objective and seed.
+    """The networks that a notebook's parameters ask for: every architecture, objective and seed.
+
+    Args:
+        profile: whose artifacts they belong to.
+        parameters: those of notebook 03, or of one that has them and more: `background_correlation` of the rendered
+            scenes, the names in `WEIGHTING` for objectives that weigh images, those in `GROUPING` to group filters.
 
     Raises:
-        ParameterError: an unknown objective.
+        ParameterError: an unknown objective, or one that needs parameters which the notebook does not have.
         DatasetError: the dataset is not there.
     """
     p = dict(parameters)
@@ -69,17 +96,17 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
         "classes": p["classes"] or None,
         "per_class": p["per_class"] or None,
     }
+    if p.get("background_correlation"):
+        data["background_correlation"] = p["background_correlation"]
     fingerprint = dataset_fingerprint(**data_arguments(data, "train", profile))
-    loss_names = ("epsilon", "distance", "feature_layer", "attack_label", "norm_statistics", "second_example")
     plans = []
     for architecture in p["architectures"]:
         for objective in p["objectives"]:
             if objective not in OBJECTIVES:
                 raise ParameterError(f"objective {objective!r}: use one of {', '.join(OBJECTIVES)}")
-            loss = {name: p[name] for name in loss_names} | {"feature_layer": p["feature_layer"] or None}
-            loss |= {"alpha": p["alpha"], "beta": p["beta"] if objective == "consistent" else 0.0}
-            if objective == "normal":
-                loss = asdict(Objective())
+            more = {"weighting": _weighting(p, objective)} if objective in WEIGHTED else {}
+            if p.get("filter_groups"):
+                more["filter_groups"] = asdict(FilterGroups(**_named(p, GROUPING, "filter_groups")))
             for seed in p["seeds"]:
                 spec = {
                     "architecture": architecture,
@@ -89,7 +116,7 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
                     "fingerprint": fingerprint,
                     "weights": p["weights"] or None,
                     "held_out": p["held_out"],
-                    "loss": asdict(Objective(**loss)),
+                    "loss": asdict(_objective(p, objective)),
                     "schedule": asdict(
                         Schedule(
                             epochs=p["epochs_of"].get(architecture, p["epochs"]),
@@ -101,9 +128,30 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
                             seed=seed,
                         )
                     ),
+                    **more,
                 }
                 plans.append(ModelPlan(profile, _key(spec), spec))
     return plans
+
+
+def _named(p: Mapping[str, Any], names: Mapping[str, str], what: str) -> dict[str, Any]:
+    """The fields that a notebook has under names of its own; no layer is the last one."""
+    if missing := [name for name in names.values() if name not in p]:
+        raise ParameterError(f"{what} needs the parameters {', '.join(missing)}, which this notebook does not have")
+    return {field: p[name] or None if field == "layer" else p[name] for field, name in names.items()}
+
+
+def _objective(p: Mapping[str, Any], objective: str) -> Objective:
+    if objective in ("normal", "reweighted", "reweighted-mean1"):
+        return Objective()
+    beta = 0.0 if objective == "adversarial" else p["beta"]
+    loss = _named(p, {name: name for name in LOSS}, f"objective {objective!r}")
+    return Objective(**loss | {"feature_layer": p["feature_layer"] or None, "alpha": p["alpha"], "beta": beta})
+
+
+def _weighting(p: Mapping[str, Any], objective: str) -> dict[str, Any]:
+    fields = _named(p, WEIGHTING, f"objective {objective!r}")
+    return asdict(Weighting(normalise=objective == "reweighted-mean1", **fields))
 
 
 @functools.cache
@@ -177,12 +225,15 @@ def find_plan(plans: Iterable[ModelPlan], *, architecture: str, objective: str) 
 
 
 def matched(plans: Iterable[ModelPlan], first: str, second: str) -> list[tuple[ModelPlan, ModelPlan]]:
-    """All pairs of a network of the objective `first` and one of `second` of the same architecture and seed."""
+    """All pairs of a network of the objective `first` and one of `second` that agree in all else that is no loss."""
+
+    def rest(plan: ModelPlan) -> list[Any]:
+        return [plan.spec.get(name) for name in ("architecture", "seed", "data", "filter_groups")]
+
     plans = list(plans)
     return [
         (a, b)
         for a in plans
         for b in plans
-        if (a.spec["objective"], b.spec["objective"]) == (first, second)
-        and (a.spec["architecture"], a.spec["seed"]) == (b.spec["architecture"], b.spec["seed"])
+        if (a.spec["objective"], b.spec["objective"]) == (first, second) and rest(a) == rest(b)
     ]

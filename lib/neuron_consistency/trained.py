@@ -15,6 +15,7 @@ from torch import Tensor
 
 from neuron_consistency.compute import describe_device, resolve_device, resolve_precision
 from neuron_consistency.data.images import ImageSet, load_images
+from neuron_consistency.filter_groups import FilterGroups
 from neuron_consistency.models import Classifier, build_model, load_weights
 from neuron_consistency.objectives import Objective
 from neuron_consistency.plans import ModelPlan, data_arguments, training_code
@@ -25,6 +26,7 @@ from neuron_consistency.store import (
     write_json,
 )
 from neuron_consistency.training import Schedule, optimiser_of, train, training_step
+from neuron_consistency.weighting import Weighting
 
 
 def training_images(plan: ModelPlan, **options: Any) -> tuple[ImageSet, ImageSet]:
@@ -34,9 +36,12 @@ def training_images(plan: ModelPlan, **options: Any) -> tuple[ImageSet, ImageSet
 
 
 def evaluation_images(plan: ModelPlan, *, per_class: int = 0, **options: Any) -> ImageSet:
-    """The first `per_class` (0: all) validation images of each of the plan's classes, never trained or selected on."""
+    """The first `per_class` (0: all) validation images of each of the plan's classes, never trained or selected on.
+
+    `options` are those of `load_images`, and override the plan's: `variant="mixed-rand"` of the rendered scenes.
+    """
     data = {**plan.spec["data"], "per_class": per_class or None}
-    return load_images(**data_arguments(data, "val", plan.profile), **options)
+    return load_images(**data_arguments(data, "val", plan.profile) | options)
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,9 @@ def _train(plan: ModelPlan, device: torch.device) -> None:
 
     def report(row: dict[str, Any], epochs: int) -> None:
         left = row["seconds"] * (epochs - row["epoch"])
-        held = (
-            f"held-out accuracy {row['validation_accuracy']:.2f}" if "validation_accuracy" in row else "none held out"
+        scores = {"validation_accuracy": "accuracy", "validation_map": "mAP"}
+        held = next(
+            (f"held-out {said} {row[name]:.2f}" for name, said in scores.items() if name in row), "none held out"
         )
         pgd = f", PGD {row['pgd_accuracy']:.2f}" if "pgd_accuracy" in row else ""
         print(
@@ -103,6 +109,8 @@ def _train(plan: ModelPlan, device: torch.device) -> None:
         Objective(**spec["loss"]),
         Schedule(**spec["schedule"]),
         device=device,
+        weighting=Weighting(**spec["weighting"]) if "weighting" in spec else None,
+        filter_groups=FilterGroups(**spec["filter_groups"]) if "filter_groups" in spec else None,
         validation=held_out if len(held_out) else None,
         checkpoint=checkpoint,
         checkpoint_key=plan.key,
@@ -130,7 +138,7 @@ def _train(plan: ModelPlan, device: torch.device) -> None:
 
 
 def step_of(net: TrainedModel, batch: Tensor, labels: Tensor) -> Callable[[], object]:
-    """A training step of the network's objective on a copy of it, to be timed.
+    """A training step of the network's objective on a copy of it, to be timed; its images weigh all alike.
 
     Shape:
         batch: (B, 3, H, W) in [0, 1]; labels: (B,) int64.
