@@ -60,7 +60,7 @@ WEIGHING: dict[str, Any] = {
     "background_steps": 2,
     "map_distance": "iou",
     "mask_source": "truth",
-    "explained_layer": "layer3",
+    "explained_layer": {"resnet18": "layer3"},
 }
 GROUPING: dict[str, Any] = {"filter_groups": 4, "group_strength": 0.2, "group_period": 3, "group_layer": ""}
 
@@ -222,8 +222,8 @@ def test_weighted_objectives_carry_their_weighting_and_the_others_none() -> None
 
 @pytest.mark.parametrize("change", [{name: value} for name, value in WEIGHING.items()], ids=lambda c: next(iter(c)))
 def test_a_change_of_the_weighting_is_another_weighted_network_alone(change: dict[str, Any]) -> None:
-    names = ("warm_up", "period", "epsilon", "threshold", "steps", "distance", "mask", "layer")
-    default = dict(zip(WEIGHING, (getattr(Weighting(warm_up=2), name) or "" for name in names), strict=True))
+    default = {name: getattr(Weighting(warm_up=2), field) for field, name in plans.WEIGHTING.items()}
+    default["explained_layer"] = {"vgg16": "conv4_3"}  # another architecture's
     for objective, same in (("reweighted", False), ("both", False), ("normal", True)):
         one, other = (planned_one(objectives=[objective], **default | now) for now in ({}, change))
         assert (one.key == other.key) == same

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from neuron_consistency.models import Classifier
-from neuron_consistency.validation import accuracy, average_precision, class_scores, validation_row
+from neuron_consistency.validation import (
+    accuracy,
+    average_precision,
+    average_precision_parts,
+    class_scores,
+    validation_row,
+)
 from toys import CPU, image_set, toy_images
 
 
@@ -69,6 +75,20 @@ def test_average_precision_is_the_area_under_the_curve(data: list[tuple[int, boo
         assert found == pytest.approx(plain(scores, labels))
 
 
+def test_parts_of_the_map_add_up_to_it_and_tell_its_error() -> None:
+    """Their mean is the mAP itself; their standard error is near the spread over fresh draws of the images."""
+    generator = torch.Generator().manual_seed(0)
+    errors, values = [], []
+    for _ in range(60):
+        labels = (torch.rand(80, 3, generator=generator) < 0.4).float()
+        scores = labels + torch.randn(80, 3, generator=generator)
+        parts = average_precision_parts(scores, labels)
+        values.append(average_precision(scores, labels).mean())
+        assert parts.mean().item() == pytest.approx(values[-1].item())
+        errors.append(parts.std() / 80**0.5)
+    assert torch.stack(errors).mean().item() == pytest.approx(torch.stack(values).std().item(), rel=0.3)
+
+
 def test_the_row_is_accuracy_or_map_as_the_labels_are(trained_toy: Classifier) -> None:
     images = toy_images(32, noise=0.02)
     assert validation_row(trained_toy, images, device=CPU) == {"validation_accuracy": 1.0}
@@ -87,3 +107,7 @@ def test_scores_are_those_of_the_model_in_eval_mode(trained_toy: Classifier) -> 
     with torch.no_grad():
         expected = trained_toy.eval()(images.batch(torch.arange(10), CPU)[0])
     assert torch.allclose(logits, expected, atol=1e-5)
+    attacked, _ = class_scores(
+        trained_toy, images, device=CPU, attack=lambda _model, batch, _labels: 0 * batch, precision="float32"
+    )
+    assert torch.allclose(attacked, attacked[:1].expand(10, -1), atol=1e-5)

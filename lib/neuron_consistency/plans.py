@@ -35,7 +35,6 @@ WEIGHTING = {  # what a notebook calls the fields of a Weighting
     "steps": "background_steps",
     "distance": "map_distance",
     "mask": "mask_source",
-    "layer": "explained_layer",
 }
 GROUPING = {"strength": "group_strength", "groups": "filter_groups", "period": "group_period", "layer": "group_layer"}
 
@@ -83,7 +82,8 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
     Args:
         profile: whose artifacts they belong to.
         parameters: those of notebook 03, or of one that has them and more: `background_correlation` of the rendered
-            scenes, the names in `WEIGHTING` for objectives that weigh images, those in `GROUPING` to group filters.
+            scenes, the names in `WEIGHTING` and `explained_layer` (by architecture) for objectives that weigh images,
+            those in `GROUPING` to group filters.
 
     Raises:
         ParameterError: an unknown objective, or one that needs parameters which the notebook does not have.
@@ -104,7 +104,7 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
         for objective in p["objectives"]:
             if objective not in OBJECTIVES:
                 raise ParameterError(f"objective {objective!r}: use one of {', '.join(OBJECTIVES)}")
-            more = {"weighting": _weighting(p, objective)} if objective in WEIGHTED else {}
+            more = {"weighting": asdict(weighting_of(p, architecture, objective))} if objective in WEIGHTED else {}
             if p.get("filter_groups"):
                 more["filter_groups"] = asdict(FilterGroups(**_named(p, GROUPING, "filter_groups")))
             for seed in p["seeds"]:
@@ -149,9 +149,15 @@ def _objective(p: Mapping[str, Any], objective: str) -> Objective:
     return Objective(**loss | {"feature_layer": p["feature_layer"] or None, "alpha": p["alpha"], "beta": beta})
 
 
-def _weighting(p: Mapping[str, Any], objective: str) -> dict[str, Any]:
-    fields = _named(p, WEIGHTING, f"objective {objective!r}")
-    return asdict(Weighting(normalise=objective == "reweighted-mean1", **fields))
+def weighting_of(parameters: Mapping[str, Any], architecture: str, objective: str = "reweighted") -> Weighting:
+    """The weighting that a notebook's parameters ask for.
+
+    Raises:
+        ParameterError: the notebook lacks one of them.
+    """
+    fields = _named(parameters, WEIGHTING | {"layer": "explained_layer"}, f"objective {objective!r}")
+    layer = parameters["explained_layer"].get(architecture)
+    return Weighting(**fields | {"layer": layer, "normalise": objective == "reweighted-mean1"})
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from neuron_consistency.attacks import Attack
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.models import evaluating
@@ -49,15 +50,41 @@ def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
     return torch.stack(columns)
 
 
+def average_precision_parts(scores: Tensor, labels: Tensor) -> Tensor:
+    """Each image's part in the mean average precision, so that it has an interval and pairs of networks a difference.
+
+    Their mean is the mean average precision, the spread of their mean its jackknife error: N times it less N - 1 times
+    that without the image, moved by what the jackknife takes for bias.
+
+    Shape:
+        scores: (N, K); labels: (N, K) of 0 and 1; result: (N,) float64, not bounded.
+
+    Source: the pseudo-values of Tukey 1958; moving their mean is ours.
+    """
+    whole, count = average_precision(scores, labels).nanmean(), len(scores)
+    rest = ~torch.eye(count, dtype=torch.bool)
+    without = torch.stack([average_precision(scores[kept], labels[kept]).nanmean() for kept in rest])
+    return whole - (count - 1) * (without - without.mean())
+
+
 def class_scores(
     model: nn.Module,
     images: ImageSet,
     *,
     device: torch.device,
+    attack: Attack | None = None,
     batch_size: int = 256,
     precision: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """The model's logits, in eval mode, for a whole set, and the labels.
+
+    Args:
+        model: the network, on the device.
+        images: the set.
+        device: where.
+        attack: makes the images adversarial first.
+        batch_size: images a forward pass.
+        precision: of the forward passes.
 
     Shape:
         result: (N, K) float32 and the set's labels, (N,) or (N, K), both on the CPU.
@@ -65,6 +92,7 @@ def class_scores(
     logits, labels = [], []
     with evaluating(model), torch.no_grad(), autocast(device, precision):
         for _, batch, truth in images.batches(batch_size, device=device):
+            batch = batch if attack is None else attack(model, batch, truth)
             logits.append(model(batch).float().cpu())
             labels.append(truth.cpu())
     return torch.cat(logits), torch.cat(labels)
