@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from neuron_consistency.data.drawing import Bytes, Canvas, Floats, Integers
@@ -23,6 +24,7 @@ class Scene:
     Shape:
         image (S, S, 3) uint8. maps: category -> list of (S // 2, S // 2) integer maps, for color, object, material
         and part (whole parts, then parts of parts). box: x0, y0, x1, y1 of the visible object in pixels, ends excluded.
+        mask: (S, S) bool, the visible object.
     """
 
     image: Bytes
@@ -31,6 +33,7 @@ class Scene:
     textures: list[int]
     name: str
     box: tuple[int, int, int, int]
+    mask: npt.NDArray[np.bool_]
 
 
 def display_name(name: str, category: str = "") -> str:
@@ -92,23 +95,30 @@ def _prop(canvas: Canvas, name: str, rng: np.random.Generator, foot: Floats, hei
     painter.finish()
 
 
-def _object(
-    canvas: Canvas, name: str, rng: np.random.Generator, area: float, instance: int, drift: float = 0.06
-) -> None:
-    """An instance of a class over ``area`` of the picture, or the most that its outline leaves room for."""
+def paint_object(
+    canvas: Canvas, name: str, rng: np.random.Generator, area: float, instance: int, *,
+    window: tuple[float, float, float] = (0.5, 0.5, 1.0), drift: float = 0.06,
+) -> None:  # fmt: skip
+    """An instance of a class over ``area`` of the picture, or the most that its outline leaves room for.
+
+    It lies within the square ``window`` (its centre and its side, as shares of the picture), beyond which it drifts by
+    up to ``drift`` of the picture.
+    """
+    x, y, side = window
     thing, size = compositions()["object"][name], canvas.size
     low, high = np.array(thing.box[:2]), np.array(thing.box[2:])
-    matrix = _pose(thing, min(np.sqrt(area / thing.area), 0.98 / float((high - low).max())) * size, rng, degrees=8)
+    scale = min(np.sqrt(area / thing.area), 0.98 * side / float((high - low).max())) * size
+    matrix = _pose(thing, scale, rng, degrees=8)
     half = abs(matrix) @ (high - low) / 2
-    room = np.maximum(size / 2 - half, 0) + drift * size
-    centre = size / 2 + rng.uniform(-1, 1, 2) * room
+    room = np.maximum(side * size / 2 - half, 0) + drift * size
+    centre = np.array([x, y]) * size + rng.uniform(-1, 1, 2) * room
     painter = Painter(canvas, thing, rng, matrix, centre - matrix @ ((low + high) / 2), instance=instance, wobble=2)
     for place in range(len(thing.shapes)):
         painter.shape(place)
     painter.finish()
 
 
-def _background(canvas: Canvas, name: str, rng: np.random.Generator, bystanders: Sequence[str]) -> None:
+def paint_background(canvas: Canvas, name: str, rng: np.random.Generator, bystanders: Sequence[str]) -> None:
     """A scene's regions and props, now and then with a bystander: another class, small, or a prop from elsewhere."""
     layout, unit = compositions()["scene"][name], canvas.size / 100
     flip = -1.0 if rng.random() < 0.5 else 1.0
@@ -129,7 +139,8 @@ def _background(canvas: Canvas, name: str, rng: np.random.Generator, bystanders:
     painter.finish()
     chance = rng.random()
     if chance < 0.1 and bystanders:
-        _object(canvas, bystanders[int(rng.integers(len(bystanders)))], rng, rng.uniform(0.03, 0.05), instance, 0.0)
+        bystander = bystanders[int(rng.integers(len(bystanders)))]
+        paint_object(canvas, bystander, rng, rng.uniform(0.03, 0.05), instance, drift=0)
     elif chance < 0.3:
         foot = rng.uniform([5, 60], [95, 98]) * unit
         _prop(canvas, EXTRAS[int(rng.integers(len(EXTRAS)))], rng, foot, rng.uniform(10, 18) * unit, instance)
@@ -172,8 +183,8 @@ def render_scene(
     if back.random() >= background_correlation:
         scene = places[int(back.integers(len(places)))]
     canvas = Canvas(image_size)
-    _background(canvas, scene, back, others)
-    _object(canvas, name, front, front.uniform(0.2, 0.42), 1)
+    paint_background(canvas, scene, back, others)
+    paint_object(canvas, name, front, front.uniform(0.2, 0.42), 1)
     if front.random() < 0.08:
         foot = front.uniform([15, 90], [85, 104]) * image_size / 100
         height = front.uniform(18, 28) * image_size / 100
@@ -189,4 +200,5 @@ def render_scene(
         [number for number, share in enumerate(canvas.shares(5)) if number and share >= TEXTURE_SHARE],
         display_name(name),
         canvas.box(1),
+        canvas.columns[:, 6].take(canvas.sampled(image_size)) == 1,
     )
