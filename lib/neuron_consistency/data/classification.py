@@ -17,12 +17,13 @@ from torch import Tensor
 
 from neuron_consistency import taxonomy
 from neuron_consistency.data.decoding import decode_image, fit
-from neuron_consistency.data.files import Files, cores
+from neuron_consistency.data.files import Files
 from neuron_consistency.errors import DatasetError, ParameterError
 
 SPLITS = ("train", "val")
 IMAGES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm")
 ARRAYS = {"cifar10": "cifar-10-batches-py", "stl10": "stl10_binary"}  # the folders torchvision makes
+Box = tuple[int, int, int, int]
 BOXED = 64  # side of Tiny ImageNet's images, in whose pixels its boxes are
 
 
@@ -31,7 +32,9 @@ class Listing:
     """The chosen images of a split: `items` are what the source reads them by.
 
     Shape:
-        labels: (N,) int64; items: (N,) names or numbers; boxes: (N, 4) in pixels of a unit square, or None.
+        labels: (N,) int64, or (N, K) float32 of 0 and 1 where an image may have several; items: (N,) names or numbers;
+        boxes: (N, 4) in a unit square, or None; parts: (N, P, 2) in a unit square, NaN where not visible, or None;
+        owners: (M, 2) int64, the image and the class of each of M boxes where an image may have several.
     """
 
     classes: tuple[str, ...]
@@ -39,12 +42,17 @@ class Listing:
     labels: Tensor
     items: np.ndarray
     boxes: Tensor | None = None
+    parts: Tensor | None = None
+    part_names: tuple[str, ...] = ()
+    owners: Tensor | None = None
 
 
 class Source(ABC):
     """One split of a set, found but not read."""
 
+    name: str
     file_backed = False
+    has_masks = False
     processes = 0  # worker processes where the caller names none: reading files is well served by threads
 
     @abstractmethod
@@ -56,8 +64,16 @@ class Source(ABC):
         """The first `per_class` images of each of the chosen classes."""
 
     @abstractmethod
-    def read(self, item: Any, size: int) -> tuple[Tensor, tuple[int, int, int, int] | None]:
-        """An image (3, size, size) uint8; and its box, from a source that knows it only then."""
+    def read(self, item: Any, size: int) -> tuple[Tensor, list[Box]]:
+        """An image (3, size, size) uint8; and its boxes, from a source that knows them only then."""
+
+    def has_mask(self, item: Any) -> bool:
+        """Whether `mask` can read one."""
+        return self.has_masks
+
+    def mask(self, item: Any, size: int) -> Tensor:
+        """Where the objects of an image are: (size, size) uint8, 0 the background, c + 1 the c-th class (or just 1)."""
+        raise DatasetError(f"{self.name} has no masks of its objects.")
 
 
 class FileSource(Source):
@@ -67,9 +83,9 @@ class FileSource(Source):
         self.name, self.split, self.files, self.margin = name, split, files, margin
         self.file_backed = name == "imagenet"
 
-    def read(self, item: Any, size: int) -> tuple[Tensor, None]:
+    def read(self, item: Any, size: int) -> tuple[Tensor, list[Box]]:
         name = item.decode()
-        return fit(decode_image(self.files.read(name), f"{self.files}/{name}"), size, margin=self.margin), None
+        return fit(decode_image(self.files.read(name), f"{self.files}/{name}"), size, margin=self.margin), []
 
 
 class TinyImageNet(FileSource):
@@ -198,39 +214,8 @@ class Arrays(Source):
         synsets = [[*known.values()][i] for i in chosen]
         return gather(self.name, self.split, [[*known][i] for i in chosen], synsets, images, per_class)
 
-    def read(self, item: Any, size: int) -> tuple[Tensor, None]:
-        return fit(self._content[0][int(item)], size), None
-
-
-class Scenes(Source):
-    """Rendered scenes: of each class every fifth picture is in "val", as in the folders that write_scenes writes."""
-
-    def __init__(self, split: str, **options: Any) -> None:
-        from neuron_consistency.data import scenes
-
-        self.split, self.options, self.scenes = split, options, scenes
-        self.processes = min(cores(), 8)  # drawing is Python, which threads only slow down
-        unknown = sorted(set(options) - {"seed", "background_correlation", "variant"})
-        if unknown:
-            raise ParameterError(f"Unknown options of the rendered scenes: {', '.join(unknown)}.")
-
-    def signature(self) -> str:
-        return self.scenes.scene_fingerprint(**self.options)
-
-    def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
-        known = self.scenes.object_classes().set_index("name")["wnid"].to_dict()
-        self.chosen = [name.replace("_", " ") for name in self.scenes.choose_classes(classes)]
-        wanted = per_class or (200 if self.split == "train" else 50)
-        rounds = range(5 * wanted + 5)
-        images = [
-            [k * len(self.chosen) + c for k in rounds if ((k + c) % 5 == 4) == (self.split == "val")][:wanted]
-            for c in range(len(self.chosen))
-        ]
-        return gather("scenes", self.split, self.chosen, [known[name] for name in self.chosen], images, wanted)
-
-    def read(self, item: Any, size: int) -> tuple[Tensor, tuple[int, int, int, int]]:
-        scene = self.scenes.render_scene(int(item), image_size=size, classes=self.chosen, **self.options)
-        return torch.from_numpy(scene.image).permute(2, 0, 1), scene.box
+    def read(self, item: Any, size: int) -> tuple[Tensor, list[Box]]:
+        return fit(self._content[0][int(item)], size), []
 
 
 def choose(
@@ -245,7 +230,8 @@ def choose(
         return [place * len(names) // classes for place in range(classes)]
     places = {}
     for place, (name, wnid) in enumerate(zip(names, synsets, strict=True)):
-        for key in (taxonomy.lemma(wnid).lower(), taxonomy.synset_name(wnid), wnid, name):
+        own = [] if synsets.count(wnid) > 1 else [taxonomy.lemma(wnid).lower(), taxonomy.synset_name(wnid), wnid]
+        for key in [*own, name]:  # a synset that several classes share names none of them
             places[key] = place
     for name in classes:
         if name not in places and name.lower() not in places:

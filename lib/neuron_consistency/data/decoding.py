@@ -60,3 +60,49 @@ def fit(images: Tensor, size: int, *, margin: float = 1.0) -> Tensor:
     tall, wide = max(size, round(height * scale)), max(size, round(width * scale))
     top, left = (tall - size) // 2, (wide - size) // 2
     return resize(images, tall, wide)[..., top : top + size, left : left + size]
+
+
+def fit_map(labels: Image.Image, size: int, *, margin: float | None = 1.0) -> Tensor:
+    """A map of numbers, taken through what `fit` does to its image, each pixel to the nearest number.
+
+    Args:
+        margin: as of `fit`; None resizes the whole map, whatever its shape.
+
+    Shape:
+        (H, W) numbers below 256 to (size, size) uint8.
+    """
+    width, height = labels.size
+    side = (width, height) if margin is None else (min(width, height) / margin,) * 2
+    box = ((width - side[0]) / 2, (height - side[1]) / 2, (width + side[0]) / 2, (height + side[1]) / 2)
+    return torch.from_numpy(np.array(labels.resize((size, size), Image.Resampling.NEAREST, box=box), dtype=np.uint8))
+
+
+def fit_points(points: Tensor, sizes: Tensor, *, margin: float = 1.0) -> Tensor:
+    """Points in the pixels of images of many sizes, as shares of the square that `fit` cuts; outside it beyond [0, 1].
+
+    Shape:
+        points: (N, P, 2) x and y; sizes: (N, 2) width and height; result: (N, P, 2).
+    """
+    side = sizes.amin(1)[:, None, None] / margin
+    return (points - sizes[:, None] / 2) / side + 0.5
+
+
+def image_size(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height of an image file, from its head.
+
+    Raises:
+        DatasetError: it is not an image; the message names it.
+    """
+    return open_image(data, name).size
+
+
+def open_image(data: bytes, name: str) -> Image.Image:
+    """An image file by PIL, its pixels as they are stored and not yet decoded.
+
+    Raises:
+        DatasetError: it is not an image; the message names it.
+    """
+    try:
+        return Image.open(io.BytesIO(data))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"{name} is not a readable image ({error}).") from error

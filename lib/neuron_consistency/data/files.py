@@ -1,9 +1,12 @@
-"""Files of a dataset in a folder or inside a zip, read in place; and batches loaded ahead."""
+"""Files of a dataset in a folder or inside a zip, read in place; tar archives unpacked; and batches loaded ahead."""
 
 import bisect
+import gzip
 import hashlib
 import os
+import shutil
 import struct
+import tarfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -189,6 +192,37 @@ class Files:
         if zlib.crc32(data) != crc:
             raise DatasetError(f"{name} in {self} is damaged: its checksum differs. Fetch the archive again.")
         return data
+
+
+def unpacked(archive: Path) -> Path:
+    """The folder `<archive>.unpacked` beside a tar archive, filled from it once: tar, unlike zip, is not read in place.
+
+    Raises:
+        DatasetError: the archive is damaged, a member of it leads out of the folder, or the folder cannot be written.
+    """
+    folder = archive.with_name(f"{archive.name}.unpacked")
+    if folder.is_dir():
+        return folder
+    # The process id keeps two who unpack at once apart; the second to end drops its own.
+    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    try:
+        with tarfile.open(archive) as content:
+            content.extractall(part, filter="data")
+        if not folder.exists():
+            part.rename(folder)
+    except tarfile.FilterError as error:
+        raise DatasetError(f"{archive} is not unpacked: {error}. Fetch it from its official page.") from error
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DatasetError(
+            f"{archive} is not a complete tar archive ({error}). Was its download cut short? Fetch it again."
+        ) from error
+    except OSError as error:
+        raise DatasetError(
+            f"{archive} cannot be unpacked beside itself ({error}). Unpack it into a folder of your own, and name that."
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
 
 
 def cores() -> int:

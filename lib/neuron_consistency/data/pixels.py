@@ -1,18 +1,17 @@
-"""Pixels that stay in files until they are asked for, and reading all of them into memory once."""
+"""Pixels and label maps that stay in files until they are asked for; reading all pixels into memory once."""
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neuron_consistency.data.classification import Source
+from neuron_consistency.data.classification import Box, Source
 from neuron_consistency.data.files import stream
 from neuron_consistency.errors import DatasetError
-
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -42,17 +41,17 @@ class FilePixels:
         """Decodes the images at `places`."""
         pixels = empty_pixels(len(places), self.size)
         kept: list[int] = []
-        boxes: list[Box | None] = []
+        boxes: list[Box] = []
         failures: list[str] = []
         for place in places:
             try:
-                pixels[len(kept)], box = self.source.read(self.items[place], self.size)
+                pixels[len(kept)], own = self.source.read(self.items[place], self.size)
             except DatasetError as error:
                 failures.append(str(error))
             else:
                 kept.append(place)
-                boxes.append(box)
-        return Loaded(kept, pixels[: len(kept)], [box for box in boxes if box], failures)
+                boxes.extend(own)
+        return Loaded(kept, pixels[: len(kept)], boxes, failures)
 
     def load_all(self, processes: int = 0) -> "Loaded":
         """Decodes every image, by so many worker processes, or by threads."""
@@ -82,12 +81,45 @@ class FilePixels:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Decoded images: their places, pixels (B, 3, S, S) uint8, boxes where the source tells them; what failed."""
+    """Decoded images: their places, pixels (B, 3, S, S) uint8, all boxes where the source tells them; what failed."""
 
     places: list[int]
     pixels: Tensor
     boxes: list[Box]
     failures: list[str]
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """Where the objects of a set's images are: read when first asked for, then kept, a byte a pixel.
+
+    Attributes:
+        source: reads one of the `items`.
+        items: (N,) names or numbers.
+        size: side in pixels.
+        kept: what has been read, by item; parts of a set share it.
+    """
+
+    source: Source
+    items: np.ndarray
+    size: int
+    kept: dict[Any, Tensor] = field(default_factory=dict, repr=False)
+
+    def take(self, rows: Tensor) -> "LabelMaps":
+        """The maps at `rows` (N',) int64 on the CPU."""
+        return replace(self, items=self.items[rows.numpy()])
+
+    def known(self) -> Tensor:
+        """Which images have a map. Shape: (N,) bool."""
+        return torch.tensor([self.source.has_mask(item) for item in self.items], dtype=torch.bool)
+
+    def load(self, places: Sequence[int]) -> Tensor:
+        """The maps at `places`. Shape: (B, S, S) uint8, 0 the background, c + 1 the c-th class."""
+        for item in self.items[[*places]]:
+            if item not in self.kept:
+                self.kept[item] = self.source.mask(item, self.size)
+        empty = torch.zeros(0, self.size, self.size, dtype=torch.uint8)
+        return torch.stack([self.kept[item] for item in self.items[[*places]]]) if len(places) else empty
 
 
 def empty_pixels(number: int, size: int) -> Tensor:
