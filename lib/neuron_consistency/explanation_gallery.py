@@ -1,0 +1,112 @@
+"""Explanations to look at: of images where they hold and where they do not, and of one image by several networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuron_consistency.compute import autocast
+from neuron_consistency.data.images import ImageSet
+from neuron_consistency.explanation import explanation_consistency, grad_cam, normalised, upsampled
+from neuron_consistency.models import Classifier
+from neuron_consistency.weighting import Weighting
+
+
+def extreme_places(consistency: Tensor, *, count: int) -> tuple[list[int], list[int]]:
+    """The images of highest and those of lowest E, the most extreme first; equal ones in order of the images.
+
+    Shape:
+        consistency: (N,), NaN is left out.
+    """
+    known = (~consistency.isnan()).nonzero().squeeze(1)
+    order = known[consistency[known].argsort(descending=True, stable=True)].tolist()
+    low = known[consistency[known].argsort(stable=True)].tolist()
+    return order[:count], low[:count]
+
+
+def consistency_rows(
+    model: Classifier,
+    images: ImageSet,
+    places: Sequence[int],
+    weighting: Weighting,
+    *,
+    device: torch.device,
+    precision: str = "auto",
+) -> dict[str, Any]:
+    """The arguments of `explanation_figures.consistency_examples` for the images at `places`.
+
+    Source: P3, figure 4.
+    """
+    where = torch.tensor(list(places))
+    batch, labels = images.batch(where, device)
+    with autocast(device, precision):
+        found = explanation_consistency(
+            model,
+            batch,
+            labels,
+            epsilon=weighting.epsilon,
+            threshold=weighting.threshold,
+            steps=weighting.steps,
+            distance=weighting.distance,
+            mask=images.masks(where).to(device) if weighting.mask == "truth" else None,
+            layer=weighting.layer,
+        )
+        after = model(found.attacked).argmax(1)
+    several = found.classes.ndim == 2
+    classes = found.classes[:, 0] if several else found.classes
+    maps, attacked_maps = (each[:, 0] if several else each for each in (found.maps, found.attacked_maps))
+    names = [images.classes[int(label)] for label in classes]
+    flips = [
+        f"{name}\nE = {e:.2f}"
+        if several or int(new) == int(old)
+        else f"{name}, then {images.classes[int(new)]}\nE = {e:.2f}"
+        for name, old, new, e in zip(names, classes, after, found.consistency.tolist(), strict=True)
+    ]
+    return {
+        "images": batch.cpu(),
+        "attacked": found.attacked.cpu(),
+        "masks": found.mask[:, 0].cpu(),
+        "maps": _shown(maps, batch),
+        "attacked_maps": _shown(attacked_maps, batch),
+        "captions": flips,
+    }
+
+
+def network_rows(
+    models: Mapping[str, Classifier],
+    images: ImageSet,
+    places: Sequence[int],
+    *,
+    layers: Mapping[str, str | None],
+    device: torch.device,
+    precision: str = "auto",
+) -> dict[str, Any]:
+    """The arguments of `explanation_figures.maps_of_networks`: Grad-CAM of the true class by every network.
+
+    Args:
+        models: by title.
+        images: the set.
+        places: of the images shown.
+        layers: by title, whose maps.
+        device: where.
+        precision: of the forward passes.
+
+    Source: P3, figure 3.
+    """
+    batch, labels = images.batch(torch.tensor(list(places)), device)
+    classes = labels.argmax(1) if labels.ndim == 2 else labels
+    rows: dict[str, Any] = {"images": batch.cpu(), "captions": [images.classes[int(label)] for label in classes]}
+    maps, said = {}, {}
+    for title, model in models.items():
+        with autocast(device, precision):
+            maps[title] = _shown(grad_cam(model, batch, classes, layer=layers[title]), batch)
+            with torch.no_grad():
+                said[title] = [images.classes[int(label)] for label in model(batch).argmax(1)]
+    return rows | {"maps": maps, "predictions": said}
+
+
+def _shown(maps: Tensor, images: Tensor) -> Tensor:
+    return upsampled(normalised(maps), images.shape[2:])[:, 0].cpu()
