@@ -1,0 +1,164 @@
+"""How well a network's explanations find the objects of a whole set, beside chance, with intervals over images."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor
+
+from neuron_consistency.compute import autocast
+from neuron_consistency.data.images import ImageSet, MultiLabelSet
+from neuron_consistency.errors import ParameterError
+from neuron_consistency.explanation import grad_cam
+from neuron_consistency.localisation_scores import (
+    box_iou,
+    box_masks,
+    by_image,
+    centre_maps,
+    insertion_deletion,
+    mask_iou,
+    pointing_game,
+)
+from neuron_consistency.models import Classifier
+
+MAPS = ("Grad-CAM", "random map", "image centre")
+SCORES = ("pointing game", "box IoU", "mask IoU", "insertion", "deletion")
+
+
+def localise(
+    model: Classifier,
+    images: ImageSet,
+    *,
+    device: torch.device,
+    layer: str | None = None,
+    threshold: float = 0.2,
+    tolerance: float = 15.0,
+    steps: int | None = None,
+    seed: int = 0,
+    batch_size: int = 128,
+    precision: str = "auto",
+) -> pd.DataFrame:
+    """Every score of every image, for Grad-CAM of its true class and for two maps that know nothing of it.
+
+    Those are the chance levels: a random map of Grad-CAM's size, and one that points to the middle of the image.
+    Images of several labels count once for each of their classes. The pointing game is scored by boxes, or where the
+    set has none by masks.
+
+    Args:
+        model: the network; moved to `device`.
+        images: the test images, with boxes or masks.
+        device: where.
+        layer: whose maps; None is the last one.
+        threshold: of the map's maximum, for the IoU scores.
+        tolerance: see `pointing_game`.
+        steps: of `insertion_deletion`; None leaves its scores out, which cost 6 (steps + 1) forward passes an image.
+        seed: of the random maps.
+        batch_size: images at once.
+        precision: of the forward passes.
+
+    Returns:
+        One row an image, class and map: image, class, map (one of `MAPS`), empty (the map is zero everywhere), and
+        those of `SCORES` that the set allows, NaN where an image has no box or mask.
+
+    Raises:
+        ParameterError: the set has neither boxes nor masks.
+    """
+    masked = images.masked
+    if not bool(masked.any()):
+        by_image(images.boxes)
+    generator = torch.Generator().manual_seed(seed)
+    model.to(device)
+    frames = []
+    for places, batch, labels in images.batches(batch_size, device=device):
+        several = isinstance(images, MultiLabelSet)
+        rows, classes = labels.nonzero().unbind(1) if several else (torch.arange(len(labels), device=device), labels)
+        if not len(rows):
+            continue
+        where, size, batch = places[rows.cpu()], batch.shape[2:], batch[rows]
+        boxes, masks = (
+            None if each is None else each.to(device) for each in _truth(images, where, classes.cpu(), masked)
+        )
+        with autocast(device, precision):
+            own = grad_cam(model, batch, classes, layer=layer)
+        noise = torch.rand(own.shape, generator=generator).to(device)
+        pointed_at = masks if boxes is None else box_masks(boxes, size)
+        assert pointed_at is not None
+        for name, maps in zip(MAPS, (own, noise, centre_maps(len(own), size, device=device)), strict=True):
+            scores = {
+                "empty": maps.amax((1, 2)) == 0,
+                "pointing game": pointing_game(maps, pointed_at, tolerance=tolerance),
+            }
+            if boxes is not None:
+                scores["box IoU"] = box_iou(maps, boxes, size, threshold=threshold)
+            if masks is not None:
+                scores["mask IoU"] = mask_iou(maps, masks, threshold=threshold)
+            if steps is not None:
+                with autocast(device, precision):
+                    scores["insertion"], scores["deletion"] = insertion_deletion(
+                        model, batch, maps, classes, steps=steps, multi_label=several
+                    )
+            columns = {column: values.cpu().numpy() for column, values in scores.items()}
+            frames.append(pd.DataFrame({"image": where, "class": classes.cpu(), "map": name} | columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _truth(images: ImageSet, places: Tensor, classes: Tensor, masked: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The boxes (P, M, 4) and masks (P, 1, S, S) of a class in each image; empty ones where an image lacks them."""
+    boxes, masks = images.boxes, None
+    if boxes is not None and isinstance(images, MultiLabelSet):
+        here = torch.isin(images.owners[:, 0], places)
+        own = (images.owners[here] == torch.stack([places, classes], 1)[:, None]).all(2)
+        pairs, objects = own.nonzero().unbind(1)
+        padded = boxes.new_zeros(len(places), max(1, int(own.sum(1).max())), 4)
+        padded[pairs, own.cumsum(1)[pairs, objects] - 1] = boxes[here][objects]
+        boxes = padded
+    elif boxes is not None:
+        boxes = boxes[places]
+    if bool(masked.any()):
+        known = masked[places]
+        masks = torch.zeros(len(places), 1, images.image_size, images.image_size, dtype=torch.bool)
+        masks[known] = (
+            images.masks(places[known], classes[known])
+            if isinstance(images, MultiLabelSet)
+            else images.masks(places[known])
+        )
+    return boxes, masks
+
+
+def score_row(scores: Tensor) -> dict[str, float]:
+    """The mean over images with its interval of 95 %, clipped to [0, 1], and the share of images that have no score.
+
+    Scores that are all 0 or 1 get Wilson's interval, others Student's; of one image the interval is all of [0, 1].
+
+    Shape:
+        scores: (N,) in [0, 1], NaN where an image has none.
+
+    Raises:
+        ParameterError: no image has a score.
+    """
+    known = scores[~scores.isnan()].double()
+    if not len(known):
+        raise ParameterError("no image has a score: none of them has a box or a mask of its class")
+    mean, low, high = float(known.mean()), 0.0, 1.0
+    if bool(((known == 0) | (known == 1)).all()):
+        low, high = stats.binomtest(int(known.sum()), len(known)).proportion_ci(method="wilson")
+    elif len(known) > 1:
+        margin = float(stats.t.ppf(0.975, len(known) - 1) * known.std()) / len(known) ** 0.5
+        low, high = max(0.0, mean - margin), min(1.0, mean + margin)
+    return {"mean": mean, "low": low, "high": high, "images": len(known), "excluded": 1 - len(known) / len(scores)}
+
+
+def localisation_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores of `localise` as means over images, an image of several classes counting once.
+
+    Returns:
+        One row a map and score: map, score, the columns of `score_row`, and empty, the share of maps that are zero.
+    """
+    rows = []
+    for name in MAPS:
+        by_image = scores[scores["map"] == name].drop(columns=["map", "class"]).groupby("image").mean()
+        for score in (column for column in SCORES if column in by_image):
+            row = score_row(torch.tensor(by_image[score].tolist()))
+            rows.append({"map": name, "score": score} | row | {"empty": float(by_image["empty"].mean())})
+    return pd.DataFrame(rows)
