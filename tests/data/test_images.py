@@ -6,7 +6,6 @@ import io
 import pickle
 import shutil
 import warnings
-import zipfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -19,25 +18,13 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10, STL10
 
+from layouts import levels, photo, write, zipped
 from neuron_consistency import taxonomy
 from neuron_consistency.data.images import ImageSet, dataset_fingerprint, load_images
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError
 
 CPU = torch.device("cpu")
 WNIDS = ["n01443537", "n02123045", "n02124075", "n07753592"]  # goldfish, tabby, Egyptian cat, banana
-
-
-def photo(value: int, size: tuple[int, int] = (64, 64), kind: str = "JPEG", mode: str = "RGB") -> bytes:
-    file = io.BytesIO()
-    Image.new(mode, size, value if mode == "L" else (value, value, value)).save(file, kind, quality=95)
-    return file.getvalue()
-
-
-def write(root: Path, files: dict[str, bytes]) -> Path:
-    for name, data in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(data)
-    return root
 
 
 def tiny(classes: Iterable[str] = WNIDS, per_class: int = 3) -> dict[str, bytes]:
@@ -55,18 +42,6 @@ def tiny(classes: Iterable[str] = WNIDS, per_class: int = 3) -> dict[str, bytes]
             annotations.append(f"val_{2 * c + n}.JPEG\t{wnid}\t4\t0\t60\t55\n")
     files["val/val_annotations.txt"] = "".join(reversed(annotations)).encode()
     return {f"tiny-imagenet-200/{name}": data for name, data in files.items()}
-
-
-def zipped(root: Path, files: dict[str, bytes], name: str) -> Path:
-    with zipfile.ZipFile(root / name, "w") as archive:
-        for member, data in files.items():
-            archive.writestr(member, data)
-    return root / name
-
-
-def levels(images: ImageSet) -> list[int]:
-    """The mean grey level of each image."""
-    return [round(255 * float(batch.mean())) for _, batch, _ in images.batches(1, device=CPU)]
 
 
 @pytest.fixture(params=["folder", "zip"])

@@ -34,15 +34,16 @@ class Birds(OfficialSource):
         names = {number: name for number, (name,) in self._rows("classes.txt", 1).items()}
         if strange := sorted(set(names.values()) - set(known)):
             raise DatasetError(f"{self.files}/classes.txt: {strange[0]!r} is not a class of CUB-200-2011.")
-        folders = [name for name in known if name in names.values()]
+        there = set(self.files.names("images/"))
+        with_images = {item.split("/")[1] for item in there}  # a part of the archive: the classes that are there
+        folders = [name for name in known if name in names.values() and name in with_images]
         synsets = [known[name] for name in folders]
         shown = [name.partition(".")[2].replace("_", " ") for name in folders]
         chosen = choose(shown, synsets, classes, self.name)
-        there = set(self.files.names("images/"))
         images: dict[str, list[str]] = {folders[i]: [] for i in chosen}
         number_of = {}
         labels, halves = self._rows("image_class_labels.txt", 1), self._rows("train_test_split.txt", 1)
-        for number, (path,) in self._rows("images.txt", 1).items():
+        for number, (path,) in sorted(self._rows("images.txt", 1).items(), key=lambda row: int(row[0])):
             name, item = names.get(self._of(number, labels, "image_class_labels.txt")[0], ""), f"images/{path}"
             wanted = self._of(number, halves, "train_test_split.txt")[0] == ("1" if self.split == "train" else "0")
             if wanted and name in images and item in there:
@@ -52,9 +53,16 @@ class Birds(OfficialSource):
         listing = gather(self.name, self.split, shown, synsets, [*images.values()], per_class)
         items = [item.decode() for item in listing.items]
         numbers = [number_of[item] for item in items]
-        sizes = torch.tensor([image_size(self.files.read(item), f"{self.files}/{item}") for item in items]).float()
+        sizes = torch.tensor([self._size(item) for item in items]).float()
         names_of_parts, parts = self._parts(numbers, sizes)
         return replace(listing, boxes=self._boxes(numbers, sizes), parts=parts, part_names=names_of_parts)
+
+    def _size(self, item: str) -> tuple[int, int]:
+        """Width and height of an image; of one that cannot be read, which is dealt with where it is decoded, any."""
+        try:
+            return image_size(self.files.read(item), item)
+        except DatasetError:
+            return 1, 1
 
     def _boxes(self, numbers: list[str], sizes: Tensor) -> Tensor | None:
         if not self.files.has(BOXES):
@@ -96,7 +104,7 @@ class Birds(OfficialSource):
         return {line[0]: line[1:] for line in self._lines(name, None if fields is None else fields + 1)}
 
     def _lines(self, name: str, fields: int | None) -> list[list[str]]:
-        lines = [line.split() for line in self.files.read(name).decode().splitlines() if line.strip()]
+        lines = [line.split() for line in self.files.read(name).decode(errors="replace").splitlines() if line.strip()]
         wrong = [line for line in lines if not line[0].isdigit() or len(line) != (fields or len(line))]
         if wrong:
             raise DatasetError(f"{self.files}/{name}: {' '.join(wrong[0])!r} is not a row of this table. {self._cure}")

@@ -214,7 +214,7 @@ def unpacked(archive: Path) -> Path:
         raise DatasetError(f"{archive} is not unpacked: {error}. Fetch it from its official page.") from error
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DatasetError(
-            f"{archive} is not a complete tar archive ({error}). Was its download cut short? Fetch it again."
+            f"{archive} is not a complete tar archive. Was its download cut short? Fetch it again."
         ) from error
     except OSError as error:
         raise DatasetError(
