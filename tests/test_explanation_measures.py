@@ -19,6 +19,7 @@ from neuron_consistency.explanation_measures import (
     OTHER,
     OWN_E,
     SAME,
+    SPARED,
     TRUE_E,
     Measured,
     compared,
@@ -98,7 +99,7 @@ def test_table_gives_means_intervals_and_chance() -> None:
     assert table["mean"].tolist() == pytest.approx([0.75, 0.25, 0.6])
     assert (table["low"] < table["mean"]).all()
     assert (table["high"] > table["mean"]).all()
-    assert table.loc[GAP, "low"] < -0.5  # a difference may be negative
+    assert table["low"].tolist()[1] < -0.5  # a difference may be negative
     assert table["images"].tolist() == [4, 4, 3]
     assert table.loc["box IoU", "excluded"] == 0.25
     assert table["chance"].isna().tolist() == [False, True, True]
@@ -106,7 +107,7 @@ def test_table_gives_means_intervals_and_chance() -> None:
 
 def test_a_set_without_boxes_masks_and_backgrounds_has_the_other_measures(trained_toy: Classifier) -> None:
     columns = measure(trained_toy, toy_images(8), **OPTIONS).values.columns
-    assert columns.tolist() == ["accuracy", "accuracy, FGSM", "accuracy, PGD-2", OWN_E]
+    assert columns.tolist() == ["accuracy", "accuracy, FGSM", "accuracy, PGD-2", OWN_E, SPARED]
 
 
 def test_several_labels_give_map_in_place_of_accuracy(trained_toy: Classifier) -> None:
@@ -115,7 +116,7 @@ def test_several_labels_give_map_in_place_of_accuracy(trained_toy: Classifier) -
         **vars(images) | {"labels": nn.functional.one_hot(images.labels, 4).float()}, owners=torch.zeros(0, 2).long()
     )
     found = measure(trained_toy, several, **OPTIONS)
-    assert found.values.columns.tolist() == ["mAP", OWN_E]
+    assert found.values.columns.tolist() == ["mAP", OWN_E, SPARED]
     with torch.no_grad():
         logits = trained_toy(several.batch(torch.arange(24), CPU)[0])
     assert found.values["mAP"].mean() == pytest.approx(average_precision(logits, several.labels).mean().item())
@@ -140,6 +141,7 @@ def draws(shift: float, *, seeds: int, images: int = 200, spread: float = 0.0) -
         for objective, by in (("normal", 0.0), ("reweighted", moved)):
             noise = generator.normal(0, 0.02, images)
             frame = pd.DataFrame({"E": base + by + noise, "deletion": base - by + noise, "accuracy": base + noise})
+            frame[SPARED] = base + by + noise
             found[f"{objective}{seed}"] = Measured(frame, {})
     return found
 
@@ -149,12 +151,22 @@ def test_a_planted_difference_is_found_with_its_direction(seeds: int) -> None:
     """Lower is better for deletion; with one seed the unit is the image, with several the seed."""
     plans = [plan(objective, seed) for objective in ("normal", "reweighted") for seed in range(seeds)]
     table = compared(draws(0.1, seeds=seeds), plans, "reweighted", "normal").set_index("measure")
-    assert table["verdict"].to_dict() == {"E": "better", "deletion": "better", "accuracy": "not shown"}
+    assert table["verdict"].to_dict() == {
+        "E": "better",
+        "deletion": "better",
+        "accuracy": "not shown",
+        SPARED: "higher",
+    }
     assert set(table["unit"]) == {"image" if seeds == 1 else "seed"}
     assert table.loc["E", "difference"] == pytest.approx(0.1, abs=0.02)
     assert table.loc["deletion", "difference"] == pytest.approx(-0.1, abs=0.02)
     turned = compared(draws(-0.1, seeds=seeds), plans, "reweighted", "normal").set_index("measure")
-    assert turned["verdict"].to_dict() == {"E": "worse", "deletion": "worse", "accuracy": "not shown"}
+    assert turned["verdict"].to_dict() == {
+        "E": "worse",
+        "deletion": "worse",
+        "accuracy": "not shown",
+        SPARED: "lower",
+    }
 
 
 def test_seeds_that_disagree_show_nothing_however_many_images_there_are() -> None:
@@ -174,13 +186,21 @@ def test_no_difference_is_shown_as_often_as_the_level_allows() -> None:
             each.key: Measured(pd.DataFrame(generator.random((60, 10)), columns=[f"m{i}" for i in range(10)]), {})
             for each in plans
         }
-        wrong += (compared(measured, plans, "reweighted", "normal")["verdict"] != "not shown").any()
+        wrong += bool((compared(measured, plans, "reweighted", "normal")["verdict"] != "not shown").any())
     assert wrong <= 4
 
 
 def test_history_tells_every_quantile_of_every_refresh_and_skips_other_epochs() -> None:
     row = {"consistency_quantiles": list(QUANTILES), "flipped": 0.5, "mean_weight": 0.3}
+    row |= {"spared": 0.4, "unmarked": 0.0, "covered": 0.1}
     table = consistency_history({"one": [{"epoch": 1}, {"epoch": 2, **row}], "none": [{"epoch": 1}]}, QUANTILES)
     assert table["quantile"].tolist() == table["E"].tolist() == list(QUANTILES)
     assert set(table["epoch"]) == {2}
     assert set(table["model"]) == {"one"}
+
+
+def test_nothing_to_compare_or_to_show_is_told() -> None:
+    with pytest.raises(ParameterError, match="no reweighted network has its like among normal ones"):
+        compared({}, [plan("reweighted", 0)], "reweighted", "normal")
+    with pytest.raises(ParameterError, match="none of these networks weighs its images"):
+        consistency_history({"one": [{"epoch": 1}]}, QUANTILES)

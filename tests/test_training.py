@@ -295,7 +295,7 @@ def test_every_image_is_trained_with_its_own_weight(monkeypatch: pytest.MonkeyPa
 
     def planted(_model: object, images: Any, *_arguments: object, **_options: object) -> Weighed:
         one = torch.ones(len(images))
-        return Weighed(images.labels.float(), one, one.bool())
+        return Weighed(images.labels.float(), one, one.bool(), one)
 
     monkeypatch.setattr(training, "weigh", planted)
     seen = weights_seen(monkeypatch)

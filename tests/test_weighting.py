@@ -26,6 +26,7 @@ def test_weights_are_one_minus_e_of_each_image_in_any_batches(trained_toy: Class
     found = weigh(trained_toy, images, weighting, device=CPU, batch_size=size, precision="float32")
     assert torch.allclose(found.weights, 1 - expected.consistency, atol=1e-5)
     assert torch.equal(found.flipped, expected.flipped)
+    assert torch.allclose(found.spared, expected.mask.float().mean((1, 2, 3)))
     assert float(found.weights.std()) > 0
 
 
@@ -91,11 +92,27 @@ def test_the_layer_that_explains_is_the_one_named(trained_toy: Classifier) -> No
 
 def test_the_row_tells_the_distribution_of_e() -> None:
     consistency = torch.cat([torch.linspace(0, 1, 101), torch.tensor([torch.nan])])
-    row = Weighed(Weighting().weights(consistency), consistency, consistency < 0.095).row()
+    spared = torch.cat([torch.tensor([0.0, 1.0, 1.0]), torch.full((98,), 0.5), torch.tensor([torch.nan])])
+    row = Weighed(Weighting().weights(consistency), consistency, consistency < 0.095, spared).row()
     assert row["consistency_quantiles"] == pytest.approx(list(QUANTILES))
     assert row["consistency"] == pytest.approx(0.5)
     assert row["flipped"] == pytest.approx(10 / 102)
     assert row["mean_weight"] == pytest.approx((101 * 0.5 + 1) / 102)
+    assert (row["spared"], row["unmarked"], row["covered"]) == pytest.approx((51 / 101, 1 / 102, 2 / 102))
+
+
+def test_images_that_no_attack_can_reach_weigh_nothing_and_are_counted(trained_toy: Classifier) -> None:
+    """A threshold of 0 covers every image that is marked at all; a network of zero weights marks none."""
+    found = weigh(trained_toy, toy_images(12), Weighting(threshold=0.0), device=CPU, precision="float32")
+    row = found.row()
+    assert row["covered"] + row["unmarked"] == 1
+    assert bool((found.weights[found.spared == 1] == 0).all())
+    with torch.no_grad():
+        for parameter in trained_toy.parameters():
+            parameter.zero_()
+    blind = weigh(trained_toy, toy_images(12), Weighting(), device=CPU, precision="float32")
+    assert blind.row()["unmarked"] == 1
+    assert blind.weights.tolist() == [0.0] * 12
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def consistency_over_training(rows: pd.DataFrame) -> Figure:
             if low < high:
                 axis.fill_between(wide.index, wide[low], wide[high], color="tab:blue", alpha=0.2, linewidth=0)
         axis.plot(wide.index, wide[levels[len(levels) // 2]], color="tab:blue", marker="o")
-        axis.set(title=model, xlabel="before epoch", ylim=(0, 1), xticks=list(wide.index))
+        axis.set(title=model.replace(", ", "\n"), xlabel="before epoch", ylim=(0, 1), xticks=list(wide.index))
     axes[0].set_ylabel("E over the training images")
     return figure
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,8 @@ from neuron_consistency.validation import average_precision_parts, class_scores
 from neuron_consistency.weighting import Weighting, weigh
 
 SAME, OTHER, GAP = "accuracy, same background", "accuracy, other background", "background gap"
-OWN_E, TRUE_E = "E", "E, object spared"
-LESS_IS_BETTER = (GAP, "deletion")
+OWN_E, TRUE_E, SPARED = "E", "E, object spared", "share of the image spared"
+WORDS = {GAP: ("worse", "better"), "deletion": ("worse", "better"), SPARED: ("higher", "lower")}  # of a rise, a fall
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ def measure(
 
     Accuracy on clean, FGSM and PGD images (with several labels an image: mAP on clean ones), on the same objects
     before other backgrounds, and the gap between these; the scores of `localise` where the set has boxes or masks; E
-    with the network's own explanation as the mask and, where every image has one, with the true mask.
+    with the network's own explanation as the mask, what share of the image that mask covers, and, where every image
+    has one, E with the true mask.
 
     Args:
         model: the network; it is moved to the device.
@@ -136,16 +137,14 @@ def measure(
             )
             found = found.join(curves[["insertion", "deletion"]])
         frame = frame.join(found.loc[MAPS[0]])
-        null = {name: found.loc[MAPS[1 if name in ("insertion", "deletion") else 2]][name].mean() for name in found}
-        chance |= {str(name): float(mean) for name, mean in null.items()}
-    masks = {OWN_E: "explanation"} | ({TRUE_E: "truth"} if bool(images.masked.all()) else {})
-    for name, mask in masks.items():
-        frame[name] = weigh(model, images, _with(weighting, mask), **shared).consistency.numpy()  # type: ignore[arg-type]
+        means = found.groupby("map").mean().to_dict()  # a random map for the curves, for all else the image's centre
+        chance |= {str(name): means[str(name)][MAPS[1 if name in ("insertion", "deletion") else 2]] for name in found}
+    own = weigh(model, images, replace(weighting, mask="explanation"), **shared)  # type: ignore[arg-type]
+    frame[OWN_E], frame[SPARED] = own.consistency.numpy(), own.spared.numpy()
+    if bool(images.masked.all()):
+        true = weigh(model, images, replace(weighting, mask="truth"), **shared)  # type: ignore[arg-type]
+        frame[TRUE_E] = true.consistency.numpy()
     return Measured(frame, chance)
-
-
-def _with(weighting: Weighting, mask: str) -> Weighting:
-    return Weighting(**{**vars(weighting), "mask": mask})
 
 
 def _localised(
@@ -174,12 +173,17 @@ def compared(
 
     Returns:
         One row an architecture and measure: architecture, measure, difference with low and high, unit, verdict
-        ("better", "worse" or "not shown").
+        ("better", "worse" or "not shown"; of the share spared, which is neither, "higher" or "lower").
+
+    Raises:
+        ParameterError: no network of the one objective has its like among those of the other.
     """
     by_architecture: dict[str, list[pd.DataFrame]] = {}
     for a, b in matched(plans, first, second):
         difference = measured[a.key].values - measured[b.key].values
         by_architecture.setdefault(a.spec["architecture"], []).append(difference.dropna(axis=1, how="all"))
+    if not by_architecture:
+        raise ParameterError(f"no {first} network has its like among {second} ones: add both to objectives")
     rows = []
     for architecture, differences in by_architecture.items():
         one = len(differences) == 1
@@ -187,8 +191,7 @@ def compared(
         each = 1 - (1 - level) / units.shape[1]
         for name, column in units.items():
             found = _interval(torch.tensor(column.dropna().to_numpy(float)), level=each)
-            sign = -1 if name in LESS_IS_BETTER else 1
-            better, worse = sorted((sign * found["low"], sign * found["high"]))
+            up, down = WORDS.get(str(name), ("better", "worse"))
             rows.append(
                 {
                     "architecture": architecture,
@@ -197,7 +200,7 @@ def compared(
                     "low": found["low"],
                     "high": found["high"],
                     "unit": "image" if one else "seed",
-                    "verdict": "better" if better > 0 else "worse" if worse < 0 else "not shown",
+                    "verdict": up if found["low"] > 0 else down if found["high"] < 0 else "not shown",
                 }
             )
     return pd.DataFrame(rows)
@@ -213,7 +216,10 @@ def consistency_history(
         quantiles: which quantiles those rows hold.
 
     Returns:
-        Columns model, epoch, quantile, E, flipped (share of changed predictions), mean weight.
+        Columns model, epoch, quantile, E, and of `Weighed.row` flipped, mean weight, spared, unmarked, covered.
+
+    Raises:
+        ParameterError: none of the networks weighs its images.
     """
     rows = [
         {
@@ -224,9 +230,12 @@ def consistency_history(
             "flipped": row["flipped"],
             "mean weight": row["mean_weight"],
         }
+        | {name: row[name] for name in ("spared", "unmarked", "covered")}
         for model, history in histories.items()
         for row in history
         if "consistency_quantiles" in row
         for quantile, value in zip(quantiles, np.asarray(row["consistency_quantiles"]), strict=True)
     ]
-    return pd.DataFrame(rows, columns=["model", "epoch", "quantile", "E", "flipped", "mean weight"])
+    if not rows:
+        raise ParameterError("none of these networks weighs its images: add 'reweighted' to objectives")
+    return pd.DataFrame(rows)

@@ -88,21 +88,30 @@ class Weighed:
 
     Shape:
         weights: (N,) float32; consistency: (N,) E in [0, 1], NaN for an image that could not be read;
-        flipped: (N,) bool, where the attack on the background changed the prediction; all on the CPU.
+        flipped: (N,) bool, where the attack on the background changed the prediction; spared: (N,), the share of the
+        image that the mask covers, NaN as in consistency; all on the CPU.
     """
 
     weights: Tensor
     consistency: Tensor
     flipped: Tensor
+    spared: Tensor
 
     def row(self) -> dict[str, Any]:
-        """For the history: the distribution of E, the share of changed predictions, the mean weight."""
+        """For the history: the distribution of E, the share of changed predictions, the mean weight, the mean mask.
+
+        Also the shares of images whose explanation is zero everywhere (unmarked), and of those whose mask leaves
+        nothing to attack (covered): of both E is 1 and the weight 0 whatever the network has learned.
+        """
         known = self.consistency[~self.consistency.isnan()].double()
         return {
             "consistency": known.mean().item(),
             "consistency_quantiles": known.quantile(torch.tensor(QUANTILES, dtype=known.dtype)).tolist(),
             "flipped": self.flipped.double().mean().item(),
             "mean_weight": self.weights.double().mean().item(),
+            "spared": self.spared.double().nanmean().item(),
+            "unmarked": (self.spared == 0).double().mean().item(),
+            "covered": (self.spared == 1).double().mean().item(),
         }
 
 
@@ -130,7 +139,7 @@ def weigh(
 
     Source: P3, the evaluation between two rounds of training.
     """
-    consistency = torch.full((len(images),), torch.nan)
+    consistency, spared = torch.full((2, len(images)), torch.nan)
     flipped = torch.zeros(len(images), dtype=torch.bool)
     with evaluating(model), autocast(device, precision):
         for places, batch, labels in images.batches(batch_size, device=device):
@@ -146,4 +155,5 @@ def weigh(
                 layer=weighting.layer,
             )
             consistency[places], flipped[places] = found.consistency.float().cpu(), found.flipped.cpu()
-    return Weighed(weighting.weights(consistency), consistency, flipped)
+            spared[places] = found.mask.float().mean((1, 2, 3)).cpu()
+    return Weighed(weighting.weights(consistency), consistency, flipped, spared)
