@@ -60,8 +60,9 @@ WEIGHING: dict[str, Any] = {
     "background_steps": 2,
     "map_distance": "iou",
     "mask_source": "truth",
-    "explained_layer": {"resnet18": "layer3"},
+    "explained_layers": ["vgg16.conv4_3", "resnet18.layer3"],
 }
+CORRELATED: dict[str, Any] = {"background_correlation": 0.8}
 GROUPING: dict[str, Any] = {"filter_groups": 4, "group_strength": 0.2, "group_period": 3, "group_layer": ""}
 
 
@@ -223,7 +224,7 @@ def test_weighted_objectives_carry_their_weighting_and_the_others_none() -> None
 @pytest.mark.parametrize("change", [{name: value} for name, value in WEIGHING.items()], ids=lambda c: next(iter(c)))
 def test_a_change_of_the_weighting_is_another_weighted_network_alone(change: dict[str, Any]) -> None:
     default = {name: getattr(Weighting(warm_up=2), field) for field, name in plans.WEIGHTING.items()}
-    default["explained_layer"] = {"vgg16": "conv4_3"}  # another architecture's
+    default["explained_layers"] = ["vgg16.conv4_3"]  # another architecture's
     for objective, same in (("reweighted", False), ("both", False), ("normal", True)):
         one, other = (planned_one(objectives=[objective], **default | now) for now in ({}, change))
         assert (one.key == other.key) == same
@@ -238,9 +239,13 @@ def test_grouped_filters_are_another_network_and_told_apart() -> None:
 
 
 def test_a_background_that_goes_with_the_class_is_another_set_of_images() -> None:
-    assert "background_correlation" not in planned_one(background_correlation=0.0).spec["data"]
-    assert planned_one(background_correlation=0.0).key == planned_one().key
-    assert planned_one(background_correlation=0.8).spec["data"]["background_correlation"] == 0.8
+    plain, none, some = (
+        planned_one(dataset="scenes", **more) for more in ({}, {"background_correlation": 0.0}, CORRELATED)
+    )
+    assert "background_correlation" not in plain.spec["data"]
+    assert none.key == plain.key != some.key
+    assert some.spec["data"]["background_correlation"] == 0.8
+    assert planned_one(**CORRELATED).key == planned_one().key  # photographs have no such parameter
 
 
 def test_a_notebook_without_the_parameters_of_an_objective_is_told_which() -> None:
@@ -250,6 +255,9 @@ def test_a_notebook_without_the_parameters_of_an_objective_is_told_which() -> No
         planned(objectives=["both"])
     with pytest.raises(ParameterError, match="filter_groups needs the parameters group_strength"):
         planned(filter_groups=4)
+    for entry in ("layer3", "resnet18.", "lenet.layer3"):
+        with pytest.raises(ParameterError, match=f"explained_layers: write entries such as .* not '{entry}'"):
+            planned(objectives=["reweighted"], **WEIGHING | {"explained_layers": [entry]})
 
 
 def test_unknown_objective_and_bad_value_are_named() -> None:
@@ -344,8 +352,12 @@ def test_evaluation_images_may_be_of_another_variant(monkeypatch: pytest.MonkeyP
         return toy_images(4)
 
     monkeypatch.setattr(trained, "load_images", spy)
-    evaluation_images(planned_one(background_correlation=0.8), background_correlation=0.0, variant="mixed-rand")
+    plan = planned_one(dataset="scenes", **CORRELATED)
+    evaluation_images(plan, background_correlation=0.0, variant="mixed-rand")
     assert (asked["split"], asked["background_correlation"], asked["variant"]) == ("val", 0.0, "mixed-rand")
+    assert trained.background_images(plan) is not None
+    assert (asked["variant"], asked["background_correlation"]) == ("mixed-rand", 0.8)
+    assert trained.background_images(planned_one(dataset="tiny-imagenet")) is None
 
 
 def test_nothing_held_out_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -410,5 +422,5 @@ def test_networks_are_matched_by_architecture_and_seed() -> None:
     }
     assert len(found) == 4
     grouped = planned(objectives=["normal"], **GROUPING)
-    other = planned(objectives=["normal"], background_correlation=0.8)
+    other = planned(objectives=["normal"], dataset="scenes")
     assert matched([planned_one(), *grouped, *other], "consistent", "normal") == []

@@ -82,7 +82,7 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
     Args:
         profile: whose artifacts they belong to.
         parameters: those of notebook 03, or of one that has them and more: `background_correlation` of the rendered
-            scenes, the names in `WEIGHTING` and `explained_layer` (by architecture) for objectives that weigh images,
+            scenes, the names in `WEIGHTING` and `explained_layers` for objectives that weigh images,
             those in `GROUPING` to group filters.
 
     Raises:
@@ -96,7 +96,7 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
         "classes": p["classes"] or None,
         "per_class": p["per_class"] or None,
     }
-    if p.get("background_correlation"):
+    if p["dataset"].startswith("scenes") and p.get("background_correlation"):
         data["background_correlation"] = p["background_correlation"]
     fingerprint = dataset_fingerprint(**data_arguments(data, "train", profile))
     plans = []
@@ -124,7 +124,7 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
                             learning_rate=p["learning_rate"],
                             weight_decay=p["weight_decay"],
                             precision=p["precision"],
-                            watched_images=p["watched_images"],
+                            watched_images=p.get("watched_images", Schedule.watched_images),
                             seed=seed,
                         )
                     ),
@@ -145,8 +145,23 @@ def _objective(p: Mapping[str, Any], objective: str) -> Objective:
     if objective in ("normal", "reweighted", "reweighted-mean1"):
         return Objective()
     beta = 0.0 if objective == "adversarial" else p["beta"]
-    loss = _named(p, {name: name for name in LOSS}, f"objective {objective!r}")
-    return Objective(**loss | {"feature_layer": p["feature_layer"] or None, "alpha": p["alpha"], "beta": beta})
+    loss = {name: p[name] for name in LOSS if name in p}
+    return Objective(**loss | {"feature_layer": p.get("feature_layer") or None, "alpha": p["alpha"], "beta": beta})
+
+
+def explained_layer(parameters: Mapping[str, Any], architecture: str) -> str | None:
+    """The layer that a notebook's `explained_layers` name for an architecture; None, the last one, where they do not.
+
+    Raises:
+        ParameterError: an entry is not an architecture and a layer of it, joined by a point.
+    """
+    for entry in parameters["explained_layers"]:
+        name, point, layer = entry.partition(".")
+        if name not in TITLES or not (point and layer):
+            raise ParameterError(f"explained_layers: write entries such as 'resnet18.layer3', not {entry!r}")
+        if name == architecture:
+            return str(layer)
+    return None
 
 
 def weighting_of(parameters: Mapping[str, Any], architecture: str, objective: str = "reweighted") -> Weighting:
@@ -155,8 +170,8 @@ def weighting_of(parameters: Mapping[str, Any], architecture: str, objective: st
     Raises:
         ParameterError: the notebook lacks one of them.
     """
-    fields = _named(parameters, WEIGHTING | {"layer": "explained_layer"}, f"objective {objective!r}")
-    layer = parameters["explained_layer"].get(architecture)
+    fields = _named(parameters, WEIGHTING | {"layer": "explained_layers"}, f"objective {objective!r}")
+    layer = explained_layer(parameters, architecture)
     return Weighting(**fields | {"layer": layer, "normalise": objective == "reweighted-mean1"})
 
 

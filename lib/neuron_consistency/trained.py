@@ -44,6 +44,19 @@ def evaluation_images(plan: ModelPlan, *, per_class: int = 0, **options: Any) ->
     return load_images(**data_arguments(data, "val", plan.profile) | options)
 
 
+def background_images(plan: ModelPlan, *, per_class: int = 0) -> tuple[ImageSet, ImageSet] | None:
+    """The objects of `evaluation_images` before backgrounds of their own class, and of another one.
+
+    None where the dataset has no such images: only the rendered scenes (of one object) and ImageNet-9 have them.
+    """
+    if plan.spec["data"]["name"] not in ("scenes", "imagenet9"):
+        return None
+    same, other = (
+        evaluation_images(plan, per_class=per_class, variant=variant) for variant in ("mixed-same", "mixed-rand")
+    )
+    return same, other
+
+
 @dataclass(frozen=True)
 class TrainedModel:
     """A network with its plan and the record of its training (history, device, seconds, commit ...)."""
