@@ -116,7 +116,7 @@ def test_similarity_is_the_correlation_about_the_mean_map_over_the_set(trained_t
         for size in (7, 50)
     ]
     assert_same_state(before, trained_toy)
-    assert torch.allclose(*found, atol=1e-6)
+    assert torch.allclose(found[0], found[1], atol=1e-6)
     trained_toy.eval()
     with read_layers(trained_toy, ["last"]) as outputs, torch.no_grad():
         trained_toy(images.batch(torch.arange(50), CPU)[0])

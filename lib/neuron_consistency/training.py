@@ -231,7 +231,7 @@ def train(
         history, weights = state["history"], state["weights"]
         if grouping is not None:
             grouping.restore(state["grouping"])
-    once = {"device": device, "batch_size": schedule.batch_size, "precision": schedule.precision}
+    once: dict[str, Any] = {"device": device, "batch_size": schedule.batch_size, "precision": schedule.precision}
     for epoch in range(len(history), schedule.epochs):
         started = time.perf_counter()
         row: dict[str, Any] = {"epoch": epoch + 1}
