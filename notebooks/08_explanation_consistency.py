@@ -1,0 +1,299 @@
+# %% [markdown]
+# # Training by explanation consistency
+#
+# P3 asks of a network that its *explanation* stays where it is when nothing that matters changes
+# {cite}`wu2024improving`. The explanation of a prediction is its Grad-CAM map {cite}`selvaraju2017gradcam`: the maps
+# $A_k$ of a layer, weighted by how much the class's logit rises with each,
+#
+# $$
+# H(x) = \mathrm{ReLU}\Big(\sum_k \alpha_k A_k(x)\Big), \qquad
+# \alpha_k = \frac{1}{hw} \sum_{u,v} \frac{\partial z_c(x)}{\partial A_k(u,v)} .
+# $$ (eq-grad-cam)
+#
+# What reaches a fifth of the map's maximum is the mask $M$ of what the network looks at. The rest, the background, is
+# attacked by one signed-gradient step:
+#
+# $$
+# \hat{x} = \mathrm{clip}\big(x + \varepsilon\,(1 - M)\,\mathrm{sign}\,\nabla_x \ell(x, y)\big).
+# $$ (eq-background-attack)
+#
+# A network that looked at the object alone should not mind. The *explanation consistency* says how little it minds:
+#
+# $$
+# E(x, \hat{x}) = \begin{cases}
+#   1 - D\big(H(x), H(\hat{x})\big) & \text{if both are predicted alike,} \\
+#   0 & \text{if the prediction flips,} \end{cases}
+# $$ (eq-explanation-consistency)
+#
+# with both maps scaled to $[0, 1]$ and $D$ their mean absolute difference. Images whose explanation gives way are then
+# trained with more weight:
+#
+# $$
+# L = \frac{1}{B} \sum_i v_i\,\ell(x_i, y_i), \qquad v_i = 1 - E(x_i, \hat{x}_i).
+# $$ (eq-reweighted)
+#
+# The paper does not say which $D$ it takes, how often the weights are renewed, or whether there is a warm-up. Here
+# they are parameters; weights start at one and are taken anew for the whole training set every few epochs. One thing
+# more: since $v_i \le 1$, {eq}`eq-reweighted` also shrinks the loss as a whole. So a second network is always trained
+# whose weights are divided by their mean. What both share is due to *which* images weigh more, what they do not is due
+# to the smaller loss.
+
+# %% tags=["parameters"]
+profile: str = "demo"  # whose results these are: artifacts/<profile>/
+device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+dataset: str = "scenes"  # scenes, scenes-multilabel, tiny-imagenet, stl10, voc2012, cub200, imagenet9, or a folder
+image_size: int = 64  # side of the images in pixels
+classes: int = 16  # how many classes; 0 takes all
+per_class: int = 60  # training images of each class; 0 takes all
+background_correlation: float = 0.8  # rendered scenes: how often a class stands before the background that goes with it
+architectures: list[str] = ["resnet18"]  # also vgg16, resnet50, alexnet
+objectives: list[str] = ["normal", "reweighted", "reweighted-mean1"]  # also both (times Eq. 6), consistent, adversarial
+seeds: list[int] = [0]  # a claim about a training method needs several
+weights: str = ""  # "imagenet" starts from torchvision's weights (1000 classes); "" from random ones
+epochs: int = 5  # passes over the training images
+epochs_of: dict[str, int] = {}  # exceptions by architecture
+batch_size: int = 32  # images a step
+learning_rate: float = 1.5e-3  # peak of AdamW's warm-up and cosine
+weight_decay: float = 0.01  # decoupled
+precision: str = "auto"  # bfloat16 where the hardware is fast at it, else float32
+held_out: float = 0.1  # share of the training images that selects, never trains
+warm_up: int = 2  # epochs with all weights one
+refresh_period: int = 2  # K: then the weights are taken anew every so many epochs
+background_epsilon: float = 8 / 255  # radius of the attack on the background
+background_steps: int = 1  # its steps
+mask_threshold: float = 0.2  # share of a map's maximum above which a pixel is no background
+mask_source: str = "explanation"  # in training; "truth" where the dataset has masks
+map_distance: str = "absolute"  # D: absolute, ssim, rank or iou
+explained_layers: list[str] = ["resnet18.layer3", "resnet50.layer3"]  # others: the last, at 64 px too coarse
+filter_groups: int = 0  # icCNN: groups of filters; 0 is off
+group_strength: float = 0.1  # weight of its loss
+group_period: int = 2  # epochs after which the groups are formed anew
+group_layer: str = ""  # whose filters; "" is the last convolutional layer
+alpha: float = 0.5  # of Eq. 6, for the objectives with it: weight of the clean loss
+beta: float = 1.0  # weight of the consistent loss
+epsilon: float = 4 / 255  # radius of Eq. 6's FGSM, and of the FGSM and PGD that test robustness
+test_per_class: int = 8  # validation images of each class that are measured; 0 takes all
+pgd_steps: int = 5  # steps of PGD
+curve_images: int = 32  # images scored by insertion and deletion; 0 is none
+curve_steps: int = 8  # their steps
+shown_images: int = 4  # columns of the pictures
+
+# %%
+from neuron_consistency.parameters import check
+
+parameters = check(globals())
+
+# %%
+import pandas as pd
+import torch
+from myst_nb import glue
+
+from neuron_consistency import explanation_figures
+from neuron_consistency.compute import resolve_device
+from neuron_consistency.explanation_gallery import consistency_rows, extreme_places, network_rows
+from neuron_consistency.explanation_measures import OWN_E, TRUE_E, compared, consistency_history, measure
+from neuron_consistency.models import build_model
+from neuron_consistency.plans import distinct_titles, explained_layer, plan_models, weighting_of
+from neuron_consistency.planted_readers import reader_table
+from neuron_consistency.tables import with_intervals
+from neuron_consistency.trained import background_images, evaluation_images, obtain, provenance
+from neuron_consistency.weighting import QUANTILES
+
+where = resolve_device(device)
+pd.set_option("display.max_rows", 500)  # tables are shown whole
+plans = plan_models(profile, parameters)
+titles = distinct_titles(plans)
+images = evaluation_images(plans[0], per_class=test_per_class)
+print(f"{len(images)} validation images of {images.num_classes} classes; trained here:")
+for plan in plans:
+    print(f"  {titles[plan.key]} [{plan.key}]")
+
+# %% [markdown]
+# ## What E can see, and what it cannot
+#
+# Before any training: two networks of which we know what they look at. In small pictures a marked square, the object,
+# and its background are both reddish or both greenish. One network reads the colour of the object alone, the other
+# that of the background alone. Both are right as long as the two agree; before a background of the other colour
+# the second is always wrong.
+
+# %%
+readers = reader_table(epsilon=background_epsilon, threshold=mask_threshold)
+own = readers.set_index(["looks at", "spared"]).loc[("background", "its own explanation")]
+glue("own-mask-e", f"{own['E']:.2f}", display=False)
+glue("own-mask-weight", f"{own['weight']:.2f}", display=False)
+with_intervals(readers.set_index(["looks at", "spared"]))
+
+# %% [markdown]
+# If the attack spares the object, E tells the two apart as it should: every prediction of the background reader flips,
+# so E is 0 and the weight $v = 1$.
+#
+# But {eq}`eq-background-attack` spares what the network's *own* explanation marks. The background reader explains
+# itself by the background, so the background is what the attack leaves alone. Its E is
+# {glue:text}`own-mask-e` and its weight {glue:text}`own-mask-weight`: by its own explanation a network that is right
+# for the wrong reason looks perfectly consistent, and no image of it is weighed up. E from a network's own mask
+# measures how far the explanation can be *relied on*, not whether it lies on the object. If reweighting reduces the
+# use of backgrounds, it cannot be because E sees that use; a dataset with true masks can set `mask_source = "truth"`
+# and have a weight that does. Below, E is therefore always given for both masks.
+#
+# ## Training
+#
+# The networks differ in nothing but the weights: the same first weights, the same batches, the same augmentation.
+
+# %%
+nets = {plan.key: obtain(plan, device=device) for plan in plans}
+histories = {titles[key]: net.record["history"] for key, net in nets.items()}
+training = consistency_history(histories, QUANTILES)
+summary = pd.DataFrame(
+    {
+        "network": titles[key],
+        "epochs": len(net.record["history"]),
+        "held out": net.record["history"][-1].get(
+            "validation_accuracy", net.record["history"][-1].get("validation_map")
+        ),
+        "final clean loss": net.record["history"][-1]["clean_loss"],
+        "weights taken": sum("mean_weight" in row for row in net.record["history"]),
+        "seconds for weights": sum(row.get("weighing_seconds", 0.0) for row in net.record["history"]),
+        "seconds": net.record["seconds"],
+        "on": net.record["device"],
+        "precision": net.record["precision"],
+    }
+    for key, net in nets.items()
+)
+glue("p3-training-seconds", f"{summary['seconds'].sum():.0f}", display=False)
+summary.round(3)
+
+# %% [markdown]
+# *Held out* is the accuracy (for images with several labels the mean average precision) on the training images that
+# are not trained on. The clean loss is without weights, so that the networks can be compared. All trainings together
+# took {glue:text}`p3-training-seconds` seconds; the weights' share of them is in its own column. A pass for the weights
+# costs a little more than an epoch: one explanation of $x$, one step of attack, one explanation of $\hat{x}$.
+#
+# A word on the size of the weights. AdamW divides each step by the gradients' running size, so a loss that is smaller
+# by a constant factor trains the same network in the end. It does so only as far as its memory reaches back, some
+# thousand steps: right after the weights fall below one the steps are smaller, until it has forgotten. With plain
+# gradient descent they would stay so.
+#
+# ### E over training
+
+# %%
+explanation_figures.consistency_over_training(training)
+
+# %%
+kept = ["model", "epoch", "flipped", "mean weight", "spared", "unmarked", "covered"]
+training.pivot_table(index=kept, columns="quantile", values="E").round(3).reset_index()
+
+# %% [markdown]
+# Quantiles of E over all training images, whenever the weights were taken, beside the share of images whose prediction
+# flips and the mean weight. *Spared* is the share of an image that the mask keeps from the attack, on average. Two
+# kinds of images have E = 1, and so in the paper's form no weight at all, without having earned it: the *unmarked*,
+# whose explanation is zero everywhere and cannot move, and the *covered*, whose mask leaves nothing to attack.
+# Coarse maps, early epochs and low thresholds make many of them.
+#
+# ## Where explanations hold and where they give way
+#
+# The paper's figure 4, for the first network: the validation images of highest E, and those of lowest.
+
+# %%
+first = nets[plans[0].key]
+weighting = weighting_of(parameters, plans[0].spec["architecture"])
+shared = {"device": where, "batch_size": batch_size, "precision": precision}
+backgrounds = background_images(plans[0], per_class=test_per_class)
+untrained = {
+    architecture: build_model(architecture, num_classes=images.num_classes, image_size=image_size, seed=1)
+    for architecture in architectures
+}
+measured = {}
+for key, model, architecture in [
+    *((key, net.model, net.plan.spec["architecture"]) for key, net in nets.items()),
+    *((f"untrained {name}", model, name) for name, model in untrained.items()),
+]:
+    print(f"measuring {titles.get(key, key)}", flush=True)
+    measured[key] = measure(
+        model,
+        images,
+        weighting=weighting_of(parameters, architecture),
+        epsilon=epsilon,
+        pgd_steps=pgd_steps,
+        backgrounds=backgrounds,
+        curve_images=curve_images,
+        curve_steps=curve_steps,
+        **shared,
+    )
+high, low = extreme_places(torch.tensor(measured[plans[0].key].values[OWN_E].to_numpy()), count=shown_images)
+explanation_figures.consistency_examples(
+    **consistency_rows(first.model, images, [*high, *low], weighting, device=where, precision=precision)
+)
+
+# %% [markdown]
+# Left the most consistent images, right the least. The white line is the edge of what the attack spared. Where the
+# prediction flips, the new one is named, and E is 0 whatever the maps look like.
+#
+# ## The measures
+#
+# One table of everything that P3 claims to improve. *Accuracy* on clean images, under FGSM and under PGD; on the same
+# objects before a background of their own class and of another one, with the *gap* between these
+# {cite}`xiao2021noise`. Of the Grad-CAM map of the true class: whether its maximum hits the object (pointing game), how
+# well it covers the object's box and its pixels (IoU), and the area under the class's probability while its pixels
+# are inserted (high is good) or deleted (low is good) in the map's order {cite}`petsiuk2018rise`. Last E with the
+# network's own mask, how much of the image that mask spares, and E with the true mask.
+#
+# Intervals are 95 % over images. *Chance* is one in the number of classes, a map that always points to the image's
+# centre, or for insertion and deletion a random one; what has no such number has the untrained network beside it.
+
+# %%
+tables = pd.concat(
+    {titles.get(key, key): found.table().set_index("measure") for key, found in measured.items()}, names=["network"]
+)
+shown = with_intervals(tables[["mean", "low", "high"]])["mean"].unstack("network")
+order = list(measured[plans[0].key].values.columns)
+shown.loc[order, list(dict.fromkeys(tables.index.get_level_values("network")))].assign(
+    chance=pd.Series(measured[plans[0].key].chance).round(3)
+)
+
+# %%
+distributions = pd.concat(
+    pd.DataFrame({"model": titles.get(key, key), "mask": mask, "E": found.values[column]})
+    for mask, column in (("own explanation", OWN_E), ("true object", TRUE_E))
+    for key, found in measured.items()
+    if column in found.values
+)
+explanation_figures.consistency_distributions(distributions)
+
+# %% [markdown]
+# ## The verdict
+#
+# Differences to the normally trained network, by one rule. A difference counts where its interval leaves zero out.
+# With one seed the unit is the image, each compared with itself, and the verdict is of these two networks alone; with
+# several seeds the unit is the seed, and it is of the method. The intervals of a table share their 95 % (each is wider,
+# by Bonferroni), since among so many measures one would else stand out by chance. Lower is better for the background
+# gap and for deletion.
+
+# %%
+verdicts = pd.concat(
+    {objective: compared(measured, plans, objective, "normal") for objective in objectives if objective != "normal"},
+    names=["objective"],
+).reset_index("objective")
+counts = verdicts["verdict"].value_counts()
+for word in ("better", "worse", "not shown"):
+    glue(f"p3-{word.replace(' ', '-')}", f"{counts.get(word, 0)}", display=False)
+with_intervals(verdicts.set_index(["architecture", "objective", "measure"]))
+
+# %% [markdown]
+# Of all differences here, {glue:text}`p3-better` are shown to be for the better, {glue:text}`p3-worse` for the worse,
+# and {glue:text}`p3-not-shown` are not shown. If the paper's weights and those of mean one differ from the baseline
+# alike, the choice of images did it; if only the paper's do, the smaller loss did.
+#
+# ## Maps before and after
+#
+# The paper's figure 3: the explanation of the true class by each network, for images of the lowest E above. Under each
+# map stands what the network says.
+
+# %%
+models = {titles[key]: net.model for key, net in nets.items()}
+layers = {titles[key]: explained_layer(parameters, net.plan.spec["architecture"]) for key, net in nets.items()}
+explanation_figures.maps_of_networks(
+    **network_rows(models, images, low, layers=layers, device=where, precision=precision)
+)
+
+# %%
+provenance(profile, list(nets.values()))
