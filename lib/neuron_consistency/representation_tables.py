@@ -1,0 +1,154 @@
+"""Means over neurons of what two passes have in common, with chance and intervals: tables, curves and claims."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from neuron_consistency.consistency import Estimate, _interval
+from neuron_consistency.responses import GROUPS
+
+MEASURES = ("LC", "U", "CS1", "CS2", "shows", "merely targets")  # each column has its "<measure> chance" beside it
+
+
+def verdict(low: float, high: float, *, above: float = -math.inf, below: float = math.inf) -> str:
+    """ "holds" where an interval lies between `above` and `below`, "fails" where it lies outside, else neither."""
+    if above < low and high < below:
+        return "holds"
+    return "fails" if high <= above or low >= below else "cannot be told"
+
+
+@dataclass(frozen=True)
+class NeuronMeasures:
+    """The measures of every neuron, and what they become with each group of clean images left out.
+
+    Attributes:
+        table: one row a neuron: layer, neuron; m and images, the numbers of its top real and adversarial images;
+            concept and purity, the class most frequent among the real ones and its share; and the columns
+            MEASURES, NaN where a neuron has no such value, each with its chance level.
+
+    Shape:
+        replicates: by measure, (GROUPS, neurons) float64.
+    """
+
+    table: pd.DataFrame
+    replicates: dict[str, Tensor]
+
+    def estimate(self, measure: str, rows: np.ndarray | None = None, *, above_chance: bool = False) -> Estimate:
+        """The mean of a measure over neurons, with an interval of 95 %.
+
+        The interval is a jackknife's over groups of clean images, an image leaving together with all adversarial
+        images made of it. It covers the choice of images; the neurons are all there are, and are no sample.
+
+        Args:
+            measure: one of MEASURES.
+            rows: which neurons, a mask over the table; None takes all.
+            above_chance: the mean of what exceeds each neuron's chance level, which is held fixed.
+
+        Source: ours.
+        """
+        values = self.table[measure].to_numpy()
+        kept = ~np.isnan(values) & (np.ones(len(values), dtype=bool) if rows is None else rows)
+        if not kept.any():
+            nothing = float("nan")
+            return Estimate(nothing, nothing, nothing, 1.0, np.full(GROUPS, np.nan))
+        level = self.table[f"{measure} chance"].to_numpy()[kept].mean() if above_chance else 0.0
+        left_out = self.replicates[measure][:, torch.from_numpy(kept)].nanmean(1).numpy()
+        asked = len(values) if rows is None else int(rows.sum())
+        return _interval(float(values[kept].mean() - level), left_out - level, 1 - kept.sum() / asked)
+
+    def summary(self) -> pd.DataFrame:
+        """Means by layer and over all of them: layer, measure, neurons, excluded, value, low, high, chance."""
+        layers = self.table["layer"].to_numpy()
+        parts = {name: layers == name for name in dict.fromkeys(layers)} | {"all": np.ones(len(layers), dtype=bool)}
+        return pd.DataFrame(
+            {"layer": name, "measure": measure} | self._row(measure, rows)
+            for name, rows in parts.items()
+            for measure in MEASURES
+        )
+
+    def _row(self, measure: str, rows: np.ndarray) -> dict[str, float]:
+        estimate = self.estimate(measure, rows)
+        kept = self.table[rows & self.table[measure].notna().to_numpy()]
+        return {
+            "neurons": len(kept),
+            "excluded": estimate.excluded,
+            "value": estimate.value,
+            "low": estimate.low,
+            "high": estimate.high,
+            "chance": float(kept[f"{measure} chance"].mean()),
+        }
+
+    def bins(self, count: int) -> np.ndarray:
+        """The neurons of all layers dealt by their LC into `count` bins of equal number; -1 where CS is not defined.
+
+        Shape:
+            result: (neurons,) int64.
+        """
+        rank = self.table["LC"].where(self.table["CS1"].notna()).rank(method="first")
+        defined = int(rank.notna().sum())
+        return np.ceil(rank * min(count, defined) / max(defined, 1)).fillna(0).to_numpy().astype(np.int64) - 1
+
+    def curves(self, *, bins: int) -> pd.DataFrame:
+        """Figure 4 of P2: CS1 and CS2 over LC, with columns measure, LC (mean of the bin) and those of `summary`.
+
+        Args:
+            bins: into how many bins of equal number the neurons of all layers are dealt.
+
+        Source: P2, figure 4 ("averaged over neurons around each LC value"); the bins are ours.
+        """
+        which = self.bins(bins)
+        lc = self.table["LC"].to_numpy()
+        return pd.DataFrame(
+            {"measure": measure, "LC": lc[which == place].mean()} | self._row(measure, which == place)
+            for measure in ("CS1", "CS2")
+            for place in range(which.max() + 1)
+        )
+
+    def claims(self, *, bins: int) -> pd.DataFrame:
+        """The claims of P2 about neurons, each as a difference that would be 0 if it were wrong.
+
+        Args:
+            bins: as for `curves`; high LC is the last bin, low LC the first.
+        """
+        which = self.bins(bins)
+        high, low = which == which.max(), which == 0
+        claims = (
+            ("at high LC, CS1 lies below chance", self.estimate("CS1", high, above_chance=True), {"below": 0.0}),
+            (
+                "at high LC, CS1 is lower than at low LC",
+                self.estimate("CS1", high).minus(self.estimate("CS1", low)),
+                {"below": 0.0},
+            ),
+            ("at high LC, CS2 lies above chance", self.estimate("CS2", high, above_chance=True), {"above": 0.0}),
+            (
+                "at high LC, CS2 exceeds CS1",
+                self.estimate("CS2", high).minus(self.estimate("CS1", high)),
+                {"above": 0.0},
+            ),
+            (
+                "images that merely target a concept fire its neurons above chance",
+                self.estimate("merely targets", above_chance=True),
+                {"above": 0.0},
+            ),
+            (
+                "they fire them more often than images that show it",
+                self.estimate("merely targets").minus(self.estimate("shows")),
+                {"above": 0.0},
+            ),
+        )
+        return pd.DataFrame(
+            {
+                "claim": claim,
+                "difference": one.value,
+                "low": one.low,
+                "high": one.high,
+                "verdict": verdict(one.low, one.high, **side),
+            }
+            for claim, one, side in claims
+        )
