@@ -15,7 +15,7 @@ from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.mahalanobis import Mahalanobis, fit_mahalanobis
 from neuron_consistency.models import Classifier, evaluating, read_layers
-from neuron_consistency.tracing import Rest, evidence, rest_of_network
+from neuron_consistency.tracing import Rest, log_odds, rest_of_network
 from neuron_consistency.tracing_tables import Profiles, influence_mass, neuron_profiles
 
 SOFTMAX, MAHALANOBIS = "1 - max softmax", "Mahalanobis"  # the rivals
@@ -78,7 +78,7 @@ class Detectors:
         """The mismatch with all neurons, weighted by their positive influence: it has a slope to descend.
 
         The influence is the closed form where there is one, else its first-order approximation, the map times
-        the gradient of the evidence.
+        the gradient of the log odds (to first order, the probability's is in proportion to it).
 
         Shape:
             features: (B, C, h, w), part of the graph; logits: (B, K), made from them; classes: (B,) int64;
@@ -89,8 +89,8 @@ class Detectors:
         if self.rest.linear is not None:
             influence = self.rest.influence(features, classes, form=self.form)
         else:
-            total = evidence(logits, classes, form=self.form).sum()
-            (slope,) = torch.autograd.grad(total, features, create_graph=True)
+            odds = log_odds(logits, classes).sum()
+            (slope,) = torch.autograd.grad(odds, features, create_graph=True)
             influence = (features * slope).sum((2, 3))
         weights = influence.clamp_min(0)
         matches = self.profiles.matches.to(weights)[:, classes].T

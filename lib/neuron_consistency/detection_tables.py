@@ -95,6 +95,22 @@ def detection_table(
     return pd.DataFrame(rows)
 
 
+def mass_groups(clean: Scores, attacked: Mapping[str, Scores]) -> dict[str, pd.DataFrame]:
+    """The groups of images whose influential neurons `tracing_tables.mass_table` compares.
+
+    Args:
+        clean: scores of the test images, numbered as they lie.
+        attacked: by attack; of these the successful ones.
+    """
+    right = clean.predictions == clean.labels
+    chosen = {"right answers": (clean, right), "errors": (clean, ~right)}
+    chosen |= {f"{name}, successful": (scores, fooled_images(clean, scores)) for name, scores in attacked.items()}
+    return {
+        name: pd.DataFrame({"source": scores.sources[rows], **{key: of[rows] for key, of in scores.mass.items()}})
+        for name, (scores, rows) in chosen.items()
+    }
+
+
 def worst_case(table: pd.DataFrame, *, detector: str = MISMATCH) -> pd.Series | None:
     """The row of `detection_table` in which a detector has the lowest AUROC; None where no attack succeeded."""
     rows = table[(table["detector"] == detector) & (table["attack"] != ERRORS)].dropna(subset="AUROC")

@@ -159,7 +159,7 @@ def explain(
             "match chance": float(profiles.matches[:, predicted].mean()),
         }
         rows.append(row if true is None else row | {"match of true": float(profiles.matches[neuron, true])})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["side", "neuron", "contribution"])
 
 
 def against_random_neurons(
