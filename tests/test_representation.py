@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from neuron_consistency import figures, representation_figures
 from neuron_consistency.consistency import chance, consistency, unbiased_consistency
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
+from neuron_consistency.gallery import top_image_rows
 from neuron_consistency.models import Classifier
 from neuron_consistency.representation import cosine, measure_neurons, top_responses
 from neuron_consistency.representation_tables import MEASURES, NeuronMeasures, verdict
@@ -181,9 +183,10 @@ def test_means_are_over_the_neurons_that_have_a_value() -> None:
     level = found.table["CS1 chance"].drop(2).mean()
     assert over.value == pytest.approx(2 / 3 - level)
     assert over.high - over.low == pytest.approx(whole.high - whole.low)
-    summary = found.summary().set_index(["layer", "measure"])
-    assert summary.loc[("all", "CS1"), "neurons"] == 3
-    assert summary.loc[("last", "CS1"), "chance"] == pytest.approx(level)
+    summary = found.summary().set_index("layer")
+    assert summary.loc["all", "silent"] == pytest.approx(1 / 4)
+    assert summary.loc["last", "CS1 chance"] == pytest.approx(level)
+    assert summary.loc["last", "CS1 high"] == pytest.approx(whole.high)
     nothing = measured(real, responses(TRUE, [[], [], [], [0, 1, 2]]), AIMS, torch.arange(8))
     assert math.isnan(nothing.estimate("CS1", np.array([True, True, True, False])).value)
 
@@ -312,6 +315,53 @@ def test_the_top_share_has_a_floor_and_a_cap_and_is_exact() -> None:
     part = top_responses(model, images, share=0.25, min_images=1, max_images=99, **options)  # type: ignore[arg-type]
     for name, layer in part.layers.items():
         assert torch.equal(whole.layers[name].top_indices[:16], layer.top_indices)
+
+
+# pictures
+
+
+def test_the_images_that_target_a_neuron_s_concept_are_framed() -> None:
+    """Figure 2 of P2 rests on its frames: they have to sit on the images, and in the rows, that are marked."""
+    images = toy_images(80, noise=0.02)
+    aims = (images.labels + 1) % 4
+    model, attacked = colour_network(), patched(images, aims)
+    passes = [top_responses(model, one, device=CPU, min_images=10, precision="float32") for one in (images, attacked)]
+    sets = [("real", images, passes[0], None), ("adversarial", attacked, passes[1], None)]
+    chosen = [2, 0]
+    rows = top_image_rows(
+        model,
+        "colours",
+        chosen,
+        sets,
+        correlation(FAR),
+        count=3,
+        device=CPU,
+        marked={"adversarial": torch.stack([aims == concept for concept in chosen])},
+    )
+    assert rows["framed"] == [[False] * 3, [True] * 3] * 2
+    frames = [axis.spines["left"].get_linewidth() for axis in figures.top_images(**rows).axes]
+    assert [width == 3 for width in frames] == [False] * 3 + [True] * 3 + [False] * 3 + [True] * 3
+
+
+def test_figures_show_every_network_with_chance() -> None:
+    """A network left out of a figure would not be missed."""
+    curve = {"LC": [0.1, 0.2], "value": [0.5, 0.6], "low": [0.4, 0.5], "high": [0.6, 0.7], "chance": [0.3, 0.3]}
+    curves = pd.concat(
+        pd.DataFrame(curve).assign(network=name, measure=measure) for name in "abcd" for measure in ("CS1", "CS2")
+    )
+    drawn = representation_figures.cs_curves(curves).axes
+    assert [axis.get_title() for axis in drawn] == list("abcd")
+    assert all(len(axis.lines) == 4 for axis in drawn)
+    generator = np.random.default_rng(0)
+    columns = ("r1", "r2", "r1 noise", "r2 noise")
+    ratios = pd.concat(
+        pd.DataFrame({name: generator.uniform(0.5, 2, 50) for name in columns}).assign(network=network)
+        for network in "ab"
+    )
+    panels = representation_figures.ratio_histograms(ratios).axes
+    assert [axis.get_title() for axis in panels] == ["a", "a", "b", "b"]
+    for axis in panels:
+        assert sum(patch.get_height() for patch in axis.containers[0]) == 50  # no image lies outside
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def cs_curves(curves: pd.DataFrame) -> Figure:
         curves: columns network, measure ("CS1" or "CS2"), LC, value, low, high, chance.
     """
     networks = list(curves["network"].unique())
-    columns = min(3, len(networks))
+    columns = min(3 if len(networks) % 3 == 0 else 2, len(networks))
     lines = -(-len(networks) // columns)
     with sns.axes_style(STYLE):
         figure = NotebookFigure(figsize=(1 + 3.2 * columns, 0.6 + 2.5 * lines), layout="constrained")
@@ -32,38 +32,38 @@ def cs_curves(curves: pd.DataFrame) -> Figure:
             axis.plot(part["LC"], part["value"], "o-", ms=4, color=colour, label=MEANINGS[measure])
             axis.plot(part["LC"], part["chance"], ls=":", color=colour, label=f"chance of {measure}")
         axis.set_title(network, fontsize=10)
-        axis.set(xlabel="LC", ylabel="cosine similarity", ylim=(0, 1))
-        axis.label_outer()
-        axis.set_xlabel("LC")
+        axis.set(xlabel="LC", ylim=(0, 1))
     for axis in axes[len(networks) :]:
         axis.set_visible(False)
+    figure.supylabel("cosine similarity", fontsize=10)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
 def ratio_histograms(ratios: pd.DataFrame) -> Figure:
-    """Figure 5 of P2: histograms of r1 and r2 over adversarial images, a column a network; noise of equal norm as a
-    line. What lies beyond the axis is counted in its last bin.
+    """Figure 5 of P2: histograms of r1 and r2 over adversarial images, a row a network; noise of equal norm as an
+    outline, the means dashed. What lies beyond the axis is counted in its last bin.
 
     Args:
         ratios: columns network, r1, r2, "r1 noise", "r2 noise".
     """
     networks = list(ratios["network"].unique())
     with sns.axes_style(STYLE):
-        figure = NotebookFigure(figsize=(0.8 + 2.6 * len(networks), 4.6), layout="constrained")
-        axes = figure.subplots(2, len(networks), sharex=True, sharey="row", squeeze=False)
-    low, high = np.nanquantile(ratios[["r1", "r2"]].to_numpy(), [0.005, 0.995])
-    edges = np.linspace(min(low, 0.9), max(high, 1.1), 41)
-    for row, ratio in enumerate(("r1", "r2")):
-        for axis, network in zip(axes[row], networks, strict=True):
+        figure = NotebookFigure(figsize=(8, 0.8 + 1.5 * len(networks)), layout="constrained")
+        axes = figure.subplots(len(networks), 2, sharex="col", squeeze=False)
+    for column, ratio in enumerate(("r1", "r2")):
+        names = [ratio, f"{ratio} noise"]
+        low, high = np.nanquantile(ratios[names].to_numpy(), [0.005, 0.995])
+        edges = np.linspace(min(low, 0.9), max(high, 1.1), 41)
+        for axis, network in zip(axes[:, column], networks, strict=True):
             own = ratios[ratios["network"] == network]
-            attacked, noise = (own[name].dropna().clip(edges[0], edges[-1]) for name in (ratio, f"{ratio} noise"))
+            attacked, noise = (own[name].dropna().clip(edges[0], edges[-1]) for name in names)
             axis.hist(attacked, bins=edges, color="tab:orange", alpha=0.8, label="adversarial")
             axis.hist(noise, bins=edges, color="0.3", histtype="step", label="noise of equal norm")
-            axis.axvline(own[ratio].mean(), color="tab:red", ls="--", lw=1.2, label="mean of adversarial")
             axis.axvline(1, color="0.2", lw=0.8)
-            axis.set_title(network if row == 0 else "", fontsize=10)
-            axis.set_xlabel(ratio)
-    figure.supylabel("images")
+            axis.axvline(own[ratio].mean(), color="tab:red", ls="--", lw=1.2, label="mean of the adversarial")
+            axis.set_title(network, fontsize=9)
+        axes[-1, column].set_xlabel(ratio)
+    figure.supylabel("adversarial images", fontsize=10)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure

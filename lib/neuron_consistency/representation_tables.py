@@ -63,26 +63,29 @@ class NeuronMeasures:
         return _interval(float(values[kept].mean() - level), left_out - level, 1 - kept.sum() / asked)
 
     def summary(self) -> pd.DataFrame:
-        """Means by layer and over all of them: layer, measure, neurons, excluded, value, low, high, chance."""
+        """Means by layer and over all of them, one row each: neurons, silent (share without top images in either set),
+        with concept (share of those with a clear one), and each of MEASURES as "X", "X low", "X high", "X chance".
+        """
         layers = self.table["layer"].to_numpy()
         parts = {name: layers == name for name in dict.fromkeys(layers)} | {"all": np.ones(len(layers), dtype=bool)}
-        return pd.DataFrame(
-            {"layer": name, "measure": measure} | self._row(measure, rows)
-            for name, rows in parts.items()
-            for measure in MEASURES
-        )
+        rows = []
+        for name, part in parts.items():
+            row: dict[str, float | str] = {"layer": name, "neurons": int(part.sum())}
+            row |= {"silent": self.estimate("CS1", part).excluded}
+            row |= {"with concept": 1 - self.estimate("shows", part).excluded}
+            for measure in MEASURES:
+                found = self._row(measure, part)
+                row |= {measure: found["value"]}
+                row |= {f"{measure} {name}": found[name] for name in ("low", "high", "chance")}
+            rows.append(row)
+        return pd.DataFrame(rows)
 
     def _row(self, measure: str, rows: np.ndarray) -> dict[str, float]:
         estimate = self.estimate(measure, rows)
         kept = self.table[rows & self.table[measure].notna().to_numpy()]
-        return {
-            "neurons": len(kept),
-            "excluded": estimate.excluded,
-            "value": estimate.value,
-            "low": estimate.low,
-            "high": estimate.high,
-            "chance": float(kept[f"{measure} chance"].mean()),
-        }
+        level = float(kept[f"{measure} chance"].mean())
+        bounds = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+        return {"neurons": len(kept), **bounds, "chance": level}
 
     def bins(self, count: int) -> np.ndarray:
         """The neurons of all layers dealt by their LC into `count` bins of equal number; -1 where CS is not defined.
@@ -95,7 +98,8 @@ class NeuronMeasures:
         return np.ceil(rank * min(count, defined) / max(defined, 1)).fillna(0).to_numpy().astype(np.int64) - 1
 
     def curves(self, *, bins: int) -> pd.DataFrame:
-        """Figure 4 of P2: CS1 and CS2 over LC, with columns measure, LC (mean of the bin) and those of `summary`.
+        """Figure 4 of P2: CS1 and CS2 over LC, with columns measure, LC (mean of the bin), neurons,
+        value, low, high, chance.
 
         Args:
             bins: into how many bins of equal number the neurons of all layers are dealt.
@@ -111,44 +115,27 @@ class NeuronMeasures:
         )
 
     def claims(self, *, bins: int) -> pd.DataFrame:
-        """The claims of P2 about neurons, each as a difference that would be 0 if it were wrong.
+        """The claims of P2 about neurons, differences settled by intervals: claim, value, low, high, verdict.
+
+        Of the neurons of the highest LC: CS1 lies below chance; it is lower than that of the neurons of the lowest LC;
+        CS2 lies above chance; it exceeds CS1. Of the neurons with a clear concept: top images that merely target it are
+        more than chance has, and more than those that show it.
 
         Args:
-            bins: as for `curves`; high LC is the last bin, low LC the first.
+            bins: as for `curves`; the highest LC is the last bin, the lowest the first.
         """
         which = self.bins(bins)
         high, low = which == which.max(), which == 0
-        claims = (
-            ("at high LC, CS1 lies below chance", self.estimate("CS1", high, above_chance=True), {"below": 0.0}),
-            (
-                "at high LC, CS1 is lower than at low LC",
-                self.estimate("CS1", high).minus(self.estimate("CS1", low)),
-                {"below": 0.0},
-            ),
-            ("at high LC, CS2 lies above chance", self.estimate("CS2", high, above_chance=True), {"above": 0.0}),
-            (
-                "at high LC, CS2 exceeds CS1",
-                self.estimate("CS2", high).minus(self.estimate("CS1", high)),
-                {"above": 0.0},
-            ),
-            (
-                "images that merely target a concept fire its neurons above chance",
-                self.estimate("merely targets", above_chance=True),
-                {"above": 0.0},
-            ),
-            (
-                "they fire them more often than images that show it",
-                self.estimate("merely targets").minus(self.estimate("shows")),
-                {"above": 0.0},
-            ),
-        )
+        claims = {
+            "CS1 below chance": (self.estimate("CS1", high, above_chance=True), {"below": 0.0}),
+            "CS1 falls with LC": (self.estimate("CS1", high).minus(self.estimate("CS1", low)), {"below": 0.0}),
+            "CS2 above chance": (self.estimate("CS2", high, above_chance=True), {"above": 0.0}),
+            "CS2 above CS1": (self.estimate("CS2", high).minus(self.estimate("CS1", high)), {"above": 0.0}),
+            "merely targets above chance": (self.estimate("merely targets", above_chance=True), {"above": 0.0}),
+            "merely targets above shows": (self.estimate("merely targets").minus(self.estimate("shows")), {"above": 0.0}),
+        }
         return pd.DataFrame(
-            {
-                "claim": claim,
-                "difference": one.value,
-                "low": one.low,
-                "high": one.high,
-                "verdict": verdict(one.low, one.high, **side),
-            }
-            for claim, one, side in claims
+            {"claim": claim, "value": one.value, "low": one.low, "high": one.high}
+            | {"verdict": verdict(one.low, one.high, **side)}
+            for claim, (one, side) in claims.items()
         )
