@@ -93,9 +93,10 @@ class NeuronMeasures:
         Shape:
             result: (neurons,) int64.
         """
-        rank = self.table["LC"].where(self.table["CS1"].notna()).rank(method="first")
-        defined = int(rank.notna().sum())
-        return np.ceil(rank * min(count, defined) / max(defined, 1)).fillna(0).to_numpy().astype(np.int64) - 1
+        rank = self.table["LC"].where(self.table["CS1"].notna()).rank(method="first").to_numpy()
+        defined = int((~np.isnan(rank)).sum())
+        dealt = np.ceil(rank * min(count, defined) / max(defined, 1)) - 1
+        return np.nan_to_num(dealt, nan=-1).astype(np.int64)
 
     def curves(self, *, bins: int) -> pd.DataFrame:
         """Figure 4 of P2: CS1 and CS2 over LC, with columns measure, LC (mean of the bin), neurons,
@@ -132,7 +133,10 @@ class NeuronMeasures:
             "CS2 above chance": (self.estimate("CS2", high, above_chance=True), {"above": 0.0}),
             "CS2 above CS1": (self.estimate("CS2", high).minus(self.estimate("CS1", high)), {"above": 0.0}),
             "merely targets above chance": (self.estimate("merely targets", above_chance=True), {"above": 0.0}),
-            "merely targets above shows": (self.estimate("merely targets").minus(self.estimate("shows")), {"above": 0.0}),
+            "merely targets above shows": (
+                self.estimate("merely targets").minus(self.estimate("shows")),
+                {"above": 0.0},
+            ),
         }
         return pd.DataFrame(
             {"claim": claim, "value": one.value, "low": one.low, "high": one.high}
