@@ -95,8 +95,8 @@ class NeuronMeasures:
         """
         rank = self.table["LC"].where(self.table["CS1"].notna()).rank(method="first").to_numpy()
         defined = int((~np.isnan(rank)).sum())
-        dealt = np.ceil(rank * min(count, defined) / max(defined, 1)) - 1
-        return np.nan_to_num(dealt, nan=-1).astype(np.int64)
+        dealt: np.ndarray = np.ceil(rank * min(count, defined) / max(defined, 1)) - 1
+        return np.where(np.isnan(dealt), -1, dealt).astype(np.int64)
 
     def curves(self, *, bins: int) -> pd.DataFrame:
         """Figure 4 of P2: CS1 and CS2 over LC, with columns measure, LC (mean of the bin), neurons,
