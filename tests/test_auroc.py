@@ -108,7 +108,15 @@ def test_no_positive_gives_nan_and_not_an_error() -> None:
 
 def test_the_figure_of_areas_has_a_panel_a_network() -> None:
     rows = pd.DataFrame(
-        {"model": model, "attack": "FGSM", "detector": detector, "AUROC": 0.7, "low": 0.6, "high": np.nan}
+        {
+            "model": model,
+            "attack": "FGSM",
+            "detector": detector,
+            "AUROC": 0.7,
+            "low": 0.6,
+            "high": np.nan,
+            "verdict": "",
+        }
         for model in ("a", "b", "c")
         for detector in ("mismatch", "softmax")
     )

@@ -13,12 +13,21 @@ from torch import Tensor
 
 from neuron_consistency.attacks import fgsm, pgd
 from neuron_consistency.detection import MAHALANOBIS, SOFTMAX, Detectors, Scores, adaptive_pgd, fit_detectors
-from neuron_consistency.detection_tables import ERRORS, MISMATCH, choose_k, detection_table, mass_groups, worst_case
+from neuron_consistency.detection_tables import (
+    ERRORS,
+    MISMATCH,
+    choose_k,
+    detection_table,
+    mass_groups,
+    verdict_counts,
+    verdicts,
+    worst_cases,
+)
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.mahalanobis import fit_mahalanobis
 from neuron_consistency.models import Classifier, read_layers
 from neuron_consistency.tracing import log_odds, prediction_difference
-from neuron_consistency.tracing_examples import ATTACKED, RIGHT, first_of_each, trace_examples, typical_examples
+from neuron_consistency.tracing_examples import ATTACKED, RIGHT, trace_examples, typical_examples
 from neuron_consistency.tracing_figures import auroc_intervals, explanation_panel
 from toys import CPU, assert_same_state, image_set, state_of, toy_images
 
@@ -145,14 +154,15 @@ def test_positives_are_the_successful_attacks_and_negatives_the_right_answers() 
 def test_attacks_that_never_succeed_say_so() -> None:
     clean = made([0, 0, 0], [0.1, 0.2, 0.3])
     table = detection_table(clean, {"weak": clean}, k=1)
-    assert set(table["lacking"]) == {"no error", "no successful attack"}
+    assert set(table["verdict"]) == {"no error", "no successful attack"}
     assert table["AUROC"].isna().all()
-    assert (table["verdict"] == "cannot be told").all()
     assert (table[table["attack"] == "weak"]["success"] == 0).all()
-    assert worst_case(table) is None
+    named = table.assign(model="toy")
+    assert worst_cases(named).empty
+    assert set(verdict_counts(verdicts(named)).values()) == {0}
     assert choose_k(clean, clean)[0] == 1
     hopeless = detection_table(made([1, 1], [0.1, 0.2]), {"any": made([1, 1], [0.1, 0.2])}, k=1)
-    assert set(hopeless["lacking"]) == {"no right answer"}
+    assert set(hopeless["verdict"]) == {"no right answer"}
     assert len(auroc_intervals(table.assign(model="toy")).axes) >= 1
 
 
@@ -163,9 +173,23 @@ def test_k_is_the_one_that_tells_best_and_the_worst_case_the_lowest() -> None:
     assert chosen == 1
     assert table["AUROC"].tolist() == [1.0, 0.5]
     assert choose_k(clean, weak)[0] == 2
-    row = worst_case(detection_table(clean, {"strong": strong, "weak": weak}, k=1))
-    assert row is not None
-    assert row["attack"] == "weak"
+    table = detection_table(clean, {"strong": strong, "weak": weak}, k=1)
+    both = pd.concat([table.assign(model="one"), table[table["attack"] == "strong"].assign(model="two")])
+    assert worst_cases(both)["attack"].tolist() == ["weak", "strong"]
+
+
+def test_verdicts_are_counted_over_attacks_alone() -> None:
+    """The rows of errors are no attack; the rivals here know nothing, so that a good mismatch beats both."""
+    clean = made([0] * 30 + [1] * 30, [place / 100 for place in range(60)])
+    strong, weak = made([1] * 60, [0.5 + place / 100 for place in range(60)]), made([1] * 60, [0.0] * 60)
+    table = detection_table(clean, {"strong": strong, "weak": weak}, k=1).assign(model="toy")
+    assert verdict_counts(verdicts(table)) == {
+        "cases": 2,
+        "better than chance": 1,
+        "worse than chance": 1,
+        "better than all rivals": 1,
+        "worse than a rival": 1,
+    }
 
 
 def test_a_planted_mismatch_is_found(detectors: Detectors) -> None:
@@ -224,7 +248,15 @@ def test_the_adaptive_attack_stays_in_its_ball_and_leaves_the_model(detectors: D
     images, labels = toy_images(8, noise=0.2, seed=9).batch(torch.arange(8), CPU)
     before = state_of(detectors.model)
     found = adaptive_pgd(
-        detectors, images, labels, k=3, weight=weight, epsilon=0.1, steps=4, generator=torch.Generator().manual_seed(0)
+        detectors.model,
+        images,
+        labels,
+        detectors=detectors,
+        k=3,
+        weight=weight,
+        epsilon=0.1,
+        steps=4,
+        generator=torch.Generator().manual_seed(0),
     )
     assert_same_state(before, detectors.model)
     assert float((found - images).abs().max()) <= 0.1 + 1e-6
@@ -238,8 +270,8 @@ def test_who_knows_the_detector_is_suspected_less(detectors: Detectors) -> None:
     images = toy_images(64, noise=0.2, seed=11)
     generator = torch.Generator().manual_seed(0)
     plain = lambda model, x, y: pgd(model, x, y, epsilon=EPSILON, steps=8, generator=generator)  # noqa: E731
-    knowing = lambda _model, x, y: adaptive_pgd(  # noqa: E731
-        detectors, x, y, k=3, weight=10.0, epsilon=EPSILON, steps=8, generator=generator
+    knowing = lambda model, x, y: adaptive_pgd(  # noqa: E731
+        model, x, y, detectors=detectors, k=3, weight=10.0, epsilon=EPSILON, steps=8, generator=generator
     )
     first, second = (detectors.scores(images, ks=[3], attack=one, precision="float32") for one in (plain, knowing))
     fooled = [scores.predictions != scores.labels for scores in (first, second)]
@@ -252,7 +284,14 @@ def test_who_knows_the_detector_is_suspected_less(detectors: Detectors) -> None:
 def test_bad_attack_options_are_named(detectors: Detectors, wrong: dict[str, float]) -> None:
     options = {"epsilon": 0.1, "steps": 2, "weight": 1.0} | wrong
     with pytest.raises(ParameterError, match=next(iter(wrong))):
-        adaptive_pgd(detectors, torch.rand(1, 3, 16, 16), torch.tensor([0]), k=1, **options)  # type: ignore[arg-type]
+        adaptive_pgd(
+            detectors.model,
+            torch.rand(1, 3, 16, 16),
+            torch.tensor([0]),
+            detectors=detectors,
+            k=1,
+            **options,  # type: ignore[arg-type]
+        )
 
 
 def test_examples_are_the_median_of_their_kind_and_are_traced(detectors: Detectors) -> None:
@@ -278,12 +317,6 @@ def test_examples_are_the_median_of_their_kind_and_are_traced(detectors: Detecto
     assert len(explanation_panel(**traced[RIGHT].panel()).axes) >= 2
     right_only = made([0, 0], [0.1, 0.2])
     assert typical_examples(right_only, right_only) == {RIGHT: 0}
-
-
-def test_the_first_of_each_class() -> None:
-    labels = torch.tensor([1, 0, 1, 1, 0, 0])
-    assert first_of_each(labels, 2).tolist() == [0, 1, 2, 4]
-    assert first_of_each(labels, 0).tolist() == list(range(6))
 
 
 def test_groups_hold_the_masses_of_their_images() -> None:

@@ -21,18 +21,6 @@ from neuron_consistency.tracing_tables import against_random_neurons, explain
 RIGHT, ERROR, ATTACKED = "a right answer", "an error", "an adversarial image"
 
 
-def first_of_each(labels: Tensor, count: int) -> Tensor:
-    """The places of the first `count` images of each class (0: of all images), in order.
-
-    Shape:
-        labels: (N,) int64; result: (N',) int64.
-    """
-    if not count:
-        return torch.arange(len(labels))
-    seen = [(labels == label).nonzero().squeeze(1)[:count] for label in range(int(labels.max()) + 1)]
-    return torch.cat(seen).sort().values
-
-
 def typical_examples(clean: Scores, attacked: Scores) -> dict[str, int]:
     """The place of a right answer, of an error and of a successful attack: each the median of its kind in sureness.
 

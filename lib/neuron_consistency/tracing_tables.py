@@ -16,6 +16,7 @@ from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier
 from neuron_consistency.responses import Responses, respond
+from neuron_consistency.tracing import prediction_difference, rest_of_network
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,26 @@ def against_random_neurons(
             | {"random low": low, "random high": high}
         )
     return pd.DataFrame(rows)
+
+
+def agreement(model: Classifier, images: Tensor, layer: str | None = None) -> dict[str, object]:
+    """How far the closed form is from rerunning the rest of the network, the definition itself, on some images.
+
+    Shape:
+        images: (B, 3, H, W) in [0, 1].
+
+    Returns:
+        form (the closed one, or that there is none), the largest influence of a neuron by rerun, and the largest
+        difference between the two (NaN where there is no closed form).
+    """
+    by_rerun = prediction_difference(model, images, layer, method="rerun")
+    closed = rest_of_network(model, layer).linear is not None
+    by_form = prediction_difference(model, images, layer, method="closed") if closed else by_rerun * torch.nan
+    return {
+        "form": "closed" if closed else "rerun alone: more than pooling and one linear map follow",
+        "largest influence": float(by_rerun.abs().max()),
+        "largest difference": float((by_form - by_rerun).abs().max()),
+    }
 
 
 def _same_neurons(influence: Tensor, profiles: Profiles) -> None:
