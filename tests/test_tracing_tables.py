@@ -46,6 +46,7 @@ def test_profiles_are_the_classes_of_the_strongest_images() -> None:
     assert torch.allclose(profiles.matches[0], torch.tensor([0.75, 0.75, 0.0]).double())
     assert torch.allclose(profiles.consistency[:2], torch.tensor([0.5, 1.0]).double())
     assert bool(profiles.consistency[2].isnan())
+    assert profiles.strongest.T.tolist() == [[3, 2], [7, 6], [-1, -1]]
     assert profiles.words(0) == "class 0 .50, class 1 .50"
     counts = torch.tensor([2, 2, 4])
     assert profiles.chance == pytest.approx(float(unbiased_consistency(counts, RELATED)))

@@ -92,7 +92,6 @@ def trace_examples(
     """
     profiles, model = detectors.profiles, detectors.model
     device = next(model.parameters()).device
-    found = profiles.responses.layers[profiles.layer]
     traced = {}
     for name, (place, attack) in chosen.items():
         batch, labels = images.batch(torch.tensor([place]), device)
@@ -110,7 +109,8 @@ def trace_examples(
         title = f"said: {images.classes[predicted]} (p = {sureness:.2f})\nshows: {images.classes[true]}"
         examples = {}
         for neuron in table["neuron"].tolist():
-            strongest = found.top_indices[:shown, neuron][found.top_values[:shown, neuron] > 0]
+            strongest = profiles.strongest[:shown, neuron]
+            strongest = strongest[strongest >= 0]
             examples[neuron] = list(selection.batch(strongest, device)[0].cpu()) if len(strongest) else []
         random = against_random_neurons(influence, profiles, predicted, count=count)
         traced[name] = TracedPrediction(batch[0].cpu(), title, table, random, examples)
