@@ -38,13 +38,14 @@ import pandas as pd
 from myst_nb import glue
 
 from neuron_consistency import figures
-from neuron_consistency.adversarial_set import random_targets, targeted_set
+from neuron_consistency.adversarial_set import obtain_adversarial_set
 from neuron_consistency.compute import resolve_device
 from neuron_consistency.consistency import chance, consistency_row, neuron_table
 from neuron_consistency.controls import FGSM, NOISE, REAL, SUCCESSFUL, WRONG, accuracy_row, measure_with_controls
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, find_plan
 from neuron_consistency.responses import respond
+from neuron_consistency.targets import random_targets
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance
 
@@ -63,15 +64,15 @@ print(f"{net.title} [{net.plan.key}], {len(images)} validation images of {images
 # \operatorname*{arg\,min}_{x^*}\; \lVert x^* - x \rVert_2 + \lambda\, \ell(x^*, y^*).
 # $$ (eq-targeted)
 #
-# Each image gets a target at random among the other classes. The result is rounded to 8 bits, as a file would hold
-# it, and success is counted after that.
+# Each image gets a target at random among the other classes. The nearest image found is stored in 8 bits, and success
+# is counted after that.
 
 # %%
 clean = evaluation_images(net.plan, per_class=targeted_per_class)
-targeted = targeted_set(
-    [net.model],
+targeted = obtain_adversarial_set(
+    [net],
     clean,
-    random_targets(clean.labels, num_classes=clean.num_classes),
+    random_targets(clean.labels, num_classes=clean.num_classes)[:, None],
     device=where,
     batch_size=batch_size,
     precision=precision,
@@ -79,9 +80,11 @@ targeted = targeted_set(
     steps=steps,
     learning_rate=learning_rate,
     search_steps=search_steps,
+    stop_early=False,
 )
-success = float(targeted.success.float().mean())
-change = 255 * float(targeted.distance[targeted.success].mean())
+reached = targeted.success.all(1)
+success = float(reached.float().mean())
+change = 255 * float(targeted.rmsd[reached].mean())
 glue("targeted-success", f"{100 * success:.0f} %", display=False)
 glue("targeted-change", f"{change:.1f}", display=False)
 print(f"{len(clean)} images: target reached for {100 * success:.1f} %, mean change {change:.2f} of 255 (RMS)")
@@ -113,7 +116,7 @@ layer = measured.layer
 real = measured.passes[REAL]
 adversarial = respond(
     net.model,
-    targeted.images,
+    targeted,
     device=where,
     layers=[layer],
     quantile=quantile,
@@ -123,7 +126,7 @@ adversarial = respond(
     precision=precision,
 )
 neurons = strongest_neurons(real, layer, A, count=shown_neurons)
-sets = [("real", images, real, None), ("adversarial", targeted.images, adversarial, None)]
+sets = [("real", images, real, None), ("adversarial", targeted, adversarial, None)]
 figures.top_images(
     **top_image_rows(net.model, layer, neurons, sets, A, count=shown_images, device=where, precision=precision)
 )
