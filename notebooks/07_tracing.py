@@ -209,7 +209,9 @@ with_intervals(pd.concat({name: one.random.set_index("measure") for name, one in
 #
 # On an error, $m$ of the predicted class above $m$ of the true class means that the decisive neurons stand for the
 # wrong class: the network saw the wrong thing. Were it the other way round, the neurons would have seen the right
-# thing, and the decision after them would be at fault. The mean of all other classes is the chance level.
+# thing, and the decision after them would be at fault. The mean of all other classes is the chance level. (Neurons that
+# speak for a prediction will mostly stand for it, so a lead is no surprise; its size is to be read against the right
+# answers and the other classes.)
 
 # %%
 masses = pd.concat({title: mass_table(mass_groups(clean[title], attacked[title])) for title in clean}, names=["model"])

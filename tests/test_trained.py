@@ -11,7 +11,15 @@ import torch
 
 from neuron_consistency import keys, plans, trained
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError, TrainingError
-from neuron_consistency.plans import ModelPlan, current_models, distinct_titles, find_plan, matched, plan_models, write_current
+from neuron_consistency.plans import (
+    ModelPlan,
+    current_models,
+    distinct_titles,
+    find_plan,
+    matched,
+    plan_models,
+    write_current,
+)
 from neuron_consistency.store import read_json
 from neuron_consistency.trained import evaluation_images, obtain
 from toys import assert_same_state, state_of, toy_images
