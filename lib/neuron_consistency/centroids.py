@@ -102,8 +102,8 @@ def distance_ratios(
 ) -> pd.DataFrame:
     """r1 and r2 of every adversarial image, and of the same clean image under Gaussian noise of the same norm.
 
-    r1 = norm(phi(x*) - c) / norm(phi(x) - c) with c the centroid of the true class, r2 with that of the target's. The noise
-    is scaled to the L2 norm of x* - x, clipped to [0, 1] and rounded to 8 bits, as adversarial images are. One
+    r1 = norm(phi(x*) - c) / norm(phi(x) - c) with c the centroid of the true class, r2 with that of the target's. The
+    noise is scaled to the L2 norm of x* - x, clipped to [0, 1] and rounded to 8 bits, as adversarial images are. One
     pass over the adversarial images and one over the clean ones; memory: a few numbers an adversarial image.
 
     Args:
