@@ -35,6 +35,7 @@ centroid_images: int = 0  # training images of each class that a centroid is tak
 about_one: float = 0.05  # an r1 within so much of 1 is called "about 1"
 shown_neurons: int = 4  # neurons in the picture of top images, two rows each
 shown_images: int = 6  # images in a row
+device_price: float = 3.0  # of a device like this for an hour, in any currency, for what the paper's size would cost
 batch_size: int = 128  # images a forward pass
 
 # %%
@@ -55,12 +56,12 @@ from neuron_consistency.centroids import (
     ratio_claims,
     ratio_means,
 )
-from neuron_consistency.compute import resolve_device
+from neuron_consistency.compute import describe_device, resolve_device
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.representation import measure_neurons, top_responses
 from neuron_consistency.tables import with_intervals
-from neuron_consistency.targets import least_likely_targets, success_table, transfer_table
+from neuron_consistency.targets import full_size_table, least_likely_targets, success_table, transfer_table
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance, training_images
 
@@ -149,6 +150,17 @@ transfer = pd.concat(
 )
 transfer["network"] = transfer["network"].replace(titles)
 with_intervals(transfer.set_index(["set", "network"]), decimals=1)
+
+# %% [markdown]
+# The paper's set has half a million images of 224 pixels. At the rate measured here, scaled by the number of pixels, on
+# one device like this one and on eight:
+
+# %%
+full_size = full_size_table(sets[NORMAL], devices=[1, 8], price=device_price)
+full_size["device"] = describe_device(where)
+full_size = full_size.set_index(["device", "devices"]).round(2)
+glue("full-size", full_size, display=False)
+full_size
 
 # %% [markdown]
 # ## Every neuron of every layer

@@ -15,7 +15,14 @@ from neuron_consistency.adversarial_set import AdversarialSet
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier
-from neuron_consistency.targets import least_likely_targets, random_targets, share, success_table, transfer_table
+from neuron_consistency.targets import (
+    full_size_table,
+    least_likely_targets,
+    random_targets,
+    share,
+    success_table,
+    transfer_table,
+)
 from toys import CPU, assert_same_state, image_set, state_of, toy_images, toy_model
 
 OPTIONS: dict[str, Any] = {"device": CPU, "precision": "float32"}
@@ -194,3 +201,19 @@ def test_tables_of_other_images_or_networks_are_refused() -> None:
         success_table(adversarial, {"one": network}, clean, **OPTIONS)
     with pytest.raises(ParameterError, match="made on one: transfer is to other networks"):
         transfer_table(adversarial, {"one": network}, clean, **OPTIONS)
+
+
+def test_full_size_by_hand() -> None:
+    """Ten images a second of 112 px are 2.5 of 224 px; half a million of them take 55.6 hours, on eight devices an eighth."""
+
+    class Written:
+        rate, image_size, networks = 10.0, 112, ("a", "b")
+
+        def __len__(self) -> int:
+            return 40
+
+    table = full_size_table(Written(), devices=[1, 8], price=2.0)  # type: ignore[arg-type]
+    assert table["images a second"].tolist() == [2.5, 20.0]
+    assert table["hours"].tolist() == pytest.approx([55.5556, 6.9444], abs=1e-4)
+    assert table["cost"].tolist() == pytest.approx([111.111, 111.111], abs=1e-3)
+    assert table["GB"].tolist() == pytest.approx([500_000 * (3 * 224**2 + 30) / 1e9] * 2)
