@@ -201,7 +201,7 @@ def test_a_process_killed_outright_loses_no_shard_and_doubles_none(tmp_path: Pat
     """SIGKILL while the second shard is made: no Python code can clean up after it."""
     code = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "killed"))
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (tmp_path / "killed" / SHARDS[0]).exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)

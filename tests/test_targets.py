@@ -204,7 +204,7 @@ def test_tables_of_other_images_or_networks_are_refused() -> None:
 
 
 def test_full_size_by_hand() -> None:
-    """Ten images a second of 112 px are 2.5 of 224 px: half a million take 55.6 hours, an eighth of it on eight devices."""
+    """Ten images a second of 112 px are 2.5 of 224 px: half a million take 55.6 hours, on eight devices an eighth."""
 
     class Written:
         rate, image_size, networks = 10.0, 112, ("a", "b")
