@@ -2,9 +2,7 @@
 
 The set is made of synthetic images on an ensemble of networks of random weights (or ImageNet's), twice: with every
 image running through all steps, the slowest there can be and the same for any weights; and stopping early, which
-depends on the networks. Of a set of M images of S pixels on K networks, on P equal devices,
-
-    hours = M / (rate x P) / 3600,    bytes = M x (3 S^2 + 3 x 8 + 4 + K),    cost = hours x P x price.
+depends on the networks. What P2's 500,000 images take follows by the formulas of `targets.full_size_table`.
 """
 
 from __future__ import annotations
@@ -20,9 +18,8 @@ from neuron_consistency.adversarial_set import AdversarialSet, write_adversarial
 from neuron_consistency.compute import describe_device, resolve_device, resolve_precision
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.models import build_model
-from neuron_consistency.targets import least_likely_targets
+from neuron_consistency.targets import full_size_table, least_likely_targets
 
-REAL = 500_000  # images of P2's set
 CLASSES, EACH = 1000, 10  # of ILSVRC; targets an image
 
 
@@ -56,7 +53,6 @@ def main() -> None:
     }
     images = synthetic(-(-given.images // EACH), given.size)
     targets = least_likely_targets(list(models.values()), images, count=EACH, **options)
-    each = 3 * given.size**2 + 3 * 8 + 4 + len(models)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         first = torch.arange(min(len(images), -(-given.batch_size // EACH)))
@@ -65,17 +61,15 @@ def main() -> None:
             path = Path(folder, title)
             write_adversarial_set(path, models, images, targets, steps=given.steps, stop_early=stop_early, **options)
             made = AdversarialSet.open(path)
+            full = full_size_table(made, image_size=given.size, devices=[given.devices], price=given.price)
             on_disk = sum(shard.stat().st_size for shard in path.glob("*.safetensors")) / len(made)
-            hours = REAL / (made.rate * given.devices) / 3600
-            row = {"images": len(made), "reached %": 100 * float(made.success.all(1).float().mean())}
-            row |= {"images/s": made.rate, "bytes an image": on_disk, "by formula": each, "hours": hours}
-            rows.append({"": title, **row, "GB": REAL * each / 1e9, "cost": hours * given.devices * given.price})
+            reached = 100 * float(made.success.all(1).float().mean())
+            rows.append(full.assign(run=title, **{"reached %": reached, "bytes an image": on_disk}))
     print(
         f"{', '.join(models)} ({given.weights or 'random'} weights), {given.size} px, at most {given.steps} steps, "
-        f"{describe_device(device)}, {resolve_precision(given.precision, device)}; hours, GB and cost are of "
-        f"{REAL:,} images on {given.devices} such"
+        f"{describe_device(device)}, {resolve_precision(given.precision, device)}"
     )
-    print(pd.DataFrame(rows).set_index("").round(2).to_string())
+    print(pd.concat(rows).set_index("run").round(2).to_string())
 
 
 if __name__ == "__main__":
