@@ -19,7 +19,8 @@ per_class: int = 4  # of these, so many are attacked; 0 takes all
 targets_per_image: int = 3  # adversarial images made of each, towards its least likely classes
 trade_off: float = 10.0  # lambda: how much reaching the target weighs against staying near
 steps: int = 30  # steps of Adam for each image, at most
-learning_rate: float = 0.008  # of Adam, in units of the pixel range
+fusion: str = "loss"  # how the networks' losses become one: loss (their mean), logits, probability
+learning_rate: float = 0.02  # of Adam, in units of the pixel range
 shard_size: int = 1000  # adversarial images in a file
 second_set: bool = True  # also make a set against the consistently trained networks
 top_share: float = 0.01  # a neuron's top images: this share of a set ...
@@ -86,8 +87,11 @@ for net in nets:
 #
 # $$
 # \operatorname*{arg\,min}_{x^*}\; \lVert x^* - x \rVert_2
-#   - \lambda \log \frac{1}{K} \sum_{k=1}^{K} f_k(x^*)_{y^*} ,\qquad x^* \in [0, 1]^n .
+#   - \lambda\, \frac{1}{K} \sum_{k=1}^{K} \log f_k(x^*)_{y^*} ,\qquad x^* \in [0, 1]^n .
 # $$ (eq-ensemble)
+#
+# (`fusion` has two other forms of the loss. With the logarithm of the *mean* probability, one network that is sure of
+# the target leaves nothing to ask of the others, and few images reach it on all of them.)
 #
 # Adam moves the pixels, and an image is done as soon as every network says the target of its 8-bit form. The targets
 # of an image are the classes that the networks together find least likely. The form of the loss, the rule for stopping
@@ -117,6 +121,7 @@ for name, ensemble in ensembles.items():
         trade_off=trade_off,
         steps=steps,
         learning_rate=learning_rate,
+        fusion=fusion,
     )
     print(f"  {len(sets[name])} images, made at {sets[name].rate:.1f} a second")
 

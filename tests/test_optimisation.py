@@ -52,10 +52,9 @@ def trajectory(
     iterates = [images]
     for _ in range(steps):
         optimiser.zero_grad()
-        probability = torch.stack([model(point).softmax(1) for model in models]).mean(0)
-        loss = -probability.gather(1, targets[:, None]).squeeze(1).log()
+        loss = torch.stack([nn.functional.cross_entropy(model(point), targets, reduction="none") for model in models])
         norm = (point - images).flatten(1).square().sum(1).add(1e-12).sqrt()
-        (norm + trade_off * loss).sum().backward()  # type: ignore[no-untyped-call]
+        (norm + trade_off * loss.mean(0)).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         point.data.clamp_(0, 1)
         iterates.append(point.detach().clone())
@@ -75,7 +74,22 @@ def assert_images_equal(found: Tensor, expected: Tensor) -> None:
 def test_the_ensemble_loss_is_minus_log_of_the_mean_probability() -> None:
     """By hand: 1/4 and 3/4 have the mean 1/2. The mean of the two cross-entropies would be .837, not .693."""
     logits = torch.tensor([[[3.0, 1.0], [1.0, 3.0]], [[1.0, 3.0], [3.0, 1.0]]]).log()
-    assert torch.allclose(ensemble_loss(logits, torch.tensor([1, 1])), torch.full((2,), math.log(2)))
+    assert torch.allclose(
+        ensemble_loss(logits, torch.tensor([1, 1]), fusion="probability"), torch.full((2,), math.log(2))
+    )
+
+
+def test_the_other_fusions_by_hand() -> None:
+    """Mean cross-entropy, and cross-entropy of the mean logits; a network sure of the target must not hide another."""
+    logits = torch.tensor([[[0.0, 8.0]], [[4.0, 0.0]]])
+    target = torch.tensor([1])
+    each = nn.functional.cross_entropy(logits[:, 0], target.expand(2), reduction="none")
+    assert torch.allclose(ensemble_loss(logits, target, fusion="loss"), each.mean())
+    joined = nn.functional.cross_entropy(torch.tensor([[2.0, 4.0]]), target)
+    assert torch.allclose(ensemble_loss(logits, target, fusion="logits"), joined)
+    assert float(ensemble_loss(logits, target, fusion="probability")) < math.log(2) < float(each.mean())
+    with pytest.raises(ParameterError, match="probability, loss, logits"):
+        ensemble_loss(logits, target, fusion="votes")
 
 
 @given(seed=st.integers(0, 1000), networks=st.integers(1, 4), scale=st.floats(0.1, 200))
@@ -86,11 +100,11 @@ def test_the_ensemble_loss_lies_between_the_networks(seed: int, networks: int, s
     logits = scale * torch.randn(networks, 6, 5, generator=generator)
     targets = torch.randint(0, 5, (6,), generator=generator)
     each = torch.stack([nn.functional.cross_entropy(one, targets, reduction="none") for one in logits])
-    found = ensemble_loss(logits, targets)
+    found = ensemble_loss(logits, targets, fusion="probability")
     assert bool(found.isfinite().all())
     assert bool((found <= each.amax(0) + 1e-3).all())
     assert bool((found >= each.amin(0) - 1e-3).all())
-    assert torch.allclose(ensemble_loss(logits[:1], targets), each[0], rtol=1e-4, atol=1e-4)
+    assert torch.allclose(ensemble_loss(logits[:1], targets, fusion="probability"), each[0], rtol=1e-4, atol=1e-4)
 
 
 # Eq. 4

@@ -16,6 +16,7 @@ from torch.nn import functional
 from neuron_consistency.errors import ParameterError
 
 BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's usual ones
+FUSIONS = ("probability", "loss", "logits")
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,29 @@ class TargetedImages:
     distance: Tensor
 
 
-def ensemble_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """-log of the mean over the networks of the probability of the target; of one network, cross-entropy.
+def ensemble_loss(logits: Tensor, targets: Tensor, *, fusion: str) -> Tensor:
+    """How far the networks together are from the target; of one network, cross-entropy in each form.
+
+    "probability" is -log of the networks' mean probability of the target. It hardly asks for more once one
+    network is sure of the target. "loss" is the mean of the networks' cross-entropies, "logits" the cross-entropy of
+    their mean logits.
 
     Shape:
         logits: (networks, B, K); targets: (B,) int64; result: (B,).
 
-    Source: P2's ensemble attack; its form is not available to us, so this one is ours.
+    Raises:
+        ParameterError: an unknown fusion.
+
+    Source: P2's ensemble attack; its form is not available to us, so all three are ours (Liu et al. 2017 and Dong et
+    al. 2018 compare them).
     """
-    mean_probability = functional.log_softmax(logits.float(), dim=2).logsumexp(dim=0) - math.log(len(logits))
-    return -mean_probability.gather(1, targets[:, None]).squeeze(1)
+    if fusion not in FUSIONS:
+        raise ParameterError(f"fusion={fusion!r}: use one of {', '.join(FUSIONS)}")
+    if fusion == "logits":
+        return functional.cross_entropy(logits.float().mean(0), targets, reduction="none")
+    logs = functional.log_softmax(logits.float(), dim=2)
+    joined = logs.mean(0) if fusion == "loss" else logs.logsumexp(dim=0) - math.log(len(logits))
+    return -joined.gather(1, targets[:, None]).squeeze(1)
 
 
 def say_target(models: Sequence[nn.Module], images: Tensor, targets: Tensor) -> Tensor:
@@ -64,6 +78,7 @@ def optimise_targeted(
     learning_rate: float = 0.01,
     search_steps: int = 1,
     stop_early: bool = True,
+    fusion: str = "loss",
 ) -> TargetedImages:
     """Targeted images by Eq. 4: argmin over x* of ||x* - x||_2 + lambda * loss(x*, y*).
 
@@ -86,12 +101,13 @@ def optimise_targeted(
         learning_rate: of Adam, in units of the pixel range.
         search_steps: how many values of lambda are tried; 1 keeps it fixed.
         stop_early: leave at the first success instead of looking for a nearer one until the last step.
+        fusion: of the networks' losses into one, see `ensemble_loss`.
 
     Shape:
         images: (B, 3, H, W) in [0, 1]; targets: (B,) int64.
 
     Raises:
-        ParameterError: no model, or steps, trade_off or search_steps is not positive.
+        ParameterError: no model, steps, trade_off or search_steps not positive, or an unknown fusion.
 
     Source: P1, Eq. 4; P2, its adversarial images. Optimiser, its length, the search and the rule for stopping are
     ours (the papers leave them open).
@@ -113,7 +129,7 @@ def optimise_targeted(
             with torch.enable_grad():
                 logits = torch.stack([model(point).float() for model in models])
                 norm = (point - clean[rows]).flatten(1).square().sum(1).add(1e-12).sqrt()  # finite slope at x* = x
-                objective = norm + weight[rows] * ensemble_loss(logits, aims)
+                objective = norm + weight[rows] * ensemble_loss(logits, aims, fusion=fusion)
             fooled = (logits.argmax(dim=2) == aims).all(dim=0)
             if stop_early and bool(fooled.any()):
                 stored = (point.detach()[fooled] * 255).round() / 255
