@@ -56,7 +56,7 @@ pgd_steps: int = 10  # steps of PGD and of the adaptive attack
 ensemble_steps: int = 30  # steps of Adam in the ensemble attack, at most
 ensemble_rate: float = 0.02  # its learning rate, in units of the pixel range
 ks: list[int] = [1, 3, 5, 10, 20, 50]  # numbers of influential neurons the detector may choose from
-hiding: list[float] = [0.0, 1.0, 10.0]  # weights the adaptive attacker gives to hiding from the detector
+hiding: list[float] = [0.0, 100.0, 1000.0]  # weights the adaptive attacker gives to hiding from the detector
 false_alarms: float = 0.05  # share of honest images that may be flagged, for the share of attacks that go unseen
 shown_neurons: int = 4  # neurons for, and as many against, in the pictures
 shown_images: int = 4  # images that fire a neuron most, in the pictures
@@ -343,7 +343,8 @@ pd.Series(counts).to_frame("number")
 #
 # with PGD, where $\ell$ is the cross-entropy, $y'$ the likeliest wrong class, and $\tilde s$ the detector's score with
 # all neurons in place of the first $k$, which has a slope to follow. Of all images on the way that fool the network it
-# keeps the one that the real detector suspects least. At $w = 0$ that choice is all it does.
+# keeps the one that the real detector suspects least. At $w = 0$ that choice is all it does; the larger $w$, the more
+# it hides and the less often it fools the network, so *success* and AUROC must be read together.
 
 # %%
 adaptive = {}
