@@ -343,8 +343,8 @@ pd.Series(counts).to_frame("number")
 #
 # with PGD, where $\ell$ is the cross-entropy, $y'$ the likeliest wrong class, and $\tilde s$ the detector's score with
 # all neurons in place of the first $k$, which has a slope to follow. Of all images on the way that fool the network it
-# keeps the one that the real detector suspects least. At $w = 0$ that choice is all it does; the larger $w$, the more
-# it hides and the less often it fools the network, so *success* and AUROC must be read together.
+# keeps the one that the real detector suspects least. At $w = 0$ that choice is all it does. To hide better
+# may mean to fool the network less often, so *success* and AUROC are to be read together.
 
 # %%
 adaptive = {}
