@@ -33,11 +33,11 @@ help:  ## this list
 book: environment  ## run what is out of date, build the pages, print their path   (PROFILE DEVICE DATA CORES WORKFLOW)
 	@$(RUN) book $(OPTIONS) $(if $(CORES),--cores $(CORES)) --snakemake '$(WORKFLOW)'
 
-test: environment  ## lint, types, unit tests, pairs, every notebook with the profile smoke, the book's checks
+test: environment  ## lint, types, unit tests, pairs, every notebook with the profile smoke, the book's checks   (CORES)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(or $(CORES),auto) --dist loadgroup
 
 notebook: environment  ## run one notebook with checked parameters   (N=04 PARAMS="sigma=1.5" PROFILE DEVICE DATA)
 	@$(RUN) run "$(N)" $(OPTIONS) --set '$(PARAMS)'

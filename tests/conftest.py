@@ -5,10 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
 
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.models import Classifier
 from toys import fitted, toy_images, toy_model
+
+settings.register_profile("untimed", deadline=None)  # on a loaded machine a slow example is no failure
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

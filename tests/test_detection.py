@@ -1,4 +1,4 @@
-"""Detectors: areas under the curve against brute force, planted mismatches, who counts as positive, the attacker."""
+"""Detectors: planted mismatches, who counts as a positive, the rivals, the attacker who knows, and examples."""
 
 from __future__ import annotations
 
@@ -6,115 +6,32 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from neuron_consistency.attacks import fgsm, pgd
-from neuron_consistency.auroc import auroc
 from neuron_consistency.detection import MAHALANOBIS, SOFTMAX, Detectors, Scores, adaptive_pgd, fit_detectors
-from neuron_consistency.detection_tables import ERRORS, MISMATCH, choose_k, detection_table, worst_case
+from neuron_consistency.detection_tables import (
+    ERRORS,
+    MISMATCH,
+    choose_k,
+    detection_table,
+    mass_groups,
+    verdict_counts,
+    verdicts,
+    worst_cases,
+)
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.mahalanobis import fit_mahalanobis
 from neuron_consistency.models import Classifier, read_layers
-from neuron_consistency.tracing import evidence, prediction_difference
-from neuron_consistency.tracing_figures import auroc_intervals
+from neuron_consistency.tracing import log_odds, prediction_difference
+from neuron_consistency.tracing_examples import ATTACKED, RIGHT, trace_examples, typical_examples
+from neuron_consistency.tracing_figures import auroc_intervals, explanation_panel
 from toys import CPU, assert_same_state, image_set, state_of, toy_images
 
 EPSILON = 40 / 255
-
-
-def brute(positives: Tensor, negatives: Tensor) -> float:
-    wins = (positives[:, None] > negatives).double() + 0.5 * (positives[:, None] == negatives).double()
-    return float(wins.mean())
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=9), st.lists(st.integers(0, 4), min_size=1, max_size=9))
-def test_the_area_is_the_share_of_pairs_won(positives: list[int], negatives: list[int]) -> None:
-    """Ties count half; the interval lies within [0, 1] and holds the area."""
-    above, below = torch.tensor(positives).double(), torch.tensor(negatives).double()
-    found = auroc(above, below, torch.arange(len(above)), 100 + torch.arange(len(below)))
-    assert found.value == pytest.approx(brute(above, below))
-    assert 0 <= found.low <= found.value <= found.high <= 1
-
-
-def test_unrelated_images_have_delongs_variance() -> None:
-    """With every image a source of its own, the standard error is DeLong's (up to M/(M - 1) and N/(N - 1))."""
-    generator = torch.Generator().manual_seed(0)
-    above, below = torch.randn(300, generator=generator) + 1, torch.randn(200, generator=generator)
-    found = auroc(above, below, torch.arange(300), 300 + torch.arange(200))
-    won = (above[:, None] > below).double()
-    delong = math.sqrt(float(won.mean(1).var() / 300 + won.mean(0).var() / 200))
-    by_logit = (math.log(found.high / (1 - found.high)) - math.log(found.low / (1 - found.low))) / (2 * 1.959964)
-    assert by_logit * found.value * (1 - found.value) == pytest.approx(delong, rel=0.01)
-
-
-def test_intervals_cover_the_truth_when_images_come_in_pairs() -> None:
-    """A clean image and the adversarial one made from it share what makes both scores high or low."""
-    generator = torch.Generator().manual_seed(1)
-    truth = 0.5 * (1 + math.erf(1 / math.sqrt(2) / math.sqrt(2)))  # two normals of variance 1, 1 apart
-    covered = 0
-    sources = torch.arange(60)
-    for _ in range(300):
-        shared = torch.randn(60, generator=generator)
-        clean = 0.8 * shared + 0.6 * torch.randn(60, generator=generator)
-        attacked = 1 + 0.8 * shared + 0.6 * torch.randn(60, generator=generator)
-        one = auroc(attacked, clean, sources, sources)
-        covered += one.low <= truth <= one.high
-    assert 0.92 <= covered / 300 <= 0.985
-
-
-def test_copies_of_an_image_do_not_narrow_the_interval() -> None:
-    generator = torch.Generator().manual_seed(2)
-    above, below, sources = (
-        torch.randn(40, generator=generator) + 1,
-        torch.randn(40, generator=generator),
-        torch.arange(40),
-    )
-    one = auroc(above, below, sources, sources)
-    ten = auroc(above.repeat(10), below, sources.repeat(10), sources)
-    assert (ten.value, ten.low, ten.high) == pytest.approx((one.value, one.low, one.high))
-
-
-def test_paired_differences_are_narrower_than_unpaired() -> None:
-    """Two detectors that see the same images differ by less than their intervals suggest; a detector's own is 0."""
-    generator = torch.Generator().manual_seed(3)
-    above, below, sources = (
-        torch.randn(80, generator=generator) + 1,
-        torch.randn(80, generator=generator),
-        torch.arange(80),
-    )
-    one = auroc(above, below, sources, 80 + sources)
-    nearly = auroc(above + 0.1 * torch.randn(80, generator=generator), below, sources, 80 + sources)
-    value, low, high = one.minus(nearly)
-    assert value == pytest.approx(one.value - nearly.value)
-    assert 0 < high - low < 0.5 * (one.high - one.low)
-    assert one.minus(one) == (0, 0, 0)
-    with pytest.raises(ParameterError, match="same images"):
-        one.minus(auroc(above[:40], below, sources[:40], 80 + sources))
-
-
-def test_perfect_separation_is_not_certain() -> None:
-    """Five images told apart of five: so many would be by chance 2.5 times in a hundred at the lower bound."""
-    sources = torch.arange(5)
-    found = auroc(torch.ones(5), torch.zeros(5), sources, sources)
-    assert (found.value, found.high) == (1, 1)
-    assert found.low**5 == pytest.approx(0.025)
-    inverse = auroc(torch.zeros(5), torch.ones(5), sources, sources)
-    assert (inverse.value, inverse.low, inverse.high) == pytest.approx((0, 0, 1 - found.low))
-
-
-def test_no_positive_gives_nan_and_not_an_error() -> None:
-    none = torch.zeros(0, dtype=torch.int64)
-    found = auroc(torch.zeros(0), torch.ones(5), none, torch.arange(5))
-    assert math.isnan(found.value)
-    assert math.isnan(found.low)
-    assert (found.positives, found.negatives) == (0, 5)
 
 
 def test_the_mahalanobis_score_is_the_distance_to_the_nearest_class(trained_toy: Classifier) -> None:
@@ -237,14 +154,15 @@ def test_positives_are_the_successful_attacks_and_negatives_the_right_answers() 
 def test_attacks_that_never_succeed_say_so() -> None:
     clean = made([0, 0, 0], [0.1, 0.2, 0.3])
     table = detection_table(clean, {"weak": clean}, k=1)
-    assert set(table["lacking"]) == {"no error", "no successful attack"}
+    assert set(table["verdict"]) == {"no error", "no successful attack"}
     assert table["AUROC"].isna().all()
-    assert (table["verdict"] == "cannot be told").all()
     assert (table[table["attack"] == "weak"]["success"] == 0).all()
-    assert worst_case(table) is None
+    named = table.assign(model="toy")
+    assert worst_cases(named).empty
+    assert set(verdict_counts(verdicts(named)).values()) == {0}
     assert choose_k(clean, clean)[0] == 1
     hopeless = detection_table(made([1, 1], [0.1, 0.2]), {"any": made([1, 1], [0.1, 0.2])}, k=1)
-    assert set(hopeless["lacking"]) == {"no right answer"}
+    assert set(hopeless["verdict"]) == {"no right answer"}
     assert len(auroc_intervals(table.assign(model="toy")).axes) >= 1
 
 
@@ -255,9 +173,23 @@ def test_k_is_the_one_that_tells_best_and_the_worst_case_the_lowest() -> None:
     assert chosen == 1
     assert table["AUROC"].tolist() == [1.0, 0.5]
     assert choose_k(clean, weak)[0] == 2
-    row = worst_case(detection_table(clean, {"strong": strong, "weak": weak}, k=1))
-    assert row is not None
-    assert row["attack"] == "weak"
+    table = detection_table(clean, {"strong": strong, "weak": weak}, k=1)
+    both = pd.concat([table.assign(model="one"), table[table["attack"] == "strong"].assign(model="two")])
+    assert worst_cases(both)["attack"].tolist() == ["weak", "strong"]
+
+
+def test_verdicts_are_counted_over_attacks_alone() -> None:
+    """The rows of errors are no attack; the rivals here know nothing, so that a good mismatch beats both."""
+    clean = made([0] * 30 + [1] * 30, [place / 100 for place in range(60)])
+    strong, weak = made([1] * 60, [0.5 + place / 100 for place in range(60)]), made([1] * 60, [0.0] * 60)
+    table = detection_table(clean, {"strong": strong, "weak": weak}, k=1).assign(model="toy")
+    assert verdict_counts(verdicts(table)) == {
+        "cases": 2,
+        "better than chance": 1,
+        "worse than chance": 1,
+        "better than all rivals": 1,
+        "worse than a rival": 1,
+    }
 
 
 def test_a_planted_mismatch_is_found(detectors: Detectors) -> None:
@@ -302,9 +234,13 @@ def test_the_first_order_influence_is_near_the_exact_one(detectors: Detectors) -
         detectors.model(batch)
     features = (1e-3 * outputs["last"]).requires_grad_()
     logits = detectors.rest(features)
-    (slope,) = torch.autograd.grad(evidence(logits, labels, form="probability").sum(), features)
-    exact = detectors.rest.influence(features.detach(), labels, form="probability")
-    assert torch.allclose((features * slope).sum((2, 3)), exact, atol=2e-6)
+    (slope,) = torch.autograd.grad(log_odds(logits, labels).sum(), features)
+    first_order = (features * slope).sum((2, 3))
+    exact = detectors.rest.influence(features.detach(), labels, form="log_odds") * math.log(2)
+    assert torch.allclose(first_order, exact, rtol=0.02, atol=1e-5)
+    probability = detectors.rest.influence(features.detach(), labels, form="probability")
+    one, other = (weights / weights.sum(1, keepdim=True) for weights in (first_order.relu(), probability.relu()))
+    assert torch.allclose(one, other, rtol=0.02, atol=1e-4)
 
 
 @pytest.mark.parametrize("weight", [0.0, 10.0])
@@ -312,7 +248,15 @@ def test_the_adaptive_attack_stays_in_its_ball_and_leaves_the_model(detectors: D
     images, labels = toy_images(8, noise=0.2, seed=9).batch(torch.arange(8), CPU)
     before = state_of(detectors.model)
     found = adaptive_pgd(
-        detectors, images, labels, k=3, weight=weight, epsilon=0.1, steps=4, generator=torch.Generator().manual_seed(0)
+        detectors.model,
+        images,
+        labels,
+        detectors=detectors,
+        k=3,
+        weight=weight,
+        epsilon=0.1,
+        steps=4,
+        generator=torch.Generator().manual_seed(0),
     )
     assert_same_state(before, detectors.model)
     assert float((found - images).abs().max()) <= 0.1 + 1e-6
@@ -326,8 +270,8 @@ def test_who_knows_the_detector_is_suspected_less(detectors: Detectors) -> None:
     images = toy_images(64, noise=0.2, seed=11)
     generator = torch.Generator().manual_seed(0)
     plain = lambda model, x, y: pgd(model, x, y, epsilon=EPSILON, steps=8, generator=generator)  # noqa: E731
-    knowing = lambda _model, x, y: adaptive_pgd(  # noqa: E731
-        detectors, x, y, k=3, weight=10.0, epsilon=EPSILON, steps=8, generator=generator
+    knowing = lambda model, x, y: adaptive_pgd(  # noqa: E731
+        model, x, y, detectors=detectors, k=3, weight=10.0, epsilon=EPSILON, steps=8, generator=generator
     )
     first, second = (detectors.scores(images, ks=[3], attack=one, precision="float32") for one in (plain, knowing))
     fooled = [scores.predictions != scores.labels for scores in (first, second)]
@@ -340,13 +284,46 @@ def test_who_knows_the_detector_is_suspected_less(detectors: Detectors) -> None:
 def test_bad_attack_options_are_named(detectors: Detectors, wrong: dict[str, float]) -> None:
     options = {"epsilon": 0.1, "steps": 2, "weight": 1.0} | wrong
     with pytest.raises(ParameterError, match=next(iter(wrong))):
-        adaptive_pgd(detectors, torch.rand(1, 3, 16, 16), torch.tensor([0]), k=1, **options)  # type: ignore[arg-type]
+        adaptive_pgd(
+            detectors.model,
+            torch.rand(1, 3, 16, 16),
+            torch.tensor([0]),
+            detectors=detectors,
+            k=1,
+            **options,  # type: ignore[arg-type]
+        )
 
 
-def test_the_figure_of_areas_has_a_panel_a_network() -> None:
-    rows = pd.DataFrame(
-        {"model": model, "attack": "FGSM", "detector": detector, "AUROC": 0.7, "low": 0.6, "high": np.nan}
-        for model in ("a", "b", "c")
-        for detector in (MISMATCH, SOFTMAX)
-    )
-    assert sum(axis.get_visible() for axis in auroc_intervals(rows).axes) == 3
+def test_examples_are_the_median_of_their_kind_and_are_traced(detectors: Detectors) -> None:
+    """Chosen by the rule, not by looks; the title says what the network says of that very image."""
+    images, selection = toy_images(40, noise=0.3, seed=7), toy_images(40, seed=2)
+    clean = detectors.scores(images, ks=[1], precision="float32")
+    attacked = detectors.scores(images, ks=[1], attack=attacked_fgsm, precision="float32")
+    places = typical_examples(clean, attacked)
+    assert clean.predictions[places[RIGHT]] == clean.labels[places[RIGHT]]
+    assert attacked.predictions[places[ATTACKED]] != attacked.labels[places[ATTACKED]]
+    sure = clean.rivals[SOFTMAX][clean.predictions == clean.labels]
+    rank = int((sure < clean.rivals[SOFTMAX][places[RIGHT]]).sum())
+    assert abs(rank - len(sure) / 2) <= 1
+    before = state_of(detectors.model)
+    chosen = {RIGHT: (places[RIGHT], None), ATTACKED: (places[ATTACKED], attacked_fgsm)}
+    traced = trace_examples(detectors, images, selection, chosen, count=2, shown=3, precision="float32")
+    assert_same_state(before, detectors.model)
+    said = images.classes[int(attacked.predictions[places[ATTACKED]])]
+    assert f"said: {said}" in traced[ATTACKED].title
+    assert "match of true" in traced[ATTACKED].explanation
+    assert "match of true" not in traced[RIGHT].explanation
+    assert all(len(found) <= 3 for found in traced[RIGHT].examples.values())
+    assert len(explanation_panel(**traced[RIGHT].panel()).axes) >= 2
+    right_only = made([0, 0], [0.1, 0.2])
+    assert typical_examples(right_only, right_only) == {RIGHT: 0}
+
+
+def test_groups_hold_the_masses_of_their_images() -> None:
+    clean = replace(made([0, 0, 1], [0.0] * 3), mass={"predicted": torch.arange(3.0), "true": torch.ones(3)})
+    attacked = replace(made([1, 0, 1], [0.0] * 3), mass={"predicted": torch.full((3,), 9.0), "true": torch.ones(3)})
+    groups = mass_groups(clean, {"FGSM": attacked})
+    assert groups["right answers"]["predicted"].tolist() == [0, 1]
+    assert groups["errors"]["source"].tolist() == [2]
+    assert groups["FGSM, successful"]["source"].tolist() == [0]
+    assert groups["FGSM, successful"]["predicted"].tolist() == [9]

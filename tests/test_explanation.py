@@ -192,7 +192,7 @@ def test_a_mask_of_another_size_is_refused(trained_toy: Classifier, shape: tuple
 
 @pytest.mark.parametrize("name", sorted(DISTANCES))
 @given(seed=st.integers(0, 1000), size=st.integers(1, 12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_distance_is_in_zero_to_one_symmetric_and_zero_of_equal_maps(name: str, seed: int, size: int) -> None:
     """Exactly zero, so that an attack that changed nothing has E = 1 exactly; maps of zeros and ones among them."""
     first, second = random_maps(6, size, seed=seed), random_maps(6, size, seed=seed + 1)

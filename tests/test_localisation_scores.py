@@ -121,7 +121,7 @@ def test_maps_are_upsampled_to_the_image() -> None:
 
 
 @given(seed=st.integers(0, 500), rows=st.integers(1, 7), threshold=st.floats(0, 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_scores_are_in_zero_to_one_for_any_map_and_nan_only_without_truth(
     seed: int, rows: int, threshold: float
 ) -> None:

@@ -97,7 +97,7 @@ def small_merges(monkeypatch: pytest.MonkeyPatch) -> None:
     given_thresholds=st.booleans(),
     seed=st.integers(0, 10_000),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_tally_equals_brute_force_in_any_batches_and_order(
     images: int,
     channels: int,

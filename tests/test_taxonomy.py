@@ -104,7 +104,15 @@ def test_repeated_classes_are_at_distance_zero() -> None:
 
 @pytest.mark.parametrize(
     ("dataset", "classes"),
-    [("imagenet", 1000), ("tiny-imagenet", 200), ("cub200", 200), ("cifar10", 10), ("stl10", 10), ("voc", 20)],
+    [
+        ("imagenet", 1000),
+        ("tiny-imagenet", 200),
+        ("cub200", 200),
+        ("cifar10", 10),
+        ("stl10", 10),
+        ("voc", 20),
+        ("imagenet9", 9),
+    ],
 )
 def test_known_sets_are_whole_and_in_the_table(dataset: str, classes: int) -> None:
     synsets = class_synsets(dataset)

@@ -412,7 +412,7 @@ def test_schedule_values_that_cannot_work_are_named(bad: dict[str, Any]) -> None
 
 
 @given(size=st.integers(8, 33), padding=st.none() | st.integers(0, 4), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_augmentation_keeps_shape_range_and_memory_format(size: int, padding: int | None, seed: int) -> None:
     """Every value comes from the same channel of the same image."""
     generator = torch.Generator().manual_seed(seed)

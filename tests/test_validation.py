@@ -63,7 +63,7 @@ def plain(scores: Tensor, labels: Tensor) -> float:
 
 
 @given(data=st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_average_precision_is_the_area_under_the_curve(data: list[tuple[int, bool]]) -> None:
     """Few distinct scores, so that ties are common."""
     scores = torch.tensor([float(score) for score, _ in data])

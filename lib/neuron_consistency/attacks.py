@@ -1,4 +1,4 @@
-"""Adversarial images: one L-infinity loop (FGSM, PGD, least-likely class), and the optimisation of Eq. 4.
+"""Adversarial images by one L-infinity loop: FGSM, PGD, least-likely class (for Eq. 4 see `optimisation`).
 
 All attacks work on [0, 1] images in whatever mode (train or eval) and precision the caller has set, and leave
 the model's mode, `.grad` and `requires_grad` as they were.
@@ -7,8 +7,7 @@ the model's mode, `.grad` and `requires_grad` as they were.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -151,87 +150,3 @@ def sign_noise(images: Tensor, *, epsilon: float, generator: torch.Generator | N
     """
     signs = torch.empty_like(images).bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
     return (images + epsilon * signs).clamp_(0, 1)
-
-
-@dataclass(frozen=True)
-class TargetedImages:
-    """What the optimisation attack found.
-
-    Shape:
-        images: (B, 3, H, W) in [0, 1]; success: (B,) bool, every network says the target;
-        distance: (B,) root mean squared change of a pixel.
-    """
-
-    images: Tensor
-    success: Tensor
-    distance: Tensor
-
-
-def optimise_targeted(
-    models: Sequence[nn.Module],
-    images: Tensor,
-    targets: Tensor,
-    *,
-    trade_off: float = 10.0,
-    steps: int = 60,
-    learning_rate: float = 0.01,
-    search_steps: int = 1,
-) -> TargetedImages:
-    """Targeted images by Eq. 4: argmin over x* of ||x* - x||_2 + lambda * loss(x*, y*).
-
-    Adam in pixel space; the box [0, 1] is kept by projection after each step. The loss is -log of the mean
-    over the models of the probability of the target (one model: cross-entropy). With `search_steps` > 1,
-    lambda is searched by bisection on a logarithmic scale for each image: larger where the attack failed,
-    smaller where it succeeded. Of all iterates that every model takes for the target, the one nearest to x is
-    kept; where there is none, the last.
-
-    Args:
-        models: one network, or an ensemble.
-        images: the clean images.
-        targets: the class each image is to be taken for.
-        trade_off: lambda, or where its search begins.
-        steps: Adam steps for each lambda.
-        learning_rate: of Adam, in units of the pixel range.
-        search_steps: how many values of lambda are tried; 1 keeps it fixed.
-
-    Shape:
-        images: (B, 3, H, W) in [0, 1]; targets: (B,) int64.
-
-    Raises:
-        ParameterError: no model, or steps, trade_off or search_steps is not positive.
-
-    Source: P1, Eq. 4; optimiser, its length and the search are ours (the paper leaves them open).
-    """
-    if not models or min(steps, search_steps) < 1 or trade_off <= 0:
-        raise ParameterError("the optimisation attack needs a model, and positive steps, search_steps, trade_off")
-    clean = images.detach()
-    best = clean.clone()
-    best_norm = clean.new_full((len(clean),), torch.inf)
-    weight = clean.new_full((len(clean),), trade_off)
-    low, high = torch.zeros_like(weight), torch.full_like(weight, torch.inf)
-    last = clean
-    for _ in range(search_steps):
-        point = clean.clone().requires_grad_()
-        optimiser = torch.optim.Adam([point], lr=learning_rate)
-        found = torch.zeros_like(targets, dtype=torch.bool)
-        for step in range(steps + 1):
-            with torch.enable_grad():
-                logits = torch.stack([model(point).float() for model in models])
-                norm = (point - clean).flatten(1).square().sum(1).add(1e-12).sqrt()  # finite slope at x* = x
-                mean_probability = functional.log_softmax(logits, dim=2).logsumexp(dim=0) - math.log(len(models))
-                loss = -mean_probability.gather(1, targets[:, None]).squeeze(1)
-            fooled = (logits.argmax(dim=2) == targets).all(dim=0)
-            nearer = fooled & (norm.detach() < best_norm)
-            best[nearer], best_norm[nearer] = point.detach()[nearer], norm.detach()[nearer]
-            found |= fooled
-            if step == steps:
-                break
-            (point.grad,) = torch.autograd.grad((norm + weight * loss).sum(), point)
-            optimiser.step()
-            point.data.clamp_(0, 1)
-        last = point.detach()
-        high, low = torch.where(found, weight, high), torch.where(found, low, weight)
-        weight = torch.where(high.isinf(), weight * 10, torch.where(low == 0, weight / 10, (low * high).sqrt()))
-    success = best_norm.isfinite()
-    result = torch.where(success[:, None, None, None], best, last)
-    return TargetedImages(result, success, (result - clean).flatten(1).square().mean(1).sqrt())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from neuron_consistency.attacks import Attack
@@ -15,7 +15,7 @@ from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.mahalanobis import Mahalanobis, fit_mahalanobis
 from neuron_consistency.models import Classifier, evaluating, read_layers
-from neuron_consistency.tracing import Rest, evidence, rest_of_network
+from neuron_consistency.tracing import Rest, log_odds, rest_of_network
 from neuron_consistency.tracing_tables import Profiles, influence_mass, neuron_profiles
 
 SOFTMAX, MAHALANOBIS = "1 - max softmax", "Mahalanobis"  # the rivals
@@ -78,7 +78,7 @@ class Detectors:
         """The mismatch with all neurons, weighted by their positive influence: it has a slope to descend.
 
         The influence is the closed form where there is one, else its first-order approximation, the map times
-        the gradient of the evidence.
+        the gradient of the log odds (to first order, the probability's is in proportion to it).
 
         Shape:
             features: (B, C, h, w), part of the graph; logits: (B, K), made from them; classes: (B,) int64;
@@ -89,8 +89,8 @@ class Detectors:
         if self.rest.linear is not None:
             influence = self.rest.influence(features, classes, form=self.form)
         else:
-            total = evidence(logits, classes, form=self.form).sum()
-            (slope,) = torch.autograd.grad(total, features, create_graph=True)
+            odds = log_odds(logits, classes).sum()
+            (slope,) = torch.autograd.grad(odds, features, create_graph=True)
             influence = (features * slope).sum((2, 3))
         weights = influence.clamp_min(0)
         matches = self.profiles.matches.to(weights)[:, classes].T
@@ -209,10 +209,11 @@ def fit_detectors(
 
 @torch.no_grad()
 def adaptive_pgd(
-    detectors: Detectors,
+    model: nn.Module,
     images: Tensor,
     labels: Tensor,
     *,
+    detectors: Detectors,
     k: int,
     weight: float,
     epsilon: float,
@@ -226,8 +227,8 @@ def adaptive_pgd(
     none does, the last.
 
     Args:
-        detectors: of the network attacked.
-        images, labels: as for `attacks.pgd`.
+        model, images, labels: as for `attacks.pgd`.
+        detectors: of that network.
         k: the detector's number of neurons.
         weight: of hiding; 0 is PGD that only picks its least suspicious image.
         epsilon: radius of the ball, in units of the pixel range.
@@ -238,20 +239,22 @@ def adaptive_pgd(
         images, result: (B, 3, H, W) in [0, 1]; labels: (B,) int64.
 
     Raises:
-        ParameterError: epsilon, steps or weight is negative.
+        ParameterError: epsilon, steps or weight is negative, or the detectors are another network's.
 
     Source: ours, after Carlini and Wagner 2017 and Tramer et al. 2020: a defence counts against who knows it.
     """
     if epsilon < 0 or steps < 0 or weight < 0:
         raise ParameterError(f"epsilon={epsilon}, steps={steps}, weight={weight}: none may be negative")
-    model, rest, layer = detectors.model, detectors.rest, detectors.profiles.layer
+    if model is not detectors.model:
+        raise ParameterError("the detectors are of another network: fit_detectors for the one attacked")
+    rest, layer = detectors.rest, detectors.profiles.layer
     low, high = (images - epsilon).clamp(0, 1), (images + epsilon).clamp(0, 1)
     noise = torch.empty_like(images).uniform_(-1, 1, generator=generator)
     point = (images + epsilon * noise).clamp(0, 1)
     best, least = point.clone(), torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
     for step in range(steps + 1):
         point.requires_grad_()
-        with torch.enable_grad(), read_layers(model, [layer]) as outputs:
+        with torch.enable_grad(), read_layers(detectors.model, [layer]) as outputs:
             model(point)
             features = outputs[layer].float()
             logits = rest(features)

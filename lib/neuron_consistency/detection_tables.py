@@ -63,9 +63,9 @@ def detection_table(
     Returns:
         One row an attack and detector: attack, detector, attacked (images whose clean form the network gets right),
         success (per cent of them that fool it); positives, negatives, AUROC, low, high, chance, verdict on
-        chance; lead (of the mismatch over this detector), its paired interval and verdict; unseen (per cent of the
-        attacked that fool the network and are not flagged). Intervals of 95 %: over source images for areas,
-        Wilson's for shares. lacking: why a number is NaN.
+        chance, or why the AUROC is NaN; lead (of the mismatch over this detector), its paired interval and verdict
+        ("mismatch is"); unseen (per cent of the attacked that fool the network and are not flagged). Intervals of
+        95 %: over source images for areas, Wilson's for shares.
 
     Source: P2, the detector; positives, rivals, intervals and verdicts are ours.
     """
@@ -81,24 +81,73 @@ def detection_table(
             area = auroc(suspicion[detector][positive], negatives, scores.sources[positive], clean.sources[right])
             areas[detector] = area
             row: dict[str, object] = {"attack": name, "detector": detector, "attacked": int(tried.sum())}
-            row |= _share("success", positive[tried]) | _columns(area)
-            row |= {"chance": 0.5, "verdict": _verdict(area.low, area.high, 0.5, "better than", "worse than", "chance")}
+            row |= _share("success", positive[tried]) | _columns(area) | {"chance": 0.5}
+            lacking = _lacking(area, unaided)
+            row["verdict"] = lacking or _verdict(area.low - 0.5, area.high - 0.5, "chance")
             if detector != MISMATCH:
                 lead, low, high = areas[MISMATCH].minus(area)
                 row |= {"lead": lead, "lead low": low, "lead high": high}
-                row["mismatch is"] = _verdict(low, high, 0.0, "better than", "worse than", "it")
-            if len(negatives):
-                alarm = negatives.quantile(1 - false_alarms, interpolation="higher")
-                row |= _share("unseen", (positive & (suspicion[detector] <= alarm))[tried])
-            row["lacking"] = _lacking(area, unaided)
+                row["mismatch is"] = lacking or _verdict(low, high, "it")
+            alarm = negatives.quantile(1 - false_alarms, interpolation="higher") if len(negatives) else torch.inf
+            row |= _share("unseen", (positive & (suspicion[detector] <= alarm))[tried])
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def worst_case(table: pd.DataFrame, *, detector: str = MISMATCH) -> pd.Series | None:
-    """The row of `detection_table` in which a detector has the lowest AUROC; None where no attack succeeded."""
-    rows = table[(table["detector"] == detector) & (table["attack"] != ERRORS)].dropna(subset="AUROC")
-    return None if rows.empty else rows.iloc[int(rows["AUROC"].argmin())]
+def verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """What the intervals settle about the mismatch: one row a network and attack, against chance and each rival.
+
+    Args:
+        table: rows of `detection_table`, with the column model.
+    """
+    keys = ["model", "attack"]
+    found = table[table["detector"] == MISMATCH].set_index(keys)[["AUROC", "verdict"]]
+    rivals = table[table["detector"] != MISMATCH].set_index([*keys, "detector"])["mismatch is"].unstack(sort=False)
+    return found.rename(columns={"verdict": "against chance"}).join(rivals.add_prefix("against "))
+
+
+def verdict_counts(settled: pd.DataFrame) -> dict[str, int]:
+    """In how many cases of a network under an attack the mismatch is better than chance, than all rivals, and so on.
+
+    Args:
+        settled: from `verdicts`.
+    """
+    cases = settled.drop(index=ERRORS, level="attack", errors="ignore").dropna(subset="AUROC")
+    rivals = cases.drop(columns=["AUROC", "against chance"])
+    return {
+        "cases": len(cases),
+        "better than chance": int((cases["against chance"] == "better than chance").sum()),
+        "worse than chance": int((cases["against chance"] == "worse than chance").sum()),
+        "better than all rivals": int((rivals == "better than it").all(axis=1).sum()),
+        "worse than a rival": int((rivals == "worse than it").any(axis=1).sum()),
+    }
+
+
+def mass_groups(clean: Scores, attacked: Mapping[str, Scores]) -> dict[str, pd.DataFrame]:
+    """The groups of images whose influential neurons `tracing_tables.mass_table` compares.
+
+    Args:
+        clean: scores of the test images, numbered as they lie.
+        attacked: by attack; of these the successful ones.
+    """
+    right = clean.predictions == clean.labels
+    chosen = {"right answers": (clean, right), "errors": (clean, ~right)}
+    chosen |= {f"{name}, successful": (scores, fooled_images(clean, scores)) for name, scores in attacked.items()}
+    return {
+        name: pd.DataFrame({"source": scores.sources[rows], **{key: of[rows] for key, of in scores.mass.items()}})
+        for name, (scores, rows) in chosen.items()
+    }
+
+
+def worst_cases(table: pd.DataFrame) -> pd.DataFrame:
+    """For each network the attack under which the mismatch has the lowest AUROC; none where no attack succeeded.
+
+    Args:
+        table: rows of `detection_table`, with the column model.
+    """
+    rows = table[(table["detector"] == MISMATCH) & (table["attack"] != ERRORS)].dropna(subset="AUROC")
+    rows = rows.reset_index(drop=True)
+    return rows.sort_values("AUROC", kind="stable").drop_duplicates("model").sort_index()
 
 
 def _by_detector(scores: Scores, k: int) -> dict[str, Tensor]:
@@ -116,17 +165,16 @@ def _columns(area: Auroc) -> dict[str, float]:
 
 
 def _share(name: str, hits: Tensor) -> dict[str, float]:
-    """Per cent of hits with Wilson's interval; nothing of no images."""
-    if not len(hits):
-        return {}
-    row = accuracy_row(hits.long(), torch.ones(len(hits), dtype=torch.int64))
+    """Per cent of hits with Wilson's interval; NaN of no images."""
+    nothing = dict.fromkeys(("accuracy", "low", "high"), float("nan"))
+    row = accuracy_row(hits.long(), torch.ones(len(hits), dtype=torch.int64)) if len(hits) else nothing
     return {name: row["accuracy"], f"{name} low": row["low"], f"{name} high": row["high"]}
 
 
-def _verdict(low: float, high: float, level: float, above: str, below: str, rival: str) -> str:
-    if low > level:
-        return f"{above} {rival}"
-    return f"{below} {rival}" if high < level else "cannot be told"
+def _verdict(low: float, high: float, rival: str) -> str:
+    if low > 0:
+        return f"better than {rival}"
+    return f"worse than {rival}" if high < 0 else "cannot be told"
 
 
 def _lacking(area: Auroc, unaided: bool) -> str:

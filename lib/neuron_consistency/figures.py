@@ -154,14 +154,16 @@ def top_images(
     regions: Sequence[Sequence[Tensor]],
     captions: Sequence[Sequence[str]],
     row_titles: Sequence[str],
+    framed: Sequence[Sequence[bool]] = (),
 ) -> Figure:
-    """Figures 3 and 4 of P1: rows of images with the region that drives the neuron left bright.
+    """Figures 3 and 4 of P1, 2 of P2: rows of images with the region that drives the neuron left bright.
 
     Args:
         images: by row, the images.
         regions: by row, the highlighted region of each.
         captions: by row, a line under each image.
         row_titles: left of each row.
+        framed: by row, which images get a red frame.
 
     Shape:
         an image: (3, H, W) in [0, 1]; a region: (H, W) bool.
@@ -170,10 +172,8 @@ def top_images(
     figure = _figure(1.35 * columns + 1.3, 1.62 * len(images))
     axes = figure.subplots(len(images), columns, squeeze=False)
     for row, title in enumerate(row_titles):
-        for column in range(columns):
-            axis = axes[row, column]
+        for column, axis in enumerate(axes[row]):
             axis.set(xticks=[], yticks=[])
-            axis.grid(visible=False)
             if column >= len(images[row]):
                 axis.set_visible(False)
                 continue
@@ -181,6 +181,8 @@ def top_images(
             shade = np.where(regions[row][column].numpy()[..., None], 1.0, 0.35)
             axis.imshow(picture * shade, interpolation="nearest")
             axis.set_xlabel(captions[row][column], fontsize=7)
+            if framed and framed[row][column]:
+                axis.spines[:].set(color="tab:red", linewidth=3)
         axes[row, 0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
     return figure
 

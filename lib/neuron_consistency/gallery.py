@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,15 +40,17 @@ def _row(
     *,
     count: int,
     attack: Attack | None,
+    marked: Tensor | None,
     device: torch.device,
     precision: str,
-) -> tuple[list[Tensor], list[Tensor], list[str]]:
-    """The images that fire a neuron most, the regions that drive it, and captions "true" or "true as predicted"."""
+) -> tuple[list[Tensor], list[Tensor], list[str], list[bool]]:
+    """The images that fire a neuron most, the regions that drive it, captions "true" or "true as predicted", and
+    which of them are marked."""
     found = responses.layers[layer]
     indices = found.top_indices[:count, neuron]
     indices = indices[found.top_values[:count, neuron] > 0]
     if len(indices) == 0:
-        return [], [], []
+        return [], [], [], []
     batch, labels = images.batch(indices, device)
     if attack is not None:
         batch = attack(model, batch, labels)
@@ -57,7 +59,8 @@ def _row(
     for index in indices.tolist():
         true, predicted = (images.classes[int(names[index])] for names in (responses.labels, responses.predictions))
         captions.append(true if true == predicted else f"{true}\nas {predicted}")
-    return list(batch.cpu()), list(highlighted_region(maps[:, 0]).cpu()), captions
+    frames = [False] * len(indices) if marked is None else marked[indices].tolist()
+    return list(batch.cpu()), list(highlighted_region(maps[:, 0]).cpu()), captions, frames
 
 
 def top_image_rows(
@@ -69,6 +72,7 @@ def top_image_rows(
     *,
     count: int,
     device: torch.device,
+    marked: Mapping[str, Tensor] | None = None,
     precision: str = "auto",
 ) -> dict[str, Any]:
     """The arguments of `figures.top_images`: for every neuron a row of its strongest images in every set.
@@ -81,20 +85,30 @@ def top_image_rows(
         correlation: A of Eq. 2, for the U in a row's title.
         count: images a row.
         device: where.
+        marked: by name of a set, which of its images are framed in the row of each neuron.
         precision: of the forward passes.
 
     Shape:
-        correlation: (K, K).
+        correlation: (K, K); marked: (len(neurons), N) bool.
 
-    Source: P1, figures 3 and 4.
+    Source: P1, figures 3 and 4; P2, figure 2.
     """
-    rows: dict[str, Any] = {"images": [], "regions": [], "captions": [], "row_titles": []}
-    for neuron in neurons:
+    rows: dict[str, Any] = {"images": [], "regions": [], "captions": [], "framed": [], "row_titles": []}
+    for place, neuron in enumerate(neurons):
         for name, images, responses, attack in sets:
             row = _row(
-                model, images, responses, layer, neuron, count=count, attack=attack, device=device, precision=precision
+                model,
+                images,
+                responses,
+                layer,
+                neuron,
+                count=count,
+                attack=attack,
+                marked=marked[name][place] if marked and name in marked else None,
+                device=device,
+                precision=precision,
             )
-            for column, content in zip(("images", "regions", "captions"), row, strict=True):
+            for column, content in zip(("images", "regions", "captions", "framed"), row, strict=True):
                 rows[column].append(content)
             counts = responses.layers[layer].counts["true"].sum(0)[neuron]
             active, u = int(counts.sum()), float(unbiased_consistency(counts, correlation))

@@ -36,3 +36,19 @@ TABLE_2 = pd.DataFrame(
     ],
     columns=["images", "network (paper)", "color", "texture", "material", "scene", "part", "object"],
 ).set_index(["images", "network (paper)"])
+
+# P2: the span of LC over the neurons of all convolutional layers, as its text has it, ImageNet validation set.
+LC_RANGES = pd.DataFrame(
+    [("AlexNet", 0.018, 0.30), ("VGG-16", 0.019, 0.10), ("ResNet-18", 0.019, 0.36)],
+    columns=["network (paper)", "LC from", "LC to"],
+).set_index("network (paper)")
+
+# P2, figure 5: means over 500,000 adversarial images, before and after training with the consistent loss.
+DISTANCE_RATIOS = pd.DataFrame(
+    [
+        ("AlexNet", 1.07, 0.98, 0.80, 0.90),
+        ("VGG-16", 1.26, 0.99, 0.73, 0.92),
+        ("ResNet-18", 1.34, 0.98, 0.76, 0.87),
+    ],
+    columns=["network (paper)", "r1 before", "r1 after", "r2 before", "r2 after"],
+).set_index("network (paper)")

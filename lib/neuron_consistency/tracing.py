@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional
 
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, evaluating, read_layers
@@ -82,22 +81,22 @@ class Rest:
             logits = self.linear(pooled)
             pooled = pooled.view(len(pooled), channels, -1)  # a channel may have several places left
             weights = self.linear.weight.view(len(self.linear.weight), channels, -1)
-            whole = evidence(logits, classes, form=form)[:, None]
+            whole = log_odds(logits, classes)[:, None]
             parts = []
             for some in torch.arange(channels, device=features.device).split(at_once):  # type: ignore[no-untyped-call]
                 removed = torch.einsum("bcp,kcp->bck", pooled[:, some], weights[:, some])
-                parts.append(whole - evidence(logits[:, None] - removed, classes[:, None], form=form))
+                parts.append(_difference(whole, log_odds(logits[:, None] - removed, classes[:, None]), form))
         return torch.where(_active(features), torch.cat(parts, 1), 0)
 
     @torch.no_grad()
     def _rerun(self, features: Tensor, classes: Tensor, form: str, at_once: int) -> Tensor:
-        whole = evidence(self(features), classes, form=form)
+        whole = log_odds(self(features), classes)
         result = features.new_zeros(features.shape[:2])
         for pairs in _active(features).nonzero().split(at_once):  # type: ignore[no-untyped-call]
             rows, channels = pairs.unbind(1)
             without = features[rows]
             without[torch.arange(len(rows)), channels] = 0
-            result[rows, channels] = whole[rows] - evidence(self(without), classes[rows], form=form)
+            result[rows, channels] = _difference(whole[rows], log_odds(self(without), classes[rows]), form)
         return result
 
 
@@ -184,19 +183,23 @@ def _pooling_and_linear(network: fx.GraphModule) -> tuple[fx.GraphModule, nn.Lin
     return fx.GraphModule(network, graph), linear
 
 
-def evidence(logits: Tensor, classes: Tensor, *, form: str) -> Tensor:
-    """How strongly logits speak for a class: its probability, or the base-2 logarithm of its odds p / (1 - p).
-
-    The odds come from the logits, so that they stay finite where the probability rounds to 1.
+def log_odds(logits: Tensor, classes: Tensor) -> Tensor:
+    """The natural logarithm of the odds p / (1 - p) of a class, finite where the probability itself rounds to 1.
 
     Shape:
         logits: (..., K); classes: int64, broadcastable to (...); result: (...).
     """
     index = classes.expand(logits.shape[:-1])[..., None]
-    if form == "probability":
-        return functional.log_softmax(logits, dim=-1).gather(-1, index).squeeze(-1).exp()
     others = logits.scatter(-1, index, -torch.inf).logsumexp(-1)
-    return (logits.gather(-1, index).squeeze(-1) - others) / math.log(2)
+    return logits.gather(-1, index).squeeze(-1) - others
+
+
+def _difference(odds: Tensor, without: Tensor, form: str) -> Tensor:
+    """What a class loses, from its log odds before and after; of a sure class 1 - p tells it without rounding."""
+    if form == "log_odds":
+        return (odds - without) / math.log(2)
+    sure = odds > 0
+    return torch.where(sure, (-without).sigmoid() - (-odds).sigmoid(), odds.sigmoid() - without.sigmoid())
 
 
 @torch.no_grad()

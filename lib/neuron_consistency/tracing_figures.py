@@ -80,13 +80,18 @@ def auroc_intervals(rows: pd.DataFrame) -> Figure:
             places = [attacks.index(name) + shift for name in part["attack"]]
             spread = [part["AUROC"] - part["low"], part["high"] - part["AUROC"]]
             axis.errorbar(part["AUROC"], places, xerr=spread, fmt="o", ms=4, color=colour, label=detector)
+        nothing = rows[(rows["model"] == model) & rows["AUROC"].isna()].drop_duplicates("attack")
+        for attack, reason in zip(nothing["attack"], nothing["verdict"], strict=True):
+            axis.text(0.52, attacks.index(attack), reason, va="center", fontsize=8, color="0.5")
         axis.axvline(0.5, color="tab:red", ls="--", lw=1, label="chance")
         axis.set_title(model, fontsize=10)
         axis.set_yticks(range(len(attacks)), attacks)
-        axis.set_xlabel("AUROC")
         axis.set_xlim(-0.02, 1.02)
-    axes[0].invert_yaxis()  # shared by all
+    axes[0].set_ylim(len(attacks) - 0.5, -0.5)  # shared by all
     for axis in axes[len(models) :]:
         axis.set_visible(False)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    figure.supxlabel("AUROC", fontsize=10)
+    handles, labels = axes[0].get_legend_handles_labels()
+    handles, labels = handles[1:] + handles[:1], labels[1:] + labels[:1]  # chance last
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
     return figure

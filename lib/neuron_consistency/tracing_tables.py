@@ -15,7 +15,8 @@ from neuron_consistency.consistency import chance, unbiased_consistency
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier
-from neuron_consistency.responses import Responses, respond
+from neuron_consistency.responses import respond
+from neuron_consistency.tracing import prediction_difference, rest_of_network
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,10 @@ class Profiles:
     Attributes:
         layer: whose neurons.
         classes: the names of the classes.
-        responses: the pass that it was read from.
         chance: chance level of `consistency`.
 
     Shape:
+        strongest: (k, C) int64, the images that fire each neuron most, strongest first; -1 beyond those that do;
         shares: (C, K) float64, the classes' shares p_n of each neuron's strongest images;
         matches: (C, K) float64, A p_n: the mean correlation of a class with those images;
         consistency: (C,) float64, U of the same images, NaN for fewer than two.
@@ -36,7 +37,7 @@ class Profiles:
 
     layer: str
     classes: tuple[str, ...]
-    responses: Responses
+    strongest: Tensor
     shares: Tensor
     matches: Tensor
     consistency: Tensor
@@ -86,14 +87,14 @@ def neuron_profiles(
     responses = respond(
         model, images, device=device, layers=[name], top_k=top_k, batch_size=batch_size, precision=precision
     )
-    counts = responses.top_counts(name, "true", top_k).sum(0)
+    found, counts = responses.layers[name], responses.top_counts(name, "true", top_k).sum(0)
     everywhere = torch.bincount(responses.labels, minlength=images.num_classes)
     used = torch.where(counts.sum(1, keepdim=True) > 0, counts, everywhere).double()
     shares = used / used.sum(1, keepdim=True)
     return Profiles(
         name,
         images.classes,
-        responses,
+        torch.where(found.top_values > 0, found.top_indices, -1),
         shares,
         shares @ correlation.double(),
         unbiased_consistency(counts, correlation),
@@ -159,7 +160,7 @@ def explain(
             "match chance": float(profiles.matches[:, predicted].mean()),
         }
         rows.append(row if true is None else row | {"match of true": float(profiles.matches[neuron, true])})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["side", "neuron", "contribution"])
 
 
 def against_random_neurons(
@@ -202,6 +203,26 @@ def against_random_neurons(
             | {"random low": low, "random high": high}
         )
     return pd.DataFrame(rows)
+
+
+def agreement(model: Classifier, images: Tensor, layer: str | None = None) -> dict[str, object]:
+    """How far the closed form is from rerunning the rest of the network, the definition itself, on some images.
+
+    Shape:
+        images: (B, 3, H, W) in [0, 1].
+
+    Returns:
+        form (the closed one, or that there is none), the largest influence of a neuron by rerun, and the largest
+        difference between the two (NaN where there is no closed form).
+    """
+    by_rerun = prediction_difference(model, images, layer, method="rerun")
+    closed = rest_of_network(model, layer).linear is not None
+    by_form = prediction_difference(model, images, layer, method="closed") if closed else by_rerun * torch.nan
+    return {
+        "form": "closed" if closed else "rerun alone: more than pooling and one linear map follow",
+        "largest influence": float(by_rerun.abs().max()),
+        "largest difference": float((by_form - by_rerun).abs().max()),
+    }
 
 
 def _same_neurons(influence: Tensor, profiles: Profiles) -> None:

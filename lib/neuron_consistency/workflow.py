@@ -133,6 +133,7 @@ def run_notebook(notebook: Path, output: Path, *, profile: str, values: dict[str
             stdout_file=_Stream(notebook.stem),
             stderr_file=_Stream(notebook.stem),
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # its own local port is no news
+            start_timeout=600,  # a kernel on a loaded machine takes its time
             cwd=str(repository_root()),
         )
     except papermill.PapermillExecutionError as error:

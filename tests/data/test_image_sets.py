@@ -67,7 +67,7 @@ def objects(images: MultiLabelSet) -> list[list[tuple[int, list[int]]]]:
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=7), st.data())
 def test_objects_stay_with_their_images(counts: list[int], data: st.DataObject) -> None:
     """In any order, with repetitions, and for images without any object."""

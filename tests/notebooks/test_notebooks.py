@@ -14,7 +14,7 @@ from neuron_consistency.errors import NeuronConsistencyError, ParameterError
 from neuron_consistency.pairs import pair_agrees, sync_pairs, write_pair
 from neuron_consistency.parameters import notebook_parameters, profile_names, profile_parameters
 from neuron_consistency.workflow import main, run_notebook
-from smoke import NOTEBOOKS, ROOT, smoke_site
+from smoke import NOTEBOOKS, ROOT, on_smoke_site, smoke_site
 
 each = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -99,6 +99,7 @@ def test_profile_fits_the_notebook(notebook: Path, profile: str) -> None:
 
 
 @each
+@on_smoke_site
 def test_notebook_runs_with_the_smoke_profile(notebook: Path) -> None:
     site, failure = smoke_site()
     copy = site / "notebooks" / notebook.name

@@ -1,0 +1,276 @@
+"""Where adversarial images lie in feature space: distances to class centroids, beside noise of equal norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor
+
+from neuron_consistency.adversarial_set import AdversarialSet
+from neuron_consistency.compute import autocast
+from neuron_consistency.data.images import ImageSet
+from neuron_consistency.errors import ParameterError
+from neuron_consistency.models import Classifier, evaluating, read_layers
+from neuron_consistency.representation_tables import verdict
+
+POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda maps: maps.mean((2, 3)),
+    "max": lambda maps: maps.amax((2, 3)),
+    "none": lambda maps: maps.flatten(1),
+}
+Phi = Callable[[Tensor], tuple[Tensor, Tensor]]  # images -> features (B, D), predictions (B,)
+
+
+@contextmanager
+def _reading(model: Classifier, layer: str | None, pooling: str, device: torch.device, precision: str) -> Iterator[Phi]:
+    """Within the context, a function from images to the features phi and the predictions of the model in eval mode."""
+    if pooling not in POOLINGS:
+        raise ParameterError(f"pooling={pooling!r}: use one of {', '.join(POOLINGS)}")
+    name = layer or model.last_layer
+    model.to(device)
+    with evaluating(model), read_layers(model, [name]) as outputs, autocast(device, precision), torch.no_grad():
+
+        def phi(images: Tensor) -> tuple[Tensor, Tensor]:
+            predictions = model(images).argmax(1)
+            return POOLINGS[pooling](outputs[name].float()), predictions
+
+        yield phi
+
+
+def class_centroids(
+    model: Classifier,
+    images: ImageSet,
+    *,
+    device: torch.device,
+    layer: str | None = None,
+    pooling: str = "mean",
+    batch_size: int = 256,
+    precision: str = "auto",
+) -> Tensor:
+    """The mean features of each class, streamed as sums.
+
+    Args:
+        model: a classifier.
+        images: training images, so that no image whose distance is measured lies in its own centroid.
+        device: where.
+        layer: phi; None is the last one.
+        pooling: of phi over space: "mean" or "max" for each channel, "none" keeps the maps.
+        batch_size: images a forward pass.
+        precision: of the forward passes; features are summed in float64.
+
+    Shape:
+        result: (K, D) float32, on the device; D is the channels, without pooling channels x height x width.
+
+    Raises:
+        ParameterError: a class without an image, an unknown layer or pooling.
+
+    Source: P2, r1 and r2; the layer, its pooling and the training images are ours.
+    """
+    sums: Tensor | None = None
+    counts = torch.zeros(images.num_classes, dtype=torch.float64, device=device)
+    with _reading(model, layer, pooling, device, precision) as phi:
+        for _, batch, labels in images.batches(batch_size, device=device):
+            features = phi(batch)[0].double()
+            if sums is None:
+                sums = features.new_zeros(images.num_classes, features.shape[1])
+            sums.index_add_(0, labels, features)
+            counts += labels.bincount(minlength=images.num_classes)
+    if sums is None or bool((counts == 0).any()):
+        missing = images.classes[int(counts.argmin())]
+        raise ParameterError(f"no image of {missing!r} to take a centroid from: give images of every class")
+    return (sums / counts[:, None]).float()
+
+
+def distance_ratios(
+    model: Classifier,
+    clean: ImageSet,
+    adversarial: AdversarialSet,
+    centroids: Tensor,
+    *,
+    device: torch.device,
+    layer: str | None = None,
+    pooling: str = "mean",
+    seed: int = 0,
+    batch_size: int = 256,
+    precision: str = "auto",
+) -> pd.DataFrame:
+    """r1 and r2 of every adversarial image, and of the same clean image under Gaussian noise of the same norm.
+
+    r1 = norm(phi(x*) - c) / norm(phi(x) - c) with c the centroid of the true class, r2 with that of the target's. The
+    noise is scaled to the L2 norm of x* - x, clipped to [0, 1] and rounded to 8 bits, as adversarial images are. One
+    pass over the adversarial images and one over the clean ones; memory: a few numbers an adversarial image.
+
+    Args:
+        model: the network measured.
+        clean: the images that the set was made of.
+        adversarial: the set.
+        centroids: from `class_centroids`, of the same layer and pooling.
+        device: where.
+        layer, pooling: phi, as for the centroids.
+        seed: of the noise.
+        batch_size: images a forward pass.
+        precision: of the forward passes.
+
+    Returns:
+        One row an adversarial image: image (its place), clean (the place of the image it was made of), r1, r2,
+        rmsd, and the same of the noise: "r1 noise", "r2 noise", "rmsd noise"; "reached" (this network says the
+        target) and "reached everywhere" (all networks of the set do).
+
+    Shape:
+        centroids: (K, D).
+
+    Raises:
+        ParameterError: an unknown layer or pooling.
+
+    Source: P2, figure 5; the noise is ours.
+    """
+    images = len(adversarial)
+    origins, rmsd = adversarial.indices, adversarial.rmsd.float()
+    ends = torch.stack([adversarial.labels, adversarial.targets], dim=1).to(device)
+    generator = torch.Generator(device).manual_seed(seed)
+
+    def distances(features: Tensor, rows: Tensor) -> Tensor:
+        """To the centroids of the true and of the target class, (B, 2)."""
+        apart: Tensor = features[:, None] - centroids[ends[rows.to(device)]]
+        return apart.square().sum(2).sqrt()
+
+    near, attacked, noisy = (torch.full((images, 2), torch.nan) for _ in range(3))
+    reached = torch.zeros(images, dtype=torch.bool)
+    rmsd_noise = torch.full((images,), torch.nan)
+    with _reading(model, layer, pooling, device, precision) as phi:
+        for rows, batch, _ in adversarial.batches(batch_size, device=device):
+            features, predictions = phi(batch)
+            attacked[rows] = distances(features, rows).cpu()
+            reached[rows] = predictions.cpu() == adversarial.targets[rows]
+        for places, batch, _ in clean.batches(batch_size, device=device):
+            features, _ = phi(batch)
+            place_in_batch = torch.full((len(clean),), -1)
+            place_in_batch[places] = torch.arange(len(places))
+            made_of_these = (place_in_batch[origins] >= 0).nonzero().squeeze(1)
+            for rows in torch.split(made_of_these, batch_size):
+                own = place_in_batch[origins[rows]].to(device)
+                near[rows] = distances(features[own], rows).cpu()
+                noise = noisy_images(batch[own], rmsd[rows].to(device), generator=generator)
+                noisy[rows] = distances(phi(noise)[0], rows).cpu()
+                rmsd_noise[rows] = (noise - batch[own]).flatten(1).square().mean(1).sqrt().cpu()
+    r, r_noise = attacked / near, noisy / near
+    columns = {"image": torch.arange(images), "clean": origins, "r1": r[:, 0], "r2": r[:, 1], "rmsd": rmsd}
+    columns |= {"r1 noise": r_noise[:, 0], "r2 noise": r_noise[:, 1], "rmsd noise": rmsd_noise}
+    columns |= {"reached": reached, "reached everywhere": adversarial.success.all(1)}
+    return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
+
+
+def noisy_images(images: Tensor, rmsd: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Gaussian noise scaled to a root mean squared change, clipped to [0, 1] and rounded to 8 bits.
+
+    Clipping takes a little of the change away, rounding adds or takes a little.
+
+    Shape:
+        images: (B, 3, H, W) in [0, 1]; rmsd: (B,); result: as images.
+    """
+    noise = torch.empty_like(images).normal_(generator=generator)
+    scale = rmsd / noise.flatten(1).square().mean(1).sqrt()
+    return ((images + scale[:, None, None, None] * noise).clamp_(0, 1) * 255).round() / 255
+
+
+def cluster_mean(values: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
+    """A mean with its interval of 95 % where values of one cluster depend on each other; NaN values are left out.
+
+    Args:
+        values: one an adversarial image.
+        clusters: the clean image that each was made of.
+
+    Shape:
+        values, clusters: (M,).
+
+    Source: ours; the linearised cluster-robust variance, Student's t with one degree of freedom less than clusters.
+    """
+    kept = ~np.isnan(values)
+    values = values[kept].astype(np.float64)
+    _, cluster = np.unique(clusters[kept], return_inverse=True)
+    count = int(cluster.max()) + 1 if len(cluster) else 0
+    if count < 2:
+        return {"value": float(values.mean()) if count else math.nan, "low": math.nan, "high": math.nan}
+    mean = float(values.mean())
+    sums = np.bincount(cluster, values - mean)
+    margin = stats.t.ppf(0.975, count - 1) * math.sqrt(count / (count - 1) * np.square(sums).sum()) / len(values)
+    return {"value": mean, "low": mean - margin, "high": mean + margin}
+
+
+def against_noise(ratios: pd.DataFrame, ratio: str) -> pd.DataFrame:
+    """Means of r1 or r2 over adversarial images and over their noise, and of the difference.
+
+    Args:
+        ratios: from `distance_ratios`.
+        ratio: "r1" or "r2".
+
+    Returns:
+        Three rows, of: "adversarial", "noise", "difference"; columns images, clean images, value, low, high.
+    """
+    clusters = ratios["clean"].to_numpy()
+    attacked, noise = (ratios[name].to_numpy(np.float64) for name in (ratio, f"{ratio} noise"))
+    parts = {"adversarial": attacked, "noise": noise, "difference": attacked - noise}
+    counts = {"images": len(ratios), "clean images": len(np.unique(clusters))}
+    return pd.DataFrame({"of": name} | counts | cluster_mean(part, clusters) for name, part in parts.items())
+
+
+def ratio_means(ratios: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `against_noise` for r1 and r2, over all images, those that reach the target in this network, and
+    those that reach it in all networks of the set.
+
+    Args:
+        ratios: from `distance_ratios`.
+    """
+    subsets = {"all": ratios, "reached here": ratios[ratios["reached"]]}
+    subsets["reached everywhere"] = ratios[ratios["reached everywhere"]]
+    return pd.concat(
+        [
+            against_noise(some, ratio).assign(ratio=ratio, subset=subset)
+            for ratio in ("r1", "r2")
+            for subset, some in subsets.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def ratio_claims(ratios: pd.DataFrame, *, tolerance: float) -> pd.DataFrame:
+    """The claims of P2 about r1 and r2, over all images, settled by intervals: claim, value, low, high, verdict.
+
+    Against noise the value is the mean difference to the noise of the same norm.
+
+    Args:
+        ratios: from `distance_ratios`.
+        tolerance: so far from 1 still counts as about 1.
+    """
+    r1, r2 = ({row["of"]: row for row in against_noise(ratios, name).to_dict("records")} for name in ("r1", "r2"))
+    claims = (
+        ("r1 above 1", r1["adversarial"], {"above": 1.0}),
+        ("r1 above noise", r1["difference"], {"above": 0.0}),
+        ("r1 about 1", r1["adversarial"], {"above": 1 - tolerance, "below": 1 + tolerance}),
+        ("r2 below 1", r2["adversarial"], {"below": 1.0}),
+        ("r2 below noise", r2["difference"], {"below": 0.0}),
+    )
+    return pd.DataFrame(
+        {"claim": claim, "value": row["value"], "low": row["low"], "high": row["high"]}
+        | {"verdict": verdict(row["low"], row["high"], **side)}
+        for claim, row, side in claims
+    )
+
+
+def first_of_each_class(labels: Tensor, count: int) -> Tensor:
+    """The places of the first `count` images of each class (0: of all), in order.
+
+    Shape:
+        labels: (N,) int64; result: (N',) int64.
+    """
+    order = labels.argsort(stable=True)
+    sizes = labels.bincount()
+    rank = torch.empty_like(labels)
+    rank[order] = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes)[labels[order]]
+    return ((rank < count) | (count == 0)).nonzero().squeeze(1)

@@ -1,0 +1,238 @@
+"""The classes that adversarial images are to be taken for: how they are chosen, and how often they are reached."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor
+
+from neuron_consistency.adversarial_set import AdversarialSet
+from neuron_consistency.compute import autocast
+from neuron_consistency.data.images import ImageSet
+from neuron_consistency.errors import ParameterError
+from neuron_consistency.models import Classifier, evaluating
+from neuron_consistency.responses import respond
+
+Z = float(stats.norm.ppf(0.975))  # of intervals of 95 %
+
+
+def random_targets(labels: Tensor, *, num_classes: int, seed: int = 0) -> Tensor:
+    """For every image a class drawn evenly from those that are not its own.
+
+    Shape:
+        labels, result: (N,) int64.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return (labels.cpu() + torch.randint(1, num_classes, labels.shape, generator=generator)) % num_classes
+
+
+def least_likely_targets(
+    models: Sequence[Classifier],
+    images: ImageSet,
+    *,
+    count: int = 10,
+    device: torch.device,
+    batch_size: int = 256,
+    precision: str = "auto",
+) -> Tensor:
+    """For every image the classes least likely by the mean probability over the models, the least likely first.
+
+    Args:
+        models: the networks.
+        images: the clean set.
+        count: targets an image.
+        device: where.
+        batch_size: images a forward pass.
+        precision: of the forward passes.
+
+    Shape:
+        result: (N, count) int64, never the true class.
+
+    Raises:
+        ParameterError: no model, or more targets asked than there are other classes.
+
+    Source: P2 makes ten images of each; that these are the targets is ours.
+    """
+    if not models or not 1 <= count < images.num_classes:
+        raise ParameterError(
+            f"{count} targets by {len(models)} networks: {images.num_classes} classes leave 1 to "
+            f"{images.num_classes - 1}, and one network is needed"
+        )
+    targets = torch.empty(len(images), count, dtype=torch.int64)
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(evaluating(model.to(device)))
+        stack.enter_context(autocast(device, precision))
+        stack.enter_context(torch.no_grad())
+        for indices, batch, labels in images.batches(batch_size, device=device):
+            # In logarithms: the probabilities themselves would be zero for several classes at once.
+            likely = torch.stack([model(batch).float().log_softmax(1) for model in models]).logsumexp(0)
+            order = likely.scatter(1, labels[:, None], torch.inf).argsort(dim=1, stable=True)
+            targets[indices] = order[:, :count].cpu()
+    return targets
+
+
+def success_table(
+    adversarial: AdversarialSet,
+    models: Mapping[str, Classifier],
+    clean: ImageSet,
+    *,
+    device: torch.device,
+    batch_size: int = 256,
+    precision: str = "auto",
+) -> pd.DataFrame:
+    """How often the networks that the set was made on say the target: one row each, and one for all of them at once.
+
+    Columns: network, images; `reached`, `reached low`, `reached high`, in per cent (see `share`); `reached clean`,
+    its chance level, how often the clean image is taken for the target already; `RMSD` and `RMSD of 255`, means over
+    the images that reached their target.
+
+    Args:
+        adversarial: the set, whose stored success is read.
+        models: its networks, by key.
+        clean: the images it was made from.
+        device: where.
+        batch_size: images a forward pass.
+        precision: of the forward passes over the clean images.
+
+    Raises:
+        ParameterError: `clean` is another set, or a network is missing.
+
+    Source: P2 reports RMSD; chance levels and intervals are ours.
+    """
+    _check_clean(adversarial, clean)
+    if missing := [name for name in adversarial.networks if name not in models]:
+        raise ParameterError(f"the set was made on {', '.join(missing)} too: hand in all of its networks")
+    names, before = adversarial.networks, []
+    for name in names:
+        said = _said(models[name], clean, device=device, batch_size=batch_size, precision=precision)
+        before.append(said[adversarial.indices] == adversarial.targets)
+    reached = [*adversarial.success.unbind(1), adversarial.success.all(1)]
+    rows = []
+    for name, after, unattacked in zip([*names, "all"], reached, [*before, torch.stack(before).all(0)], strict=True):
+        rmsd = float(adversarial.rmsd[after].mean())
+        row = {"network": name, "images": len(after), **_shares("reached", after, unattacked, adversarial.indices)}
+        rows.append(row | {"RMSD": rmsd, "RMSD of 255": 255 * rmsd})
+    return pd.DataFrame(rows)
+
+
+def transfer_table(
+    adversarial: AdversarialSet,
+    models: Mapping[str, Classifier],
+    clean: ImageSet,
+    *,
+    device: torch.device,
+    batch_size: int = 256,
+    precision: str = "auto",
+) -> pd.DataFrame:
+    """What networks say of a set that was made without them: one row each.
+
+    Columns: network, images; `reached` (they say the target), `wrong` (any class but the true one), each in per
+    cent with its interval, as `reached low` and `reached high` (see `share`), and with its chance level `reached
+    clean`, the share of the clean images.
+
+    Args:
+        adversarial: the set.
+        models: the networks left out of its ensemble, by key.
+        clean: the images it was made from.
+        device: where.
+        batch_size: images a forward pass.
+        precision: of the forward passes.
+
+    Raises:
+        ParameterError: `clean` is another set, or a network is one of the ensemble.
+    """
+    _check_clean(adversarial, clean)
+    if own := [name for name in models if name in adversarial.networks]:
+        raise ParameterError(f"the set was made on {', '.join(own)}: transfer is to other networks, see success_table")
+    rows = []
+    for name, model in models.items():
+        after, before = (
+            _said(model, images, device=device, batch_size=batch_size, precision=precision)
+            for images in (adversarial, clean)
+        )
+        before, aims, labels = before[adversarial.indices], adversarial.targets, adversarial.labels
+        reached = _shares("reached", after == aims, before == aims, adversarial.indices)
+        wrong = _shares("wrong", after != labels, before != labels, adversarial.indices)
+        rows.append({"network": name, "images": len(after), **reached, **wrong})
+    return pd.DataFrame(rows)
+
+
+def full_size_table(
+    adversarial: AdversarialSet, *, images: int = 500_000, image_size: int = 224, devices: Sequence[int], price: float
+) -> pd.DataFrame:
+    """What a larger set would take, from the rate at which this one was written.
+
+    On P equal devices, hours = images / (rate x P) / 3600 and cost = hours x P x price. The rate is taken to fall with
+    the number of pixels, as the work of a convolution does. An image holds 3 S^2 bytes of pixels, 28 of
+    numbers and one for every network.
+
+    Args:
+        adversarial: a set whose writing was timed.
+        images, image_size: of the larger set; the paper's by default.
+        devices: numbers P of devices like the one that wrote this set.
+        price: of one device for an hour.
+
+    Returns:
+        One row a P: devices, measured on (images), images a second (of all devices, at the larger
+        size), hours, GB, cost.
+
+    Source: ours.
+    """
+    rate = adversarial.rate * (adversarial.image_size / image_size) ** 2
+    size = 3 * image_size**2 + 28 + len(adversarial.networks)
+    return pd.DataFrame(
+        {
+            "devices": count,
+            "measured on": len(adversarial),
+            "images a second": rate * count,
+            "hours": images / (rate * count) / 3600,
+            "GB": images * size / 1e9,
+            "cost": images / rate / 3600 * price,
+        }
+        for count in devices
+    )
+
+
+def share(hits: Tensor, clusters: Tensor) -> tuple[float, float, float]:
+    """A share in per cent with Wilson's interval of 95 %, at the effective number of images.
+
+    The images made from one clean image succeed or fail together, so they are fewer than they seem: their number
+    is divided by the design effect, the variance between clusters over that of independent draws. One image a
+    cluster gives the plain interval. Where all hits are equal, each cluster counts once.
+
+    Shape:
+        hits: (M,) bool; clusters: (M,) int64.
+    """
+    images, mean = len(hits), float(hits.double().mean())
+    _, cluster = torch.unique(clusters, return_inverse=True)
+    residuals = torch.zeros(int(cluster.max()) + 1, dtype=torch.float64).index_add_(0, cluster, hits.double() - mean)
+    independent = images * mean * (1 - mean)
+    effect = float(residuals.square().sum()) / independent if independent > 0 else images / len(residuals)
+    number = images / max(effect, 1.0)
+    centre = (mean + Z**2 / (2 * number)) / (1 + Z**2 / number)
+    half = Z / (1 + Z**2 / number) * math.sqrt(mean * (1 - mean) / number + Z**2 / (4 * number**2))
+    return 100 * mean, 100 * max(centre - half, 0.0), 100 * min(centre + half, 1.0)
+
+
+def _shares(title: str, after: Tensor, before: Tensor, clusters: Tensor) -> dict[str, float]:
+    columns = title, f"{title} low", f"{title} high"
+    return dict(zip(columns, share(after, clusters), strict=True)) | {
+        f"{title} clean": 100 * float(before.float().mean())
+    }
+
+
+def _said(model: Classifier, images: ImageSet, *, device: torch.device, batch_size: int, precision: str) -> Tensor:
+    """What the model says of every image, on the CPU (N,)."""
+    passed = respond(model, images, device=device, layers=[], top_k=1, batch_size=batch_size, precision=precision)
+    return passed.predictions
+
+
+def _check_clean(adversarial: AdversarialSet, clean: ImageSet) -> None:
+    if clean.fingerprint != adversarial.source:
+        raise ParameterError(f"{clean.name} ({clean.split}) is not the set that the adversarial images were made from")

@@ -1,0 +1,380 @@
+# %% [markdown]
+# # What adversarial images reveal about neurons
+#
+# If a neuron of a network *detects* something, an image that fires it should show that thing. The first, longer
+# version of P1, here called P2 {cite}`dong2017towards`, puts this to the test with adversarial images that fool
+# several networks at once: to us each shows its true class, to the networks it is another, its *target*. Which of the
+# two do the neurons follow? P2 measures it for every neuron, and for the whole feature vector, before and after
+# training with the consistent loss of {doc}`03_consistent_loss_training`.
+#
+# This page makes such a set and remakes those measures. What the paper lacks stands beside every number: what
+# shuffled labels give, what mere noise of the same size gives, and an interval.
+
+# %% tags=["parameters"]
+profile: str = "demo"  # whose networks and results: artifacts/<profile>/
+device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
+real_per_class: int = 0  # validation images of each class whose strongest are looked at; 0 takes all
+per_class: int = 4  # of these, so many are attacked; 0 takes all
+targets_per_image: int = 3  # adversarial images made of each, towards its least likely classes
+trade_off: float = 10.0  # lambda: how much reaching the target weighs against staying near
+steps: int = 30  # steps of Adam for each image, at most
+fusion: str = "loss"  # how the networks' losses become one: loss (their mean), logits, probability
+learning_rate: float = 0.02  # of Adam, in units of the pixel range
+shard_size: int = 1000  # adversarial images in a file
+second_set: bool = True  # also make a set against the consistently trained networks
+top_share: float = 0.01  # a neuron's top images: this share of a set ...
+min_images: int = 10  # ... but at least so many ...
+max_images: int = 5000  # ... and at most so many
+sigma: float = 2.0  # how fast correlation decays with WordNet distance
+bins: int = 8  # of LC, with equally many neurons in each
+draws: int = 20  # shuffles behind the chance level of CS1 and CS2
+purity: float = 0.5  # share of a neuron's top real images of one class from which that class is its concept
+concept_distance: int = 2  # classes so near in WordNet's tree count as the concept too
+pooling: str = "mean"  # of the last layer's maps, for distances: mean, max or none
+centroid_images: int = 0  # training images of each class that a centroid is taken from; 0 takes all
+about_one: float = 0.05  # an r1 within so much of 1 is called "about 1"
+shown_neurons: int = 4  # neurons in the picture of top images, two rows each
+shown_images: int = 6  # images in a row
+device_price: float = 3.0  # of a device like this for an hour, in any currency, for what the paper's size would cost
+batch_size: int = 128  # images a forward pass
+
+# %%
+from neuron_consistency.parameters import check
+
+check(globals())
+
+# %%
+import pandas as pd
+from myst_nb import glue
+
+from neuron_consistency import figures, paper, representation_figures
+from neuron_consistency.adversarial_set import obtain_adversarial_set
+from neuron_consistency.centroids import (
+    class_centroids,
+    distance_ratios,
+    first_of_each_class,
+    ratio_claims,
+    ratio_means,
+)
+from neuron_consistency.compute import describe_device, resolve_device
+from neuron_consistency.gallery import strongest_neurons, top_image_rows
+from neuron_consistency.plans import current_models, distinct_titles
+from neuron_consistency.representation import measure_neurons, top_responses
+from neuron_consistency.tables import with_intervals
+from neuron_consistency.targets import full_size_table, least_likely_targets, success_table, transfer_table
+from neuron_consistency.taxonomy import correlation, distance_matrix
+from neuron_consistency.trained import evaluation_images, obtain, provenance, training_images
+
+where = resolve_device(device)
+pd.set_option("display.max_rows", 500)  # tables are shown whole
+nets = [obtain(plan, device=device) for plan in current_models(profile)]
+titles = distinct_titles(net.plan for net in nets)
+real = evaluation_images(nets[0].plan, per_class=real_per_class)
+places = first_of_each_class(real.labels, per_class)
+clean = real.subset(places)
+distances = distance_matrix(real.synsets)
+A = correlation(distances, sigma=sigma)
+print(f"{len(real)} validation images of {real.num_classes} classes, {len(clean)} of them attacked; measured here:")
+for net in nets:
+    print(f"  {titles[net.plan.key]} [{net.plan.key}]")
+
+# %% [markdown]
+# ## One image, several networks
+#
+# The attack looks for the nearest image $x^*$ that *all* networks $f_1, \dots, f_K$ of an ensemble take for the target
+# $y^*$:
+#
+# $$
+# \operatorname*{arg\,min}_{x^*}\; \lVert x^* - x \rVert_2
+#   - \lambda\, \frac{1}{K} \sum_{k=1}^{K} \log f_k(x^*)_{y^*} ,\qquad x^* \in [0, 1]^n .
+# $$ (eq-ensemble)
+#
+# (`fusion` has two other forms of the loss. With the logarithm of the *mean* probability, one network that is sure of
+# the target leaves nothing to ask of the others, and few images reach it on all of them.)
+#
+# Adam moves the pixels, and an image is done as soon as every network says the target of its 8-bit form. The targets
+# of an image are the classes that the networks together find least likely. The form of the loss, the rule for stopping
+# and this choice of targets are ours; the paper made ten images of each of ImageNet's 50,000 validation images.
+#
+# The set is written in shards, and found again by a later run; a killed run goes on where it stopped. A first set is
+# made on the normally trained networks. The consistently trained ones have no part in it, so it reaches them only by
+# transfer: that they resist it might say little. A second set is therefore made on them themselves.
+
+# %%
+NORMAL, CONSISTENT = "made on the normal networks", "made on the consistently trained"
+ensembles = {NORMAL: [net for net in nets if net.plan.spec["objective"] == "normal"]}
+trained = [net for net in nets if net.plan.spec["objective"] == "consistent"]
+if second_set and trained:
+    ensembles[CONSISTENT] = trained
+sets = {}
+for name, ensemble in ensembles.items():
+    print(f"the set {name}:", flush=True)
+    sets[name] = obtain_adversarial_set(
+        ensemble,
+        clean,
+        least_likely_targets([net.model for net in ensemble], clean, count=targets_per_image, device=where),
+        device=where,
+        shard_size=shard_size,
+        batch_size=batch_size,
+        precision=precision,
+        trade_off=trade_off,
+        steps=steps,
+        learning_rate=learning_rate,
+        fusion=fusion,
+    )
+    print(f"  {len(sets[name])} images, made at {sets[name].rate:.1f} a second")
+
+# %% [markdown]
+# How often each network says the target, in per cent, with an interval over clean images (those made of one image
+# stand or fall together), and how often it says so of the clean image already. RMSD is the root mean squared change of
+# a pixel, in grey levels out of 255, over the images that reached their target.
+
+# %%
+options = {"device": where, "batch_size": batch_size, "precision": precision}
+success = pd.concat(
+    success_table(sets[name], {net.plan.key: net.model for net in ensemble}, clean, **options).assign(set=name)
+    for name, ensemble in ensembles.items()
+)
+success["network"] = success["network"].replace({**titles, "all": "all of them at once"})
+everywhere = success[success["network"] == "all of them at once"].set_index("set")
+glue("set-success", f"{everywhere.loc[NORMAL, 'reached']:.0f} %", display=False)
+with_intervals(success.set_index(["set", "network"]).drop(columns="RMSD"), decimals=1)
+
+# %% [markdown]
+# All networks of its ensemble together take {glue:text}`set-success` of the first set for the target. Networks that
+# had no part in a set see it as in the next table: how often they say the target, and how often anything but the true
+# class, each beside the same of the clean images.
+
+# %%
+transfer = pd.concat(
+    transfer_table(
+        sets[name], {net.plan.key: net.model for net in nets if net not in ensemble}, clean, **options
+    ).assign(set=name)
+    for name, ensemble in ensembles.items()
+)
+transfer["network"] = transfer["network"].replace(titles)
+with_intervals(transfer.set_index(["set", "network"]), decimals=1)
+
+# %% [markdown]
+# The paper's set has half a million images of 224 pixels. At the rate measured here, scaled by the number of pixels, on
+# one device like this one and on eight:
+
+# %%
+full_size = full_size_table(sets[NORMAL], devices=[1, 8], price=device_price)
+full_size["device"] = describe_device(where)
+full_size = full_size.set_index(["device", "devices"]).round(2)
+glue("full-size", full_size, display=False)
+full_size
+
+# %% [markdown]
+# ## Every neuron of every layer
+#
+# One pass over the real images and one over each set find the *top images* of every neuron: the hundredth of the set
+# (at least `min_images`) that fires it most. Let $h(n)$ be the class histogram of a neuron's top real images and $p$
+# the same as shares. Then, with $A$ from {doc}`01_metric_definition`,
+#
+# $$
+# \mathrm{LC}(n) = p^\top A\, p, \qquad
+# \mathrm{CS}_1(n) = \cos\big(h(n), h_{\text{true}}(n)\big), \qquad
+# \mathrm{CS}_2(n) = \cos\big(h(n), h_{\text{target}}(n)\big),
+# $$ (eq-cs)
+#
+# where $h_{\text{true}}$ and $h_{\text{target}}$ count the true and the target classes of the neuron's top
+# *adversarial* images. A neuron that detects what it seems to detect has a CS1 near 1. One that follows the networks'
+# decision has a high CS2. Which histograms the paper compares is our reading of it. The chance level of both comes
+# from shuffling labels and targets among the adversarial images.
+#
+# All networks are shown the first set, which is all that the paper does. Lines marked *own set* are of the consistently
+# trained networks on the second set, made on them. Distances in feature space, explained further below, are measured
+# along the way.
+
+# %%
+train, _ = training_images(nets[0].plan)
+train = train.subset(first_of_each_class(train.labels, centroid_images))
+top = {"share": top_share, "min_images": min_images, "max_images": max_images}
+shown = ensembles[NORMAL][0]  # whose neurons are looked at below
+neurons, ratios, pictured = {}, {}, []
+for net in nets:
+    title = titles[net.plan.key]
+    print(f"measuring {title}", flush=True)
+    strongest = top_responses(net.model, real, **top, **options)
+    centroids = class_centroids(net.model, train, pooling=pooling, **options)
+    seen = {title: sets[NORMAL]}
+    if net in ensembles.get(CONSISTENT, []):
+        seen[f"{title}, own set"] = sets[CONSISTENT]
+    if net.plan.spec["objective"] != "adversarial":
+        pictured += seen  # the paper's networks
+    for label, adversarial in seen.items():
+        fooled = top_responses(net.model, adversarial, **top, **options)
+        neurons[label] = measure_neurons(
+            strongest,
+            fooled,
+            adversarial.targets,
+            places[adversarial.indices],
+            A,
+            distances,
+            near=concept_distance,
+            purity=purity,
+            draws=draws,
+        )
+        ratios[label] = distance_ratios(net.model, clean, adversarial, centroids, pooling=pooling, **options)
+        if net is shown:
+            views = strongest, fooled
+
+
+def stacked(tables):
+    """The tables of all networks as one."""
+    return pd.concat(tables, names=["network"]).reset_index("network").reset_index(drop=True)
+
+
+# %% [markdown]
+# LC over all neurons of all layers, beside what firing at random gives with the same number of images. *Silent* neurons
+# have no top images in one of the sets, and are left out of all that follows.
+
+# %%
+levels = stacked({title: neurons[title].table for title in titles.values()})
+levels.groupby("network", sort=False).agg(
+    neurons=("LC", "size"),
+    silent=("CS1", lambda values: values.isna().sum()),
+    lowest=("LC", "min"),
+    median=("LC", "median"),
+    highest=("LC", "max"),
+    chance=("LC chance", "mean"),
+).round(3)
+
+# %% [markdown]
+# The paper's, over 1000 classes, where chance is far lower:
+
+# %%
+paper.LC_RANGES
+
+# %% [markdown]
+# ### Figure 4: do the classes of real and of adversarial images agree?
+#
+# The neurons of all layers are dealt by their LC into bins of equal number. Bands are intervals of 95 %, a jackknife
+# over groups of clean images, each leaving together with all that was made of it. They tell how far other images could
+# have moved a curve; the neurons are all there are. Dotted: chance.
+
+# %%
+curves = stacked({label: neurons[label].curves(bins=bins) for label in pictured})
+representation_figures.cs_curves(curves)
+
+# %% [markdown]
+# The means over the neurons of the last layer and over those of all layers. U is LC without its bias
+# ({doc}`01_metric_definition`).
+
+# %%
+summary = stacked({label: one.summary() for label, one in neurons.items()})
+summary = summary[summary["layer"].isin(["all", *(net.model.last_layer for net in nets)])]
+summary = summary.set_index(["network", "layer"])
+similar = ["U", "CS1", "CS2"]
+with_intervals(summary[[column for column in summary if column.split()[0] in ["neurons", "silent", *similar]]])
+
+# %% [markdown]
+# ### Dummy detectors
+#
+# P2 calls a neuron a *dummy* detector if images fire it that lack its concept. To count them, a neuron's concept is
+# taken to be the class most frequent among its top real images, where that makes up at least `purity` of them. A top
+# adversarial image *shows* the concept if its true class is within `concept_distance` of it in WordNet's tree, and
+# *merely targets* it if only its target is. Chance is the share among all adversarial images. Below are shares of the
+# top adversarial images, averaged over the neurons that have a concept.
+
+# %%
+counted = ["with concept", "shows", "merely targets"]
+with_intervals(summary[[column for column in summary if column.startswith(("neurons", *counted))]])
+
+# %% [markdown]
+# ### Figure 2: what fires them
+#
+# For some of the most consistent neurons of the last layer, each of another class, the strongest real images and the
+# strongest adversarial ones. Framed in red: those whose target is the neuron's concept. What is dark can be hidden
+# without lowering the response.
+
+# %%
+layer = shown.model.last_layer
+chosen = strongest_neurons(views[0], layer, A, count=shown_neurons)
+own = neurons[titles[shown.plan.key]].table.query("layer == @layer").set_index("neuron")
+near = distances <= concept_distance
+print(titles[shown.plan.key])
+figures.top_images(
+    **top_image_rows(
+        shown.model,
+        layer,
+        chosen,
+        [("real", real, views[0], None), ("adversarial", sets[NORMAL], views[1], None)],
+        A,
+        count=shown_images,
+        device=where,
+        marked={"adversarial": near[own.loc[chosen, "concept"].to_list()][:, sets[NORMAL].targets]},
+        precision=precision,
+    )
+)
+
+# %% [markdown]
+# ## Where adversarial images lie
+#
+# Let $\phi$ be the features of the last convolutional layer, averaged over space, and $c_y$ the mean of $\phi$ over the
+# *training* images of class $y$. For an adversarial image $x^*$ made of $x$, of true class $y$ and target $y^*$,
+#
+# $$
+# r_1 = \frac{\lVert \phi(x^*) - c_{y} \rVert}{\lVert \phi(x) - c_{y} \rVert}, \qquad
+# r_2 = \frac{\lVert \phi(x^*) - c_{y^*} \rVert}{\lVert \phi(x) - c_{y^*} \rVert} .
+# $$ (eq-ratios)
+#
+# $r_1 > 1$: the image has left its own class; $r_2 < 1$: it has come nearer to its target. Any change of an image
+# moves its features, so the same clean images under Gaussian noise of the same norm stand beside it. Layer, pooling and
+# centroids are our reading of the paper.
+
+# %%
+representation_figures.ratio_histograms(stacked({label: ratios[label] for label in pictured}))
+
+# %% [markdown]
+# Means, with intervals over clean images: of all adversarial images, of those that this network takes for the target,
+# and of those that every network of the set does.
+
+# %%
+means = with_intervals(stacked({label: ratio_means(one) for label, one in ratios.items()}), decimals=2)
+means = means[(means["of"] != "difference") & (means["clean images"] > 1)]
+means["column"] = means["ratio"] + ", " + means["of"]
+means.set_index(["network", "subset", "images", "column"])["value"].unstack(sort=False)
+
+# %% [markdown]
+# The paper's means, *before* and *after* training with the consistent loss:
+
+# %%
+paper.DISTANCE_RATIOS
+
+# %% [markdown]
+# ## The claims
+#
+# Each claim of the paper is a number whose interval decides. It *holds* where the whole interval lies on the claimed
+# side (for "about 1": within `about_one` of 1), it *fails* where the whole interval lies on the other, and else it
+# *cannot be told*.
+#
+# Of feature space: for a normally trained network P2 has $r_1$ above and $r_2$ below 1; after training with the
+# consistent loss $r_1$ is about 1. We add that they differ from those of noise; there the number is the mean
+# difference.
+
+
+# %%
+def settled(claims):
+    """The claims of all networks, a column each: number, interval and verdict."""
+    claims = with_intervals(stacked(claims), decimals=2)
+    claims["value"] += ": " + claims["verdict"]
+    return claims.set_index(["network", "claim"])["value"].unstack(sort=False)
+
+
+settled({label: ratio_claims(one, tolerance=about_one) for label, one in ratios.items()})
+
+# %% [markdown]
+# Of neurons: at high LC (the last bin) CS1 is low and CS2 is high, and adversarial images fire dummy detectors. In
+# numbers: CS1 minus its chance level, CS1 of the last bin minus that of the first, CS2 minus its chance level, CS2
+# minus CS1; the share of top images that merely target the concept minus its chance level, and minus the share of
+# those that show it.
+
+# %%
+settled({label: one.claims(bins=bins) for label, one in neurons.items()})
+
+# %%
+provenance(profile, nets)

@@ -1,0 +1,399 @@
+# %% [markdown]
+# # Tracing predictions to neurons
+#
+# Why did the network say *that*? P2 answers with neurons: it traces a prediction to those that swayed it most, and
+# holds what these neurons stand for against what the network said {cite}`dong2017towards`. If neurons mean something,
+# this should tell when and why a network errs, and it should tell an adversarial image from an honest one. This page
+# follows a right answer, an error and an adversarial image to their neurons; asks of many images which class the
+# influential neurons speak for; and then puts the detector that follows from it to the test, beside two rivals and
+# under an attacker who knows it.
+#
+# ## Prediction difference
+#
+# How much neuron $n$ sways the prediction $y$ on an image $x$ is what the prediction loses without it:
+#
+# $$
+# \mathrm{PD}(n) = p(y \mid x) - p(y \mid x_{\setminus n}),
+# $$ (eq-prediction-difference)
+#
+# where $x_{\setminus n}$ stands for a run of the network with the map of channel $n$ set to zero. Positive neurons
+# speak for the prediction, negative ones against it. A sure network hardly changes its probability when it loses a
+# single neuron; the difference of the log odds {cite}`zintgraf2017visualizing`,
+#
+# $$
+# \log_2 \frac{p(y \mid x)}{1 - p(y \mid x)} - \log_2 \frac{p(y \mid x_{\setminus n})}{1 - p(y \mid x_{\setminus n})},
+# $$ (eq-log-odds)
+#
+# does not saturate, and `form` turns it on.
+#
+# By definition this takes one run for every neuron and image. But the layers before the channel do not change, so they
+# run once. And where the layer is followed by pooling and one linear map $W$ alone, the channel's share of the
+# logits $z$ is known, and without it they are
+#
+# $$
+# z - W_{:,n}\,\bar\phi_n(x), \qquad \bar\phi_n = \text{the pooled map of channel } n .
+# $$ (eq-closed-form)
+#
+# ## What a neuron stands for
+#
+# The *profile* $p_n$ of a neuron is the share of each class among the images that fire it most. As in Eq. 2 of P1,
+# classes count as related by WordNet: $(A\,p_n)_c$ is how well class $c$ matches the profile, 1 if all of the neuron's
+# images are of that class. Profiles come from images held out of the training set. No test image has a part in them.
+
+# %% tags=["parameters"]
+profile: str = "demo"  # whose networks and results: artifacts/<profile>/
+device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
+objectives: list[str] = ["normal", "consistent"]  # which of the networks; also adversarial
+form: str = "probability"  # of the prediction difference; also log_odds
+per_class: int = 15  # test images of each class; 0 takes all
+attacked_per_class: int = 4  # of these, so many for the slow attacks (PGD, ensemble, adaptive); 0 takes all
+fitted_per_class: int = 0  # training images of each class for the Mahalanobis distance; 0 takes all
+profile_images: int = 8  # held-out images that make a neuron's profile
+sigma: float = 2.0  # how fast correlation decays with WordNet distance
+epsilon: float = 4 / 255  # size of FGSM, PGD and the adaptive attack, in units of the pixel range
+pgd_steps: int = 10  # steps of PGD and of the adaptive attack
+ensemble_steps: int = 30  # steps of Adam in the ensemble attack, at most
+ensemble_rate: float = 0.02  # its learning rate, in units of the pixel range
+ks: list[int] = [1, 3, 5, 10, 20, 50]  # numbers of influential neurons the detector may choose from
+hiding: list[float] = [100.0, 1000.0]  # weights the adaptive attacker gives to hiding from the detector
+false_alarms: float = 0.05  # share of honest images that may be flagged, for the share of attacks that go unseen
+shown_neurons: int = 4  # neurons for, and as many against, in the pictures
+shown_images: int = 4  # images that fire a neuron most, in the pictures
+batch_size: int = 160  # images a forward pass
+
+# %%
+from neuron_consistency.parameters import check
+
+check(globals())
+
+# %%
+from functools import partial
+
+import pandas as pd
+import torch
+from myst_nb import glue
+
+from neuron_consistency.adversarial_set import obtain_adversarial_set
+from neuron_consistency.attacks import fgsm, pgd
+from neuron_consistency.centroids import first_of_each_class
+from neuron_consistency.compute import resolve_device
+from neuron_consistency.detection import adaptive_pgd, fit_detectors
+from neuron_consistency.detection_tables import (
+    ERRORS,
+    MISMATCH,
+    choose_k,
+    detection_table,
+    mass_groups,
+    verdict_counts,
+    verdicts,
+    worst_cases,
+)
+from neuron_consistency.plans import current_models, distinct_titles
+from neuron_consistency.tables import with_intervals
+from neuron_consistency.targets import least_likely_targets
+from neuron_consistency.taxonomy import correlation, distance_matrix
+from neuron_consistency.tracing_examples import ATTACKED, trace_examples, typical_examples
+from neuron_consistency.tracing_figures import auroc_intervals, explanation_panel
+from neuron_consistency.tracing_tables import agreement, mass_table
+from neuron_consistency.trained import evaluation_images, obtain, provenance, training_images
+
+where = resolve_device(device)
+pd.set_option("display.max_rows", 500)  # tables are shown whole
+nets = [obtain(plan, device=device) for plan in current_models(profile) if plan.spec["objective"] in objectives]
+titles = distinct_titles(net.plan for net in nets)
+images = evaluation_images(nets[0].plan, per_class=per_class)
+training, selection = training_images(nets[0].plan)
+training = training.subset(first_of_each_class(training.labels, fitted_per_class))
+places = first_of_each_class(images.labels, attacked_per_class)
+attacked_images = images.subset(places)
+A = correlation(distance_matrix(images.synsets), sigma=sigma)
+print(
+    f"{len(images)} test images of {images.num_classes} classes, {len(attacked_images)} of them for the slow attacks;"
+)
+print(
+    f"{len(selection)} held-out images for profiles and k, {len(training)} training images for the rival; traced here:"
+)
+for net in nets:
+    print(f"  {titles[net.plan.key]} [{net.plan.key}], layer {net.model.last_layer}")
+under_fgsm = partial(fgsm, epsilon=epsilon)
+
+# %% [markdown]
+# ### Both ways of computing it agree
+#
+# The closed form {eq}`eq-closed-form` against the definition {eq}`eq-prediction-difference`, on the first test images.
+
+# %%
+batch, _ = images.batch(torch.arange(min(8, len(images))), where)
+agreements = pd.DataFrame({"network": titles[net.plan.key]} | agreement(net.model, batch) for net in nets)
+glue("closed-form-difference", f"{agreements['largest difference'].max():.0e}", display=False)
+agreements.set_index("network").map(lambda cell: f"{cell:.1e}" if isinstance(cell, float) else cell)
+
+# %% [markdown]
+# At most {glue:text}`closed-form-difference` of probability lies between the two: rounding, no more.
+#
+# ## The detectors, and one pass over the test images
+#
+# Each network gets its neurons' profiles from the held-out images, and the number $k$ of influential neurons that its
+# detector reads (see below). Then come the test images as they are, and under FGSM.
+
+# %%
+detectors, clean, attacked, chosen_k, choices = {}, {}, {}, {}, {}
+for net in nets:
+    title = titles[net.plan.key]
+    print(f"tracing {title}", flush=True)
+    found = fit_detectors(
+        net.model,
+        training=training,
+        selection=selection,
+        correlation=A,
+        form=form,
+        top_k=profile_images,
+        device=where,
+        batch_size=batch_size,
+        precision=precision,
+    )
+    options = {"batch_size": batch_size, "precision": precision}
+    detectors[title] = found
+    chosen_k[title], choices[title] = choose_k(
+        found.scores(selection, ks=ks, **options), found.scores(selection, ks=ks, attack=under_fgsm, **options)
+    )
+    clean[title] = found.scores(images, ks=ks, **options)
+    attacked[title] = {"FGSM": found.scores(images, ks=ks, attack=under_fgsm, **options)}
+
+# %% [markdown]
+# ## Three predictions, traced
+#
+# A right answer, an error, and an FGSM image that turned a right answer into a wrong one: of each kind the image of
+# median sureness, so that none is picked for its looks. Bars are prediction differences, blue for the prediction and
+# red against it; under a neuron's number stand the main classes of its profile, and beside it the held-out images
+# that fire it most. The dashed line is the mean of all neurons: what a neuron drawn at random would show.
+
+# %%
+shown = titles[nets[0].plan.key]
+examples = typical_examples(clean[shown], attacked[shown]["FGSM"])
+traced = trace_examples(
+    detectors[shown],
+    images,
+    selection,
+    {name: (place, under_fgsm if name == ATTACKED else None) for name, place in examples.items()},
+    count=shown_neurons,
+    shown=shown_images,
+    precision=precision,
+)
+print(f"{shown}: {', '.join(traced)}")
+for name, one in traced.items():
+    glue(f"traced, {name}", explanation_panel(**one.panel()))
+
+# %% [markdown]
+# The same neurons in numbers, and below them the most influential neurons together beside as many drawn at random
+# (mean and middle 95 % of many draws). *U* is the consistency of the neuron's own images, *match* how well the
+# predicted class matches its profile.
+
+# %%
+pd.concat({name: one.explanation.set_index(["side", "neuron"]) for name, one in traced.items()}).round(3)
+
+# %%
+with_intervals(pd.concat({name: one.random.set_index("measure") for name, one in traced.items()}))
+
+# %% [markdown]
+# ## When and why a network errs
+#
+# Three pictures show nothing about the rest. For all images, let the neurons that speak for the prediction vote, each
+# with its prediction difference as weight, for the classes of its profile. The *mass* of class $c$ is
+#
+# $$
+# m(c) = \frac{\sum_n \max(\mathrm{PD}(n), 0)\,(A\,p_n)_c}{\sum_n \max(\mathrm{PD}(n), 0)} .
+# $$ (eq-mass)
+#
+# On an error, $m$ of the predicted class above $m$ of the true class means that the decisive neurons stand for the
+# wrong class: the network saw the wrong thing. Were it the other way round, the neurons would have seen the right
+# thing, and the decision after them would be at fault. The mean of all other classes is the chance level. (Neurons that
+# speak for a prediction will mostly stand for it, so a lead is no surprise; its size is to be read against the right
+# answers and the other classes.)
+
+# %%
+masses = pd.concat({title: mass_table(mass_groups(clean[title], attacked[title])) for title in clean}, names=["model"])
+masses = masses.reset_index("model").set_index(["model", "group"])
+with_intervals(masses).replace(r"nan.*", "", regex=True)
+
+# %%
+errors = masses.xs("errors", level="group")
+for name, verdict in (("errors-seen", "the predicted class"), ("errors-missed", "the true class")):
+    glue(name, int((errors["neurons speak for"] == verdict).sum()), display=False)
+glue("errors-networks", len(errors), display=False)
+for title, row in errors.iterrows():
+    print(f"{title}: on {row['images']} errors the influential neurons speak for: {row['neurons speak for']}")
+
+# %% [markdown]
+# Of {glue:text}`errors-networks` networks, {glue:text}`errors-seen` err because their influential neurons stand for the
+# class they said, and {glue:text}`errors-missed` although these stand for the true class; of the others the interval
+# cannot tell. The rows of successful attacks ask the same of adversarial images.
+#
+# ## Adversarial images told by their neurons?
+#
+# The detector of P2 suspects an image whose prediction does not match what its most influential neurons stand for. With
+# the $k$ of highest prediction difference,
+#
+# $$
+# s(x) = 1 - \frac1k \sum_{n\,\in\,\text{top }k} (A\,p_n)_{\hat y} .
+# $$ (eq-detector)
+#
+# $k$ is chosen for each network on the held-out images, under FGSM:
+
+# %%
+pd.DataFrame({title: table.set_index("k")["AUROC"] for title, table in choices.items()}).T.round(3).assign(
+    **{"k chosen": chosen_k}
+)
+
+# %% [markdown]
+# Whether that is any good shows only beside others. **1 - max softmax** suspects what the network is unsure of
+# {cite}`hendrycks2017baseline`. The **Mahalanobis** distance {cite}`lee2018simple` suspects an image whose features are
+# far from those of every class of training images (here at the last layer alone, without the parts of the published
+# method that are themselves fitted on attacks).
+#
+# The attacks: FGSM on all test images; PGD {cite}`madry2018towards`, and targeted images of an ensemble, on some. One
+# ensemble is all normally trained networks here, the other all consistently trained ones; each network meets the
+# images of its own, made as in {doc}`06_representations` towards the least likely class.
+#
+# The measure is the area under the ROC curve (AUROC), .5 by chance. Positives are *successful* attacks alone, which
+# turned a right answer into a wrong one: an attack that fails needs no detector. Negatives are all clean images that
+# the network gets right. Intervals are over source images, since a clean image and what was made from it go together.
+# The rows of errors ask the same of the clean images that the network gets wrong unaided.
+
+# %%
+ensembles = {}
+for objective in dict.fromkeys(net.plan.spec["objective"] for net in nets):
+    group = [net for net in nets if net.plan.spec["objective"] == objective]
+    print(f"ensemble of {len(group)} networks ({objective})", flush=True)
+    targets = least_likely_targets(
+        [net.model for net in group], attacked_images, count=1, device=where, precision=precision
+    )
+    ensembles[objective] = obtain_adversarial_set(
+        group,
+        attacked_images,
+        targets,
+        device=where,
+        batch_size=batch_size,
+        precision=precision,
+        steps=ensemble_steps,
+        learning_rate=ensemble_rate,
+    )
+
+# %%
+for net in nets:
+    title, targeted = titles[net.plan.key], ensembles[net.plan.spec["objective"]]
+    print(f"attacking {title}", flush=True)
+    options = {"ks": [chosen_k[title]], "batch_size": batch_size, "precision": precision}
+    random = torch.Generator(where).manual_seed(0)
+    under_pgd = partial(pgd, epsilon=epsilon, steps=pgd_steps, generator=random)
+    attacked[title]["PGD"] = detectors[title].scores(attacked_images, attack=under_pgd, sources=places, **options)
+    attacked[title]["ensemble"] = detectors[title].scores(targeted, sources=places[targeted.indices], **options)
+
+# %%
+detections = pd.concat(
+    {
+        title: detection_table(clean[title], attacked[title], k=chosen_k[title], false_alarms=false_alarms)
+        for title in clean
+    },
+    names=["model"],
+).reset_index("model")
+auroc_intervals(detections)
+
+# %%
+keys = ["model", "attack", "detector"]
+shares = with_intervals(detections.set_index(keys)[["success", "success low", "success high", "positives"]], decimals=0)
+areas = with_intervals(detections.set_index(keys)[["AUROC", "low", "high"]], decimals=2)["AUROC"].unstack(sort=False)
+shares.xs(MISMATCH, level="detector").join(areas).replace(r"nan.*", "", regex=True)
+
+# %% [markdown]
+# *success* is the share, in per cent, of the attacked images (right when clean) that fool the network. The detector's
+# *lead* over a rival is the difference of the two AUROCs on the same images, with a paired interval. A verdict is given
+# where an interval lies wholly on one side of chance, or of zero for a lead; where there is no difference at all,
+# about one comparison in twenty still gets a verdict.
+
+# %%
+leads = with_intervals(detections.set_index(keys)[["lead", "lead low", "lead high"]], decimals=2)["lead"]
+leads.unstack(sort=False).drop(columns=MISMATCH).add_prefix("lead over ").replace(r"nan.*", "", regex=True)
+
+# %%
+settled = verdicts(detections)
+settled.drop(columns="AUROC")
+
+# %%
+counts = verdict_counts(settled)
+for name, count in counts.items():
+    glue(name, count, display=False)
+pd.Series(counts).to_frame("number")
+
+# %% [markdown]
+# In {glue:text}`cases` cases of a network under an attack that succeeds, P2's detector does better than chance in
+# {glue:text}`better than chance` and worse in {glue:text}`worse than chance`; it does better than both rivals in
+# {glue:text}`better than all rivals`, and worse than at least one of them in {glue:text}`worse than a rival`.
+#
+# ## An attacker who knows the detector
+#
+# A detector that its attacker has never heard of proves little {cite}`carlini2017adversarial`. The adaptive attacker
+# {cite}`tramer2020adaptive` climbs
+#
+# $$
+# \ell(x, y) - w\,\tilde s(x), \qquad
+# \tilde s(x) = 1 - \frac{\sum_n \max(\mathrm{PD}(n), 0)\,(A\,p_n)_{y'}}{\sum_n \max(\mathrm{PD}(n), 0)},
+# $$ (eq-adaptive)
+#
+# with PGD, where $\ell$ is the cross-entropy, $y'$ the likeliest wrong class, and $\tilde s$ the detector's score with
+# all neurons in place of the first $k$, which has a slope to follow. Of all images on the way that fool the network it
+# keeps the one that the real detector suspects least. At $w = 0$ that choice is all it does. To hide better
+# may mean to fool the network less often, so *success* and AUROC are to be read together.
+
+# %%
+adaptive = {}
+for net in nets:
+    title, found = titles[net.plan.key], detectors[titles[net.plan.key]]
+    print(f"adaptive attack on {title}", flush=True)
+    options = {"k": chosen_k[title], "epsilon": epsilon, "steps": pgd_steps, "detectors": found}
+    scores = {
+        f"adaptive, w = {weight:g}": found.scores(
+            attacked_images,
+            ks=[chosen_k[title]],
+            sources=places,
+            attack=partial(adaptive_pgd, weight=weight, generator=torch.Generator(where).manual_seed(0), **options),
+            batch_size=batch_size,
+            precision=precision,
+        )
+        for weight in hiding
+    }
+    scores = {"PGD": attacked[title]["PGD"], **scores}
+    adaptive[title] = detection_table(clean[title], scores, k=chosen_k[title], false_alarms=false_alarms)
+hidden = pd.concat(adaptive, names=["model"]).reset_index("model")
+hidden = hidden[hidden["attack"] != ERRORS]
+auroc_intervals(hidden)
+
+# %% [markdown]
+# *unseen* is the share of the attacked images that fool the network and are not flagged, when
+# {glue:text}`false-alarms` of the honest ones may be.
+
+# %%
+glue("false-alarms", f"{100 * false_alarms:.0f} %", display=False)
+own = hidden[hidden["detector"] == MISMATCH].set_index(["model", "attack"])
+columns = ["success", "AUROC", "low", "high", "verdict", "unseen", "unseen low", "unseen high"]
+with_intervals(own[columns], decimals=2).replace(r"nan.*", "", regex=True)
+
+# %% [markdown]
+# The worst case of each network, where the detector's AUROC is lowest:
+
+# %%
+worst = worst_cases(hidden)
+glue("adaptive-networks", len(worst), display=False)
+glue("adaptive-still-better", int((worst["verdict"] == "better than chance").sum()), display=False)
+glue("adaptive-worse", int((worst["verdict"] == "worse than chance").sum()), display=False)
+with_intervals(worst.set_index("model")[["attack", *columns]], decimals=2)
+
+# %% [markdown]
+# In its worst case the detector still does better than chance on {glue:text}`adaptive-still-better` of
+# {glue:text}`adaptive-networks` networks, and worse than chance, so that it suspects honest images more than
+# adversarial ones, on {glue:text}`adaptive-worse`. (The worst of several attacks is picked after the fact, which makes
+# it look a little worse than it is.)
+
+# %%
+provenance(profile, nets)
