@@ -14,7 +14,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from neuron_consistency.data.classification import Listing, Source
+from neuron_consistency.data.classification import Box, Listing, Source
 from neuron_consistency.errors import StoreError
 
 SMALL = ("indices", "labels", "targets", "success", "rmsd")  # all but the pixels
@@ -110,8 +110,8 @@ class Shards(Source):
         names, synsets = tuple(self.manifest["classes"]), tuple(self.manifest["synsets"])
         return Listing(names, synsets, self.read_all()["labels"], np.arange(self.manifest["images"]))
 
-    def read(self, item: Any, size: int) -> tuple[Tensor, None]:
+    def read(self, item: Any, size: int) -> tuple[Tensor, list[Box]]:
         """One image, as it is stored."""
         number, row = divmod(int(item), self.size)
         with self._opened(number) as file:
-            return file.get_slice("pixels")[row : row + 1][0], None
+            return file.get_slice("pixels")[row : row + 1][0], []
