@@ -19,7 +19,7 @@ RUN := $(BIN)/python -m neuron_consistency.workflow
 OPTIONS := --profile "$(PROFILE)" $(if $(DEVICE),--device "$(DEVICE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help book test notebook pairs environment lock clean
+.PHONY: help book test notebook results pairs environment lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -41,6 +41,9 @@ test: environment  ## lint, types, unit tests, pairs, every notebook with the pr
 
 notebook: environment  ## run one notebook with checked parameters   (N=04 PARAMS="sigma=1.5" PROFILE DEVICE DATA)
 	@$(RUN) run "$(N)" $(OPTIONS) --set '$(PARAMS)'
+
+results: environment  ## run the long studies anew; their tables go to book/results/   (N="name ..." DATA DEVICE)
+	@$(RUN) results $(N) $(if $(DEVICE),--device "$(DEVICE)")
 
 pairs: environment  ## write each notebook from its script (FROM=ipynb: each script from its notebook)
 	@$(RUN) pairs --edited $(FROM)

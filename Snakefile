@@ -21,6 +21,7 @@ PROSE = [
     for path in sorted(Path("book").rglob("*"))
     if path.is_file() and path.parts[1] not in ("notebooks", "_build")
 ]
+RESULTS = [path for path in PROSE if path.startswith("book/results/")]
 
 # Trainings share the cores of a processor evenly; a graphics card trains one network at a time.
 missing = sum(not (MODELS / f"{stem}.safetensors").exists() for stem in STEMS)
@@ -58,6 +59,7 @@ rule notebook:
         models=lambda wanted: (
             [] if wanted.notebook.startswith("01") else [str(MODELS / f"{stem}.safetensors") for stem in STEMS]
         ),
+        results=lambda wanted: RESULTS if wanted.notebook.startswith("09") else [],
     output:
         f"{SITE}/notebooks/{{notebook}}.ipynb",
     params:

@@ -77,6 +77,8 @@ pgd_steps: int = 5  # steps of PGD
 curve_images: int = 32  # images scored by insertion and deletion; 0 is none
 curve_steps: int = 8  # their steps
 shown_images: int = 4  # columns of the pictures
+shown_groups: int = 8  # icCNN: groups of filters of one more network, shown at the end; 0 leaves it out
+study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
 # %%
 from neuron_consistency.parameters import check
@@ -92,9 +94,11 @@ from neuron_consistency import explanation_figures
 from neuron_consistency.compute import resolve_device
 from neuron_consistency.explanation_gallery import consistency_rows, extreme_places, network_rows
 from neuron_consistency.explanation_measures import OWN_E, TRUE_E, compared, consistency_history, measure
+from neuron_consistency.filter_group_gallery import contrast_table, group_rows
 from neuron_consistency.models import build_model
 from neuron_consistency.plans import distinct_titles, explained_layer, plan_models, weighting_of
 from neuron_consistency.planted_readers import reader_table
+from neuron_consistency.results import keep_result
 from neuron_consistency.tables import with_intervals
 from neuron_consistency.trained import background_images, evaluation_images, obtain, provenance
 from neuron_consistency.weighting import QUANTILES
@@ -235,7 +239,8 @@ explanation_figures.consistency_examples(
 # {cite}`xiao2021noise`. Of the Grad-CAM map of the true class: whether its maximum hits the object (pointing game), how
 # well it covers the object's box and its pixels (IoU), and the area under the class's probability while its pixels
 # are inserted (high is good) or deleted (low is good) in the map's order {cite}`petsiuk2018rise`. Last E with the
-# network's own mask, how much of the image that mask spares, and E with the true mask.
+# network's own mask, the same under random signs instead of the gradient's (what any change of that size to those
+# pixels does: the null of E), how much of the image the mask spares, and E with the true mask.
 #
 # Intervals are 95 % over images. *Chance* is one in the number of classes, a map that always points to the image's
 # centre, or for insertion and deletion a random one; what has no such number has the untrained network beside it.
@@ -295,5 +300,61 @@ explanation_figures.maps_of_networks(
     **network_rows(models, images, low, layers=layers, device=where, precision=precision)
 )
 
+# %% [markdown]
+# ## Filters in groups
+#
+# P3 also trains icCNN {cite}`shen2021interpretable`, a network whose filters are made to fall into groups that look at
+# the same places: with $s_{ij}$ one plus the correlation of the maps of filters $i$ and $j$, its loss has the further
+# term
+#
+# $$
+# -\lambda \sum_{\text{groups } G} \frac{\sum_{i, j \in G} s_{ij}}{\sum_{i \in G} \sum_{j} s_{ij}} .
+# $$ (eq-filter-groups)
+#
+# Any network here can be trained so (`filter_groups`). One is shown: beside the first network above, the same with
+# groups in the explained layer. Of both, the groups are formed anew on one half of the validation images and held
+# against the other half: *contrast* is how much more alike two filters of one group are than two of different
+# groups. Chance is what random groups of the same sizes give.
+
 # %%
+if shown_groups:
+    layer = explained_layer(parameters, plans[0].spec["architecture"]) or first.model.last_layer
+    example = {"filter_groups": shown_groups, "group_layer": layer, "objectives": ["normal"]}
+    example |= {"architectures": architectures[:1], "seeds": seeds[:1]}
+    grouped = obtain(plan_models(profile, {**parameters, **example})[0], device=device)
+    contrasts, groups = contrast_table(
+        {grouped.title: grouped.model, titles[plans[0].key]: first.model},
+        images.subset(torch.arange(0, len(images), 2)),
+        images.subset(torch.arange(1, len(images), 2)),
+        layer,
+        groups=shown_groups,
+        **shared,
+    )
+with_intervals(contrasts.set_index("network")) if shown_groups else None
+
+# %%
+explanation_figures.maps_of_networks(
+    **group_rows(grouped.model, images, groups[grouped.title], layer, count=shown_images, **shared)
+) if shown_groups else None
+
+# %% [markdown]
+# The largest groups of the network trained with {eq}`eq-filter-groups`: each column is the image that fires one of
+# them most, each row where a group responds.
+
+# %%
+if study:
+    described = pd.DataFrame(
+        [
+            {"network": titles[plan.key], "key": plan.key}
+            | {name: plan.spec[name] for name in ("architecture", "objective", "seed")}
+            for plan in plans
+        ]
+    )
+    kept_tables = {
+        "measures": described.merge(tables.reset_index(), how="right", on="network"),
+        "verdicts": verdicts,
+        "training": described.merge(summary, on="network"),
+        "consistency": training,
+    }
+    keep_result(study, "08_explanation_consistency", kept_tables, parameters=parameters, nets=list(nets.values()))
 provenance(profile, list(nets.values()))

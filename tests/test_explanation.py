@@ -295,6 +295,23 @@ def test_with_the_true_mask_a_background_reader_has_no_consistency_an_object_rea
     assert found["background"].classes.tolist() == labels.tolist()  # of x, not of x^
 
 
+def test_random_signs_on_the_background_move_no_reader() -> None:
+    """The null of E: as large a change, of the same pixels, that knows nothing. E below it is the attack's doing."""
+    images, labels, mask = scenes()
+    found = explanation_consistency(
+        reader("background"), images, labels, epsilon=EPSILON, mask=mask, noise=torch.Generator().manual_seed(0)
+    )
+    change = (found.attacked - images).abs()
+    assert not change[mask.expand_as(change)].any()
+    inside = ~mask.expand_as(change) & (images > EPSILON) & (images < 1 - EPSILON)
+    torch.testing.assert_close(change[inside], torch.full_like(change[inside], EPSILON))
+    assert found.consistency.min() > 0.9
+    again = explanation_consistency(
+        reader("background"), images, labels, epsilon=EPSILON, mask=mask, noise=torch.Generator().manual_seed(0)
+    )
+    assert torch.equal(found.attacked, again.attacked)
+
+
 def test_a_background_reader_too_sure_to_flip_is_moved() -> None:
     """Without a flip E is 1 - D of the two maps, below 1, and it falls as the attack grows."""
     images, labels, mask = scenes(margin=0.25)

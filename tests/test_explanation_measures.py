@@ -16,6 +16,7 @@ from neuron_consistency.data.images import ImageSet, MultiLabelSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation_measures import (
     GAP,
+    NOISE_E,
     OTHER,
     OWN_E,
     SAME,
@@ -84,6 +85,7 @@ def test_every_column_is_what_its_name_says(trained_toy: Classifier) -> None:
     for column, mask in ((OWN_E, "explanation"), (TRUE_E, "truth")):
         expected = weigh(trained_toy, images, Weighting(mask=mask), device=CPU, precision="float32").consistency
         assert values[column].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+    assert values[NOISE_E].mean() >= values[OWN_E].mean()
     assert values["insertion"].notna().to_numpy().nonzero()[0].tolist() == [0, 5, 11, 17, 23]
     assert values["box IoU"].tolist() == pytest.approx(values["mask IoU"].tolist(), abs=0.5)
     assert found.chance["accuracy"] == 0.25
@@ -107,7 +109,7 @@ def test_table_gives_means_intervals_and_chance() -> None:
 
 def test_a_set_without_boxes_masks_and_backgrounds_has_the_other_measures(trained_toy: Classifier) -> None:
     columns = measure(trained_toy, toy_images(8), **OPTIONS).values.columns
-    assert columns.tolist() == ["accuracy", "accuracy, FGSM", "accuracy, PGD-2", OWN_E, SPARED]
+    assert columns.tolist() == ["accuracy", "accuracy, FGSM", "accuracy, PGD-2", OWN_E, NOISE_E, SPARED]
 
 
 def test_several_labels_give_map_in_place_of_accuracy(trained_toy: Classifier) -> None:
@@ -116,7 +118,7 @@ def test_several_labels_give_map_in_place_of_accuracy(trained_toy: Classifier) -
         **vars(images) | {"labels": nn.functional.one_hot(images.labels, 4).float()}, owners=torch.zeros(0, 2).long()
     )
     found = measure(trained_toy, several, **OPTIONS)
-    assert found.values.columns.tolist() == ["mAP", OWN_E, SPARED]
+    assert found.values.columns.tolist() == ["mAP", OWN_E, NOISE_E, SPARED]
     with torch.no_grad():
         logits = trained_toy(several.batch(torch.arange(24), CPU)[0])
     assert found.values["mAP"].mean() == pytest.approx(average_precision(logits, several.labels).mean().item())

@@ -226,6 +226,7 @@ def explanation_consistency(
     distance: str = "absolute",
     mask: Tensor | None = None,
     layer: str | None = None,
+    noise: torch.Generator | None = None,
 ) -> Explained:
     """E(x, x^) = 1 - D(map of x, map of x^), and exactly 0 where the attack on the background flips the prediction.
 
@@ -247,6 +248,8 @@ def explanation_consistency(
         distance: D: a name among `DISTANCES`.
         mask: the pixels to spare, such as the object's true ones; None: those of the explanation.
         layer: whose maps; None is the last one.
+        noise: of the device; takes random signs instead of the gradient's, which is the null of E: what any change of
+            this size to these pixels does.
 
     Shape:
         images: (B, 3, H, W) in [0, 1]; labels: (B,) int64, or (B, K) in {0, 1}; mask: (B, 1, H, W) bool.
@@ -254,7 +257,8 @@ def explanation_consistency(
     Raises:
         ParameterError: unknown distance or layer, or a parameter out of range.
 
-    Source: P3, E(x, x^); D is ours, and what P3 leaves open of multi-label images: the union, and the gate by class.
+    Source: P3, E(x, x^); D and its null are ours, and what P3 leaves open of multi-label images: the union, and the
+        gate by class.
     """
     if distance not in DISTANCES:
         raise ParameterError(f"distance={distance!r}: use one of {', '.join(DISTANCES)}")
@@ -268,8 +272,12 @@ def explanation_consistency(
     if mask is None:
         own = explanation_mask(maps.flatten(0, 1), size=images.shape[2:], threshold=threshold)
         mask = (own.view(*explained.shape, *own.shape[1:]) & explained[:, :, None, None, None]).any(1)
-    with evaluating(model):
-        attacked = background_attack(model, images, labels, mask, epsilon=epsilon, steps=steps)
+    if noise is None:
+        with evaluating(model):
+            attacked = background_attack(model, images, labels, mask, epsilon=epsilon, steps=steps)
+    else:
+        signs = torch.randint(0, 2, images.shape, device=images.device, generator=noise) * 2 - 1
+        attacked = (images + epsilon * mask.logical_not() * signs).clamp(0, 1)
     attacked_logits, _, attacked_maps = _explain(model, attacked, lambda _logits: classes, layer)
     if single:
         kept = attacked_logits.argmax(1, keepdim=True) == classes

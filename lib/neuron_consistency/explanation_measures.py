@@ -21,7 +21,8 @@ from neuron_consistency.validation import average_precision_parts, class_scores
 from neuron_consistency.weighting import Weighting, weigh
 
 SAME, OTHER, GAP = "accuracy, same background", "accuracy, other background", "background gap"
-OWN_E, TRUE_E, SPARED = "E", "E, object spared", "share of the image spared"
+OWN_E, NOISE_E, TRUE_E = "E", "E under random signs", "E, object spared"
+SPARED = "share of the image spared"
 WORDS = {GAP: ("worse", "better"), "deletion": ("worse", "better"), SPARED: ("higher", "lower")}  # of a rise, a fall
 
 
@@ -75,8 +76,8 @@ def measure(
 
     Accuracy on clean, FGSM and PGD images (with several labels an image: mAP on clean ones), on the same objects
     before other backgrounds, and the gap between these; the scores of `localise` where the set has boxes or masks; E
-    with the network's own explanation as the mask, what share of the image that mask covers, and, where every image
-    has one, E with the true mask.
+    with the network's own explanation as the mask, its null (random signs on the same pixels), what share of the
+    image that mask covers, and, where every image has one, E with the true mask.
 
     Args:
         model: the network; it is moved to the device.
@@ -140,7 +141,11 @@ def measure(
         means = found.groupby("map").mean().to_dict()  # a random map for the curves, for all else the image's centre
         chance |= {str(name): means[str(name)][MAPS[1 if name in ("insertion", "deletion") else 2]] for name in found}
     own = weigh(model, images, replace(weighting, mask="explanation"), **shared)  # type: ignore[arg-type]
-    frame[OWN_E], frame[SPARED] = own.consistency.numpy(), own.spared.numpy()
+    signs = torch.Generator(device).manual_seed(0)
+    null = weigh(model, images, replace(weighting, mask="explanation"), noise=signs, **shared)  # type: ignore[arg-type]
+    frame[OWN_E], frame[NOISE_E], frame[SPARED] = (
+        each.numpy() for each in (own.consistency, null.consistency, own.spared)
+    )
     if bool(images.masked.all()):
         true = weigh(model, images, replace(weighting, mask="truth"), **shared)  # type: ignore[arg-type]
         frame[TRUE_E] = true.consistency.numpy()

@@ -123,6 +123,7 @@ def weigh(
     device: torch.device,
     batch_size: int = 128,
     precision: str = "auto",
+    noise: torch.Generator | None = None,
 ) -> Weighed:
     """E of every image in one pass, the model in eval mode (its mode is restored), and the weights that follow.
 
@@ -133,6 +134,7 @@ def weigh(
         device: where.
         batch_size: images at once; each costs about a training step's memory.
         precision: of the passes.
+        noise: for the null of E, see `explanation_consistency`.
 
     Raises:
         DatasetError: the true mask is asked for of a set without masks.
@@ -153,6 +155,7 @@ def weigh(
                 distance=weighting.distance,
                 mask=images.masks(places).to(device) if weighting.mask == "truth" else None,
                 layer=weighting.layer,
+                noise=noise,
             )
             consistency[places], flipped[places] = found.consistency.float().cpu(), found.flipped.cpu()
             spared[places] = found.mask.float().mean((1, 2, 3)).cpu()

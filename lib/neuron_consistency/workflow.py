@@ -182,6 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     html = commands.add_parser("html", help="build and check the pages from the executed notebooks")
     for command in (book, html):
         command.add_argument("--site", default="book", help="folder of notebooks/ and _build/ (default: book)")
+    results = commands.add_parser("results", help="run studies; their tables go to book/results/")
+    results.add_argument("names", nargs="*", help="of notebooks/studies.yaml (all that are out of date if not given)")
+    results.add_argument("--device", default=None)
     for command in (run, train, book):
         command.add_argument("--profile", default=DEMO)
         command.add_argument("--device", default=None)
@@ -202,6 +205,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if chosen.command == "train":
             train_planned(chosen.profile, chosen.stem, chosen.device)
+            return 0
+        if chosen.command == "results":
+            from neuron_consistency.studies import run_studies
+
+            run_studies(chosen.names, device=chosen.device or None)
             return 0
         if chosen.command == "html":
             from neuron_consistency.book import build_site

@@ -1,0 +1,169 @@
+"""Results that stay with the book: small tables, each folder of them with a record of what made it."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from neuron_consistency.errors import StoreError
+from neuron_consistency.keys import code_key, imported_modules
+from neuron_consistency.parameters import notebook_path, notebook_source, repository_root
+from neuron_consistency.store import atomic_path, commit, read_json, write_json
+from neuron_consistency.trained import TrainedModel
+
+RECORD = "record.json"
+FIELDS = {
+    "study", "notebook", "commit", "library", "parameters", "dataset", "fingerprint", "seeds", "device", "torch",
+    "precision", "training_seconds", "finished", "tables",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """The tables of a study by name, and the record of how they were made."""
+
+    tables: dict[str, pd.DataFrame]
+    record: dict[str, Any]
+
+    @property
+    def current(self) -> bool:
+        """Whether what the notebook uses of the library still computes the same."""
+        return bool(self.record["library"] == library_key(self.record["notebook"]))
+
+
+def results_folder() -> Path:
+    """Where results stay: `book/results` of the repository."""
+    return repository_root() / "book" / "results"
+
+
+def library_key(notebook: str) -> str:
+    """A hash of all that a notebook uses of this library to compute, this module, which only keeps it, left out."""
+    return code_key(set(imported_modules(notebook_source(notebook_path(notebook)))) - {__name__})
+
+
+def keep_result(
+    study: str,
+    notebook: str,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    parameters: Mapping[str, Any],
+    nets: Sequence[TrainedModel],
+) -> Path:
+    """Writes the tables of a study and their record; those of an earlier run give way once the new ones are whole.
+
+    Args:
+        study: its name, that of the folder.
+        notebook: the stem of the notebook that computed the tables.
+        tables: by name; their index is left out.
+        parameters: all parameters of that run.
+        nets: the networks that the tables are about.
+
+    Returns:
+        The folder.
+
+    Raises:
+        StoreError: the disk is full, or the name is not one of lower-case words joined by hyphens.
+    """
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", study):
+        raise StoreError(f"study={study!r}: name it by lower-case words joined by hyphens")
+    folder = results_folder() / study
+    new = folder.with_name(f".{study}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    hashes = {}
+    for name, table in tables.items():
+        path = new / f"{name}.csv"
+        with atomic_path(path) as part:
+            table.round(6).to_csv(part, index=False, lineterminator="\n")
+        hashes[path.name] = _hash(path)
+    first = nets[0].record
+    record = {
+        "study": study,
+        "notebook": notebook,
+        "commit": commit(),
+        "library": library_key(notebook),
+        "parameters": dict(parameters),
+        "dataset": nets[0].plan.spec["data"]["name"],
+        "fingerprint": nets[0].plan.spec["fingerprint"],
+        "seeds": sorted({net.plan.spec["seed"] for net in nets}),
+        "device": first["device"],
+        "torch": first["torch"],
+        "precision": first["precision"],
+        "training_seconds": round(sum(net.record["seconds"] for net in nets), 1),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "tables": hashes,
+    }
+    write_json(new / RECORD, record)
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
+    return folder
+
+
+def read_result(study: str) -> Result:
+    """The tables and the record of a study.
+
+    Raises:
+        StoreError: there is none of that name, or a table is not the one that its record tells of.
+    """
+    folder = results_folder() / study
+    if not (folder / RECORD).is_file():
+        raise StoreError(f"{folder} has no result: `make results N={study}` makes it")
+    if faults := record_faults(folder):
+        raise StoreError(f"{folder}: {'; '.join(faults)}. `make results N={study}` makes it anew")
+    record = read_json(folder / RECORD)
+    return Result({Path(name).stem: pd.read_csv(folder / name) for name in record["tables"]}, record)
+
+
+def record_table(about: Mapping[str, str], results: Mapping[str, Result]) -> pd.DataFrame:
+    """What stands behind the tables of a page: one row a study, by name, with what it is about."""
+    rows = {
+        name: {
+            "about": about[name],
+            "dataset": found.record["dataset"],
+            "images": found.record["fingerprint"][:12],
+            "seeds": ", ".join(map(str, found.record["seeds"])),
+            "commit": found.record["commit"],
+            "library": "the same" if found.current else "changed since",
+            "on": found.record["device"],
+            "PyTorch": found.record["torch"],
+            "precision": found.record["precision"],
+            "training s": found.record["training_seconds"],
+            "finished": found.record["finished"][:10],
+        }
+        for name, found in results.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("study")
+
+
+def record_faults(folder: Path) -> list[str]:
+    """What keeps a folder of results from being believed: a table that its record does not fit, a record with gaps."""
+    try:
+        record = read_json(folder / RECORD)
+    except StoreError as error:
+        return [str(error)]
+    if not isinstance(record, dict) or (missing := FIELDS - record.keys()):
+        return [f"{RECORD} lacks {', '.join(sorted(missing)) if isinstance(record, dict) else 'everything'}"]
+    faults = []
+    if record["study"] != folder.name:
+        faults.append(f"its record is of {record['study']}")
+    if not re.fullmatch(r"[0-9a-f]{12}", record["commit"]):
+        faults.append(f"made at commit {record['commit']!r}, not at one that can be checked out")
+    files = {path.name for path in folder.iterdir()} - {RECORD}
+    faults += [f"{name} is in no record" for name in sorted(files - record["tables"].keys())]
+    for name, expected in record["tables"].items():
+        if name not in files:
+            faults.append(f"{name} is missing")
+        elif _hash(folder / name) != expected:
+            faults.append(f"{name} is not what its record says")
+    return faults
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,144 @@
+"""Kept results: what is written comes back; a table that its record does not fit is refused; the book's own fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from neuron_consistency import results, studies
+from neuron_consistency.errors import ParameterError, StoreError
+from neuron_consistency.parameters import notebook_parameters, notebook_path, repository_root, validate
+from neuron_consistency.plans import ModelPlan
+from neuron_consistency.results import keep_result, library_key, read_result, record_faults, record_table
+from neuron_consistency.studies import Study, read_studies, run_studies
+from neuron_consistency.trained import TrainedModel
+from toys import toy_model
+
+NOTEBOOK = "08_explanation_consistency"
+TABLE = pd.DataFrame({"measure": ["accuracy", "E"], "mean": [1 / 3, 0.5]})
+
+
+def net(seed: int) -> TrainedModel:
+    spec = {"data": {"name": "scenes"}, "fingerprint": "f" * 64, "seed": seed}
+    record = {"device": "a CPU", "torch": torch.__version__, "precision": "float32", "seconds": 2.5}
+    return TrainedModel(ModelPlan("smoke", "key", spec), toy_model(), record)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(results, "results_folder", lambda: tmp_path)
+    monkeypatch.setattr(studies, "results_folder", lambda: tmp_path)
+    monkeypatch.setattr(results, "commit", lambda: "0123456789ab")
+    return keep_result("a-study", NOTEBOOK, {"measures": TABLE}, parameters={"seeds": [1, 0]}, nets=[net(1), net(0)])
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    path = folder / results.RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_tables_and_record_come_back(folder: Path) -> None:
+    found = read_result("a-study")
+    pd.testing.assert_frame_equal(found.tables["measures"], TABLE.round(6))
+    assert found.current
+    expected = {"seeds": [0, 1], "training_seconds": 5.0, "commit": "0123456789ab", "parameters": {"seeds": [1, 0]}}
+    assert {name: found.record[name] for name in expected} == expected
+    assert record_table({"a-study": "what"}, {"a-study": found}).loc["a-study", "library"] == "the same"
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["a-study"]
+
+
+def test_a_later_run_replaces_an_earlier_one_whole(folder: Path) -> None:
+    keep_result("a-study", NOTEBOOK, {"other": TABLE}, parameters={}, nets=[net(0)])
+    assert sorted(path.name for path in folder.iterdir()) == ["other.csv", "record.json"]
+
+
+def test_a_result_of_another_library_says_so(folder: Path) -> None:
+    edit(folder, library="0" * 16)
+    assert not read_result("a-study").current
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda folder: (folder / "measures.csv").write_text("measure,mean\naccuracy,1.0\n"), "not what its record"),
+        (lambda folder: (folder / "measures.csv").unlink(), "is missing"),
+        (lambda folder: (folder / "more.csv").write_text("a\n"), "in no record"),
+        (lambda folder: edit(folder, commit="0123456789ab+"), "made at commit"),
+        (lambda folder: edit(folder, study="another"), "its record is of another"),
+        (lambda folder: (folder / results.RECORD).write_text("{}"), "lacks commit"),
+        (lambda folder: (folder / results.RECORD).write_text("{"), "cannot be read"),
+        (lambda folder: (folder / results.RECORD).unlink(), "make results N=a-study"),
+    ],
+)
+def test_what_does_not_fit_its_record_is_refused(folder: Path, damage: Any, says: str) -> None:
+    """A typed-in number would otherwise stand in the book as a measured one."""
+    damage(folder)
+    with pytest.raises(StoreError, match=says):
+        read_result("a-study")
+
+
+def test_a_name_that_leaves_the_folder_is_refused(folder: Path) -> None:
+    with pytest.raises(StoreError, match="lower-case"):
+        keep_result("../elsewhere", NOTEBOOK, {"measures": TABLE}, parameters={}, nets=[net(0)])
+    assert not (folder.parent.parent / "elsewhere").exists()
+
+
+# studies
+
+
+def test_every_study_of_the_book_is_kept_and_fits_its_record() -> None:
+    """The numbers of the book's results page: from a commit that is there to see, and as the study asks for them."""
+    kept = {path.name for path in results.results_folder().iterdir() if path.is_dir()}
+    assert kept == read_studies().keys()
+    for name, study in read_studies().items():
+        assert record_faults(results.results_folder() / name) == []
+        record = read_result(name).record
+        asked = study.values()
+        assert {key: record["parameters"][key] for key in asked} == asked, name
+        assert record["notebook"] == study.notebook
+
+
+def test_a_study_with_a_misspelt_parameter_is_refused(tmp_path: Path) -> None:
+    root = repository_root()
+    (tmp_path / "notebooks").mkdir()
+    for name in (f"{NOTEBOOK}.ipynb", f"{NOTEBOOK}.py"):
+        (tmp_path / "notebooks" / name).write_text((root / "notebooks" / name).read_text())
+    entry = f"one: {{about: it, notebook: {NOTEBOOK}, profile: demo, parameters: {{sedes: [0]}}}}"
+    (tmp_path / "notebooks" / "studies.yaml").write_text(entry)
+    with pytest.raises(ParameterError, match=r"'sedes' .did you mean 'seeds'"):
+        read_studies(tmp_path)
+    (tmp_path / "notebooks" / "studies.yaml").write_text("one: {about: it}")
+    with pytest.raises(ParameterError, match="one needs about"):
+        read_studies(tmp_path)
+
+
+def test_an_unknown_study_starts_nothing() -> None:
+    with pytest.raises(ParameterError, match="no study nothing; there are: "):
+        run_studies(["nothing"])
+
+
+def test_only_what_is_out_of_date_is_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Study("a-study", "it", NOTEBOOK, "demo", {"seeds": [3]})
+    ran: list[dict[str, Any]] = []
+    monkeypatch.setattr(studies, "read_studies", lambda: {"a-study": study})
+    monkeypatch.setattr(studies, "run_notebook", lambda *_args, values, **_more: ran.append(values))
+    monkeypatch.setattr(studies, "artifacts", lambda _profile: folder.parent)
+    run_studies([])
+    assert ran == [{"seeds": [3], "study": "a-study"}]  # the kept one had other seeds
+    known = notebook_parameters(notebook_path(NOTEBOOK))
+    whole = {name: parameter.default for name, parameter in known.items()} | study.values()
+    validate(whole, known, NOTEBOOK)
+    edit(folder, parameters=whole | {"device": "cuda"})
+    run_studies([])
+    assert len(ran) == 1
+    run_studies(["a-study"])  # named, it is run anyway
+    assert len(ran) == 2
+    edit(folder, library="0" * 16)
+    run_studies([])
+    assert len(ran) == 3
+    assert library_key(NOTEBOOK) != "0" * 16
