@@ -37,7 +37,7 @@ record_table({name: one.about for name, one in studies.items()}, kept)
 #
 # ## P3 on photographs
 #
-# Twenty classes of Tiny ImageNet, three seeds, ResNet-18: trained normally, with the paper's weights, and with the same
+# Twelve classes of Tiny ImageNet, three seeds, ResNet-18: trained normally, with the paper's weights, and with the same
 # weights divided by their mean. First every network, then the differences to the normally trained ones. The unit is the
 # seed: an interval of three seeds is wide, and the intervals of one table share their 95 % among the measures (each
 # is wider, by Bonferroni). A difference counts where its interval leaves zero out.
