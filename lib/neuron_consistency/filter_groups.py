@@ -55,8 +55,9 @@ def group_loss(maps: Tensor, mean: Tensor, members: Tensor) -> Tensor:
     """L_group = - sum over groups A of (sum of s_ij, i and j in A) / (sum of s_ij, i in A, j any filter), a scalar.
 
     s_ij is one plus the correlation of the maps of filters i and j over the places of an image, both taken about the
-    mean map, averaged over the batch. With unit maps u_i the sums are |A|^2 + |sum of u_i|^2 and likewise, so no
-    matrix of all pairs is made. A filter without deviation correlates with nothing: s_ij = 1.
+    mean map, averaged over the batch. With unit maps u_i the sums are the squared size of A plus the squared
+    norm of the sum of u_i, and likewise, so no matrix of all pairs is made. A filter without deviation correlates with
+    nothing: s_ij = 1.
 
     Shape:
         maps: (B, C, h, w); mean: (C, h, w); members: (C, groups) of 0 and 1; result: () in [-groups, 0].

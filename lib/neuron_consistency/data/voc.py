@@ -33,7 +33,7 @@ class Thing:
 
 
 class Voc(OfficialSource):
-    """ImageSets/Main/<set>.txt, Annotations/*.xml, JPEGImages/*.jpg and SegmentationClass/*.png.
+    """ImageSets/Main/<set>.txt, Annotations/<image>.xml, JPEGImages/<image>.jpg, SegmentationClass/<image>.png.
 
     Whole images are squeezed into the square, so that no labelled object is cut off. An object marked difficult counts
     only where that is asked for: the official evaluation passes over such a class of an image, so here it is a 0. An
