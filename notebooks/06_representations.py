@@ -38,11 +38,12 @@ shown_neurons: int = 4  # neurons in the picture of top images, two rows each
 shown_images: int = 6  # images in a row
 device_price: float = 3.0  # of a device like this for an hour, in any currency, for what the paper's size would cost
 batch_size: int = 128  # images a forward pass
+study: str = ""  # a name under which the tables of the set stay in book/results/; "" keeps none
 
 # %%
 from neuron_consistency.parameters import check
 
-check(globals())
+parameters = check(globals())
 
 # %%
 import pandas as pd
@@ -61,6 +62,7 @@ from neuron_consistency.compute import describe_device, resolve_device
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.representation import measure_neurons, top_responses
+from neuron_consistency.results import keep_result
 from neuron_consistency.tables import with_intervals
 from neuron_consistency.targets import full_size_table, least_likely_targets, success_table, transfer_table
 from neuron_consistency.taxonomy import correlation, distance_matrix
@@ -158,14 +160,15 @@ with_intervals(transfer.set_index(["set", "network"]), decimals=1)
 
 # %% [markdown]
 # The paper's set has half a million images of 224 pixels. At the rate measured here, scaled by the number of pixels, on
-# one device like this one and on eight:
+# one device like this one and on eight (a larger set, of photographs, is in {doc}`09_results`):
 
 # %%
 full_size = full_size_table(sets[NORMAL], devices=[1, 8], price=device_price)
 full_size["device"] = describe_device(where)
-full_size = full_size.set_index(["device", "devices"]).round(2)
-glue("full-size", full_size, display=False)
-full_size
+if study:
+    kept_tables = {"success": success, "transfer": transfer, "full-size": full_size}
+    keep_result(study, "06_representations", kept_tables, parameters=parameters, nets=nets)
+full_size.set_index(["device", "devices"]).round(2)
 
 # %% [markdown]
 # ## Every neuron of every layer

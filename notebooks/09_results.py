@@ -35,6 +35,27 @@ record_table({name: one.about for name, one in studies.items()}, kept)
 # %% [markdown]
 # *Library* says whether what the study uses of this library still computes the same as when it ran.
 #
+# ## P2's adversarial set on photographs
+#
+# Ten targets, the least likely ones, for each of 204 photographs, made on three normally trained networks at once: how
+# many per cent reach their target on each network, with an interval over photographs; how strongly pixels change (root
+# mean square, in grey levels of 255); and how the networks that had no part in it see the set.
+
+# %%
+made = kept["adversarial-photographs"].tables
+with_intervals(made["success"].set_index(["set", "network"]).drop(columns="RMSD"), decimals=1)
+
+# %%
+with_intervals(made["transfer"].set_index(["set", "network"]), decimals=1)
+
+# %%
+full_size = made["full-size"].set_index(["device", "devices"]).round(2)
+glue("full-size", full_size, display=False)
+full_size
+
+# %% [markdown]
+# What the paper's half a million images of 224 pixels would take at that rate, scaled by the number of pixels.
+#
 # ## P3 on photographs
 #
 # Twelve classes of Tiny ImageNet, three seeds, ResNet-18: trained normally, with the paper's weights, and with the same
