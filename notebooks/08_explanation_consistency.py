@@ -252,8 +252,8 @@ tables = pd.concat(
 shown = with_intervals(tables[["mean", "low", "high"]])["mean"].unstack("network")
 order = list(measured[plans[0].key].values.columns)
 shown.loc[order, list(dict.fromkeys(tables.index.get_level_values("network")))].assign(
-    chance=pd.Series(measured[plans[0].key].chance).round(3)
-)
+    chance={name: f"{level:.3f}" for name, level in measured[plans[0].key].chance.items()}
+).fillna("")
 
 # %%
 distributions = pd.concat(
