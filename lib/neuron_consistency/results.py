@@ -20,15 +20,12 @@ from neuron_consistency.store import atomic_path, commit, read_json, write_json
 from neuron_consistency.trained import TrainedModel
 
 RECORD = "record.json"
-FIELDS = {
-    "study", "notebook", "commit", "library", "parameters", "dataset", "fingerprint", "seeds", "device", "torch",
-    "precision", "training_seconds", "finished", "tables",
-}  # fmt: skip
+FIELDS = {"study", "commit", "finished", "tables"}  # of every record; what made the tables says more
 
 
 @dataclass(frozen=True)
 class Result:
-    """The tables of a study by name, and the record of how they were made."""
+    """Tables by name, and the record of how they were made."""
 
     tables: dict[str, pd.DataFrame]
     record: dict[str, Any]
@@ -57,14 +54,39 @@ def keep_result(
     parameters: Mapping[str, Any],
     nets: Sequence[TrainedModel],
 ) -> Path:
-    """Writes the tables of a study and their record; those of an earlier run give way once the new ones are whole.
+    """Keeps the tables of a study, and in their record the notebook, its parameters, data, networks and machine.
 
     Args:
         study: its name, that of the folder.
         notebook: the stem of the notebook that computed the tables.
-        tables: by name; their index is left out.
+        tables, and what goes wrong: as in `keep_tables`.
         parameters: all parameters of that run.
         nets: the networks that the tables are about.
+
+    Returns:
+        The folder.
+    """
+    records = [net.record for net in nets]
+    facts = {
+        "notebook": notebook,
+        "library": library_key(notebook),
+        "parameters": dict(parameters),
+        "dataset": nets[0].plan.spec["data"]["name"],
+        "fingerprint": nets[0].plan.spec["fingerprint"],
+        "seeds": sorted({net.plan.spec["seed"] for net in nets}),
+        "training_seconds": round(sum(record["seconds"] for record in records), 1),
+        **{name: records[0][name] for name in ("device", "torch", "precision")},
+    }
+    return keep_tables(study, tables, facts)
+
+
+def keep_tables(name: str, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]) -> Path:
+    """Writes tables and a record of commit, time and these facts; those of an earlier run give way once all is whole.
+
+    Args:
+        name: that of the folder.
+        tables: by name; their index is left out.
+        facts: what the record says beside that.
 
     Returns:
         The folder.
@@ -72,35 +94,19 @@ def keep_result(
     Raises:
         StoreError: the disk is full, or the name is not one of lower-case words joined by hyphens.
     """
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", study):
-        raise StoreError(f"study={study!r}: name it by lower-case words joined by hyphens")
-    folder = results_folder() / study
-    new = folder.with_name(f".{study}.new")
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise StoreError(f"study={name!r}: name it by lower-case words joined by hyphens")
+    folder = results_folder() / name
+    new = folder.with_name(f".{name}.new")
     shutil.rmtree(new, ignore_errors=True)
     hashes = {}
-    for name, table in tables.items():
-        path = new / f"{name}.csv"
+    for title, table in tables.items():
+        path = new / f"{title}.csv"
         with atomic_path(path) as part:
             table.round(6).to_csv(part, index=False, lineterminator="\n")
         hashes[path.name] = _hash(path)
-    first = nets[0].record
-    record = {
-        "study": study,
-        "notebook": notebook,
-        "commit": commit(),
-        "library": library_key(notebook),
-        "parameters": dict(parameters),
-        "dataset": nets[0].plan.spec["data"]["name"],
-        "fingerprint": nets[0].plan.spec["fingerprint"],
-        "seeds": sorted({net.plan.spec["seed"] for net in nets}),
-        "device": first["device"],
-        "torch": first["torch"],
-        "precision": first["precision"],
-        "training_seconds": round(sum(net.record["seconds"] for net in nets), 1),
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "tables": hashes,
-    }
-    write_json(new / RECORD, record)
+    finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    write_json(new / RECORD, {**facts, "study": name, "commit": commit(), "finished": finished, "tables": hashes})
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
     return folder

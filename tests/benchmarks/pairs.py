@@ -1,0 +1,95 @@
+"""What a row of the benchmark table is: our way and another one, timed in turns, and held to the same answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+
+from neuron_consistency.timing import paired_seconds
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything: 1 for figures that count, less to see that a row runs."""
+
+    device: torch.device
+    share: float = 1.0
+    data: str | None = None  # a folder with photographs
+
+    def of(self, number: int, *, least: int = 1) -> int:
+        return max(least, round(number * self.share))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two ways to the same result.
+
+    Attributes:
+        ours, theirs: both do the whole work, but for `scale`.
+        scale: by what the other's seconds are multiplied, where it does a sample of the work only.
+        difference: of the two results; None where there is nothing to compare.
+        tolerance: the most it may be.
+        size: what was timed, in words.
+    """
+
+    ours: Work
+    theirs: Work
+    size: str
+    scale: float = 1.0
+    difference: Callable[[], float] | None = None
+    tolerance: float = 0.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: `goal` is how many times less time than the other our way has to take, at least.
+
+    A goal below one is a cost that may not be exceeded: 1 / 2.45 allows 2.45 times the other's time.
+    """
+
+    work: str
+    against: str
+    goal: float
+    prepare: Callable[[Size], Pair]
+    devices: tuple[str, ...] = field(default=("cpu", "cuda"))
+
+
+def run(row: Row, size: Size, *, repeats: int) -> dict[str, object]:
+    """Times a row: the ratio with its quartiles, whether the goal is met, and how far the results are apart.
+
+    Raises:
+        AssertionError: the two results differ by more than the row allows; a faster wrong answer is none.
+    """
+    if size.device.type not in row.devices:
+        return {"work": row.work, "against": row.against, "goal": row.goal, "verdict": "not measured"}
+    pair = row.prepare(size)
+    table = paired_seconds({"ours": pair.ours, "theirs": pair.theirs}, repeats=repeats, device=size.device)
+    apart = pair.difference() if pair.difference else float("nan")
+    assert not apart > pair.tolerance, f"{row.work}: the results are {apart:g} apart, allowed are {pair.tolerance:g}"
+    seconds, ratios = table["seconds"].to_numpy(float), table.loc["theirs"].to_numpy(float) * pair.scale
+    names = ("ratio, lower quartile", "ratio", "ratio, upper quartile")
+    low, middle, high = (float(ratios[table.columns.get_loc(name)]) for name in names)
+    return {
+        "work": row.work,
+        "against": row.against,
+        "size": pair.size,
+        "seconds": float(seconds[0]),
+        "seconds, other": float(seconds[1]) * pair.scale,
+        "times": middle,
+        "times low": low,
+        "times high": high,
+        "goal": row.goal,
+        "verdict": "met" if middle >= row.goal else "missed",
+        "apart": apart,
+    }
+
+
+def table_of(rows: list[dict[str, object]]) -> pd.DataFrame:
+    """The rows as a table, all columns there also where nothing was measured."""
+    columns = ["work", "against", "size", "seconds", "seconds, other", "times", "times low", "times high", "goal"]
+    return pd.DataFrame(rows).reindex(columns=[*columns, "verdict", "apart"])

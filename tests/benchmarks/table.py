@@ -1,0 +1,47 @@
+"""The table of what is fast: `make bench`, or `python tests/benchmarks/table.py --only step` for some of its rows.
+
+Every row times our way and another in turns, in one process, and holds their results against each other. The whole
+table goes to book/results/benchmarks/ with a record of the machine; some rows of it go to the terminal alone. Exits 1
+where a goal is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import torch
+
+import data_rows
+import measure_rows
+import training_rows
+from neuron_consistency.compute import describe_device, resolve_device
+from neuron_consistency.results import keep_tables
+from pairs import Size, run, table_of
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="The table of what is fast.")
+    parser.add_argument("--only", default="", help="rows with this in their name; nothing is kept")
+    parser.add_argument("--share", type=float, default=1.0, help="of the work's size; nothing is kept below 1")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--data", help="folder with photographs; without one nothing is read from disk")
+    given = parser.parse_args()
+    device = resolve_device(given.device)
+    size = Size(device, given.share, given.data)
+    rows = [*measure_rows.rows(device), *training_rows.rows(device), *data_rows.rows(given.data)]
+    done = []
+    for row in rows:
+        if given.only in row.work:
+            done.append(run(row, size, repeats=given.repeats))
+            print(", ".join(f"{name} {value}" for name, value in done[-1].items()), flush=True)
+    table = table_of(done)
+    if len(done) == len(rows) and given.share >= 1:
+        facts = {"device": describe_device(device), "torch": torch.__version__, "repeats": given.repeats}
+        print(keep_tables("benchmarks", {"table": table}, facts))
+    return int((table["verdict"] == "missed").any())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
