@@ -19,7 +19,7 @@ RUN := $(BIN)/python -m neuron_consistency.workflow
 OPTIONS := --profile "$(PROFILE)" $(if $(DEVICE),--device "$(DEVICE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help book test notebook results pairs environment lock clean
+.PHONY: help book test notebook results bench pairs environment lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -44,6 +44,9 @@ notebook: environment  ## run one notebook with checked parameters   (N=04 PARAM
 
 results: environment  ## run the long studies anew; their tables go to book/results/   (N="name ..." DATA DEVICE)
 	@$(RUN) results $(N) $(if $(DEVICE),--device "$(DEVICE)")
+
+bench: environment  ## time every fast path beside a plain one; the table goes to book/results/   (DATA DEVICE)
+	@$(BIN)/python tests/benchmarks/table.py $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device "$(DEVICE)")
 
 pairs: environment  ## write each notebook from its script (FROM=ipynb: each script from its notebook)
 	@$(RUN) pairs --edited $(FROM)
