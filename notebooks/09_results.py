@@ -146,3 +146,17 @@ rows = rows.reset_index("changed")
 with_intervals(
     rows[rows["measure"].isin(CHOICES)].set_index(["measure", "changed"]).drop(columns=["architecture", "objective"])
 ).sort_index()
+
+# %% [markdown]
+# ## What is fast
+#
+# `make bench` times every fast path of the library beside a plain way to the same result, in turns. {doc}`/scaling` says
+# how to read it.
+
+# %%
+benchmarks = read_result("benchmarks")
+print(f"{benchmarks.record['device']}, PyTorch {benchmarks.record['torch']}, commit {benchmarks.record['commit']}")
+timed = benchmarks.tables["table"].rename(columns={"times low": "low", "times high": "high"})
+timed = with_intervals(timed.drop(columns="apart").set_index(["work", "against"]), decimals=2)
+glue("benchmarks", timed, display=False)
+timed
