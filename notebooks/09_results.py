@@ -150,13 +150,13 @@ with_intervals(
 # %% [markdown]
 # ## What is fast
 #
-# `make bench` times every fast path of the library beside a plain way to the same result, in turns. {doc}`/scaling` says
-# how to read it.
+# `make bench` times every fast path of the library beside a plain way to the same result, in turns. {doc}`/scaling`
+# says how to read it.
 
 # %%
 benchmarks = read_result("benchmarks")
 print(f"{benchmarks.record['device']}, PyTorch {benchmarks.record['torch']}, commit {benchmarks.record['commit']}")
-timed = benchmarks.tables["table"].rename(columns={"times low": "low", "times high": "high"})
-timed = with_intervals(timed.drop(columns="apart").set_index(["work", "against"]), decimals=2)
+timed = benchmarks.tables["table"].drop(columns="apart").set_index(["work", "against"])
+timed = with_intervals(timed, decimals=2)
 glue("benchmarks", timed, display=False)
 timed
