@@ -61,7 +61,9 @@ full_size
 # Twelve classes of Tiny ImageNet, three seeds, ResNet-18: trained normally, with the paper's weights, and with the same
 # weights divided by their mean. First every network, then the differences to the normally trained ones. The unit is the
 # seed: an interval of three seeds is wide, and the intervals of one table share their 95 % among the measures (each
-# is wider, by Bonferroni). A difference counts where its interval leaves zero out.
+# is wider, by Bonferroni). A difference counts where its interval leaves zero out, so half an interval's width is the
+# least difference that could have been seen: with three seeds only a large one. The spread over seeds, in the first
+# table, says more about how the trainings went.
 
 # %%
 photographs = kept["explanation-photographs"].tables
