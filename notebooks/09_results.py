@@ -59,16 +59,26 @@ full_size
 # ## P3 on photographs
 #
 # Twelve classes of Tiny ImageNet, three seeds, ResNet-18: trained normally, with the paper's weights, and with the same
-# weights divided by their mean. First every network, then the differences to the normally trained ones. The unit is the
+# weights divided by their mean. First each measure's mean over seeds, with the lowest and the highest seed in
+# brackets, then the differences to the normally trained networks. The unit is the
 # seed: an interval of three seeds is wide, and the intervals of one table share their 95 % among the measures (each
 # is wider, by Bonferroni). A difference counts where its interval leaves zero out, so half an interval's width is the
 # least difference that could have been seen: with three seeds only a large one. The spread over seeds, in the first
 # table, says more about how the trainings went.
 
+
 # %%
-photographs = kept["explanation-photographs"].tables
-shown = photographs["measures"].dropna(subset="seed")
-shown.groupby(["measure", "objective"], sort=False)["mean"].agg(["mean", "min", "max"]).round(3).unstack("objective")
+def over_seeds(study: str) -> pd.DataFrame:
+    """By measure and objective the mean over seeds, lowest and highest in brackets; untrained; chance."""
+    measures = kept[study].tables["measures"]
+    seeds = measures.dropna(subset="seed").groupby(["measure", "objective"], sort=False)["mean"]
+    spread = with_intervals(seeds.agg(["mean", "min", "max"]).rename(columns={"min": "low", "max": "high"}))
+    others = measures[measures["seed"].isna()].set_index("measure")[["mean", "chance"]].round(3)
+    others.columns = ["untrained", "chance"]
+    return spread["mean"].unstack("objective", sort=False).join(others.astype(object).fillna(""))
+
+
+over_seeds("explanation-photographs")
 
 
 # %%
@@ -79,6 +89,7 @@ def verdicts(study: str) -> pd.DataFrame:
     )
 
 
+photographs = kept["explanation-photographs"].tables
 counts = photographs["verdicts"]["verdict"].value_counts()
 for word in ("better", "worse", "not shown"):
     glue(f"photographs-{word.replace(' ', '-')}", f"{counts.get(word, 0)}", display=False)
