@@ -106,8 +106,6 @@ verdicts("explanation-photographs")
 # Rendered scenes in which each class has a background of its own, before which it stands in 50, 80 or 95 % of the
 # training images. The *gap* is the accuracy before backgrounds of the object's own class, less that before those of
 # another one: what the background is worth to the network. Three seeds each; the smaller the gap the better.
-# With *true masks* the weights are taken while the object itself is spared, so that E can see whether the background is
-# used; the paper spares what the network's own explanation marks.
 
 # %%
 COLUMNS = [
