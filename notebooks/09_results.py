@@ -97,9 +97,9 @@ glue("photographs-differences", f"{len(photographs['verdicts'])}", display=False
 verdicts("explanation-photographs")
 
 # %% [markdown]
-# Of {glue:text}`photographs-differences` differences on photographs, {glue:text}`photographs-better` are shown to be
-# for the better and {glue:text}`photographs-worse` for the worse; {glue:text}`photographs-not-shown` are not shown.
-# The paper claims better accuracy, localisation and robustness.
+# Of {glue:text}`photographs-differences` differences on photographs, shown to be for the better:
+# {glue:text}`photographs-better`, for the worse: {glue:text}`photographs-worse`, not shown:
+# {glue:text}`photographs-not-shown`. The paper claims better accuracy, localisation and robustness.
 #
 # ## Does reweighting wean a network from backgrounds?
 #
@@ -138,7 +138,7 @@ with_intervals(gaps.set_index(["study", "objective", "measure"]).drop(columns="a
 
 # %% [markdown]
 # Of these comparisons of the gap, {glue:text}`gap-better` show reweighting to narrow it, {glue:text}`gap-worse` to
-# widen it, and {glue:text}`gap-not-shown` show neither.
+# widen it, and {glue:text}`gap-not-shown` neither.
 #
 # ## The open choices
 #
