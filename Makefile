@@ -37,7 +37,7 @@ test: environment  ## lint, types, unit tests, pairs, every notebook with the pr
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest -n $(or $(CORES),auto) --dist loadgroup
+	$(BIN)/pytest -n $(or $(CORES),auto) --dist loadfile --no-loadscope-reorder
 
 notebook: environment  ## run one notebook with checked parameters   (N=04 PARAMS="sigma=1.5" PROFILE DEVICE DATA)
 	@$(RUN) run "$(N)" $(OPTIONS) --set '$(PARAMS)'

@@ -59,14 +59,26 @@ full_size
 # ## P3 on photographs
 #
 # Twelve classes of Tiny ImageNet, three seeds, ResNet-18: trained normally, with the paper's weights, and with the same
-# weights divided by their mean. First every network, then the differences to the normally trained ones. The unit is the
+# weights divided by their mean. First each measure's mean over seeds, with the lowest and the highest seed in
+# brackets, then the differences to the normally trained networks. The unit is the
 # seed: an interval of three seeds is wide, and the intervals of one table share their 95 % among the measures (each
-# is wider, by Bonferroni). A difference counts where its interval leaves zero out.
+# is wider, by Bonferroni). A difference counts where its interval leaves zero out, so half an interval's width is the
+# least difference that could have been seen: with three seeds only a large one. The spread over seeds, in the first
+# table, says more about how the trainings went.
+
 
 # %%
-photographs = kept["explanation-photographs"].tables
-shown = photographs["measures"].dropna(subset="seed")
-shown.groupby(["measure", "objective"], sort=False)["mean"].agg(["mean", "min", "max"]).round(3).unstack("objective")
+def over_seeds(study: str) -> pd.DataFrame:
+    """By measure and objective the mean over seeds, lowest and highest in brackets; untrained; chance."""
+    measures = kept[study].tables["measures"]
+    seeds = measures.dropna(subset="seed").groupby(["measure", "objective"], sort=False)["mean"]
+    spread = with_intervals(seeds.agg(["mean", "min", "max"]).rename(columns={"min": "low", "max": "high"}))
+    others = measures[measures["seed"].isna()].set_index("measure")[["mean", "chance"]].round(3)
+    others.columns = ["untrained", "chance"]
+    return spread["mean"].unstack("objective", sort=False).join(others.astype(object).fillna(""))
+
+
+over_seeds("explanation-photographs")
 
 
 # %%
@@ -77,6 +89,7 @@ def verdicts(study: str) -> pd.DataFrame:
     )
 
 
+photographs = kept["explanation-photographs"].tables
 counts = photographs["verdicts"]["verdict"].value_counts()
 for word in ("better", "worse", "not shown"):
     glue(f"photographs-{word.replace(' ', '-')}", f"{counts.get(word, 0)}", display=False)
@@ -84,17 +97,15 @@ glue("photographs-differences", f"{len(photographs['verdicts'])}", display=False
 verdicts("explanation-photographs")
 
 # %% [markdown]
-# Of {glue:text}`photographs-differences` differences on photographs, {glue:text}`photographs-better` are shown to be
-# for the better and {glue:text}`photographs-worse` for the worse; {glue:text}`photographs-not-shown` are not shown.
-# The paper claims better accuracy, localisation and robustness.
+# Of {glue:text}`photographs-differences` differences on photographs, shown to be for the better:
+# {glue:text}`photographs-better`, for the worse: {glue:text}`photographs-worse`, not shown:
+# {glue:text}`photographs-not-shown`. The paper claims better accuracy, localisation and robustness.
 #
 # ## Does reweighting wean a network from backgrounds?
 #
 # Rendered scenes in which each class has a background of its own, before which it stands in 50, 80 or 95 % of the
 # training images. The *gap* is the accuracy before backgrounds of the object's own class, less that before those of
 # another one: what the background is worth to the network. Three seeds each; the smaller the gap the better.
-# With *true masks* the weights are taken while the object itself is spared, so that E can see whether the background is
-# used; the paper spares what the network's own explanation marks.
 
 # %%
 COLUMNS = [
@@ -127,7 +138,7 @@ with_intervals(gaps.set_index(["study", "objective", "measure"]).drop(columns="a
 
 # %% [markdown]
 # Of these comparisons of the gap, {glue:text}`gap-better` show reweighting to narrow it, {glue:text}`gap-worse` to
-# widen it, and {glue:text}`gap-not-shown` show neither.
+# widen it, and {glue:text}`gap-not-shown` neither.
 #
 # ## The open choices
 #

@@ -5,12 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 SITE = Path("artifacts/smoke/book")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-on_smoke_site = pytest.mark.xdist_group("smoke")  # one process of several makes the site, and looks at it
 
 
 @functools.cache

@@ -131,7 +131,6 @@ def record_table(about: Mapping[str, str], results: Mapping[str, Result]) -> pd.
     """What stands behind the tables of a page: one row a study, by name, with what it is about."""
     rows = {
         name: {
-            "about": about[name],
             "dataset": found.record["dataset"],
             "images": found.record["fingerprint"][:12],
             "seeds": ", ".join(map(str, found.record["seeds"])),
@@ -142,6 +141,7 @@ def record_table(about: Mapping[str, str], results: Mapping[str, Result]) -> pd.
             "precision": found.record["precision"],
             "training s": found.record["training_seconds"],
             "finished": found.record["finished"][:10],
+            "about": about[name],
         }
         for name, found in results.items()
     }

@@ -11,7 +11,7 @@ import yaml
 from neuron_consistency.book import build_site, notebook_faults, page_faults
 from neuron_consistency.errors import NeuronConsistencyError
 from neuron_consistency.workflow import main
-from smoke import NOTEBOOKS, ROOT, on_smoke_site, smoke_site
+from smoke import NOTEBOOKS, ROOT, smoke_site
 
 TOOLS = {"__init__", "data.__init__", "book", "pairs", "make_wordnet"}  # modules that nobody calls from a notebook
 
@@ -21,14 +21,21 @@ def pages_of_contents() -> list[str]:
     return [contents["root"], *(page["file"] for part in contents["parts"] for page in part["chapters"])]
 
 
-@on_smoke_site
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_with_the_smoke_profile(notebook: Path) -> None:
+    """With the pages in one file: of several processes one makes the site, and looks at it."""
+    site, failure = smoke_site()
+    copy = site / "notebooks" / notebook.name
+    assert copy.is_file(), failure
+    assert notebook_faults(copy) == []
+
+
 def test_book_builds_from_the_smoke_run_without_a_warning() -> None:
     site, failure = smoke_site()
     assert failure == ""
     assert page_faults(site / "_build" / "html") == []
 
 
-@on_smoke_site
 def test_every_page_of_the_contents_is_built_and_every_notebook_is_in_the_contents() -> None:
     site, failure = smoke_site()
     pages = pages_of_contents()
@@ -36,7 +43,6 @@ def test_every_page_of_the_contents_is_built_and_every_notebook_is_in_the_conten
     assert {f"notebooks/{notebook.stem}" for notebook in NOTEBOOKS} <= set(pages)
 
 
-@on_smoke_site
 def test_maths_comes_from_the_books_own_files() -> None:
     site, failure = smoke_site()
     html = site / "_build" / "html"
@@ -46,7 +52,6 @@ def test_maths_comes_from_the_books_own_files() -> None:
     assert list((html / "mathjax" / "output" / "chtml" / "fonts" / "woff-v2").glob("*.woff"))
 
 
-@on_smoke_site
 def test_no_page_declares_a_constant_twice() -> None:
     """A constant declared a second time, or a theme left without a mode, is an error in every reader's console."""
     site, _failure = smoke_site()

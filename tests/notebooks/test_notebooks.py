@@ -14,7 +14,7 @@ from neuron_consistency.errors import NeuronConsistencyError, ParameterError
 from neuron_consistency.pairs import pair_agrees, sync_pairs, write_pair
 from neuron_consistency.parameters import notebook_parameters, profile_names, profile_parameters
 from neuron_consistency.workflow import main, run_notebook
-from smoke import NOTEBOOKS, ROOT, on_smoke_site, smoke_site
+from smoke import NOTEBOOKS, ROOT
 
 each = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -96,15 +96,6 @@ def test_only_the_parameters_cell_annotates(notebook: Path) -> None:
 @pytest.mark.parametrize("profile", profile_names(ROOT))
 def test_profile_fits_the_notebook(notebook: Path, profile: str) -> None:
     profile_parameters(profile, notebook.stem, root=ROOT)
-
-
-@each
-@on_smoke_site
-def test_notebook_runs_with_the_smoke_profile(notebook: Path) -> None:
-    site, failure = smoke_site()
-    copy = site / "notebooks" / notebook.name
-    assert copy.is_file(), failure
-    assert notebook_faults(copy) == []
 
 
 # the checks themselves, on a planted notebook
