@@ -20,15 +20,25 @@ from neuron_consistency.store import atomic_path, commit, read_json, write_json
 from neuron_consistency.trained import TrainedModel
 
 RECORD = "record.json"
-FIELDS = {
-    "study", "notebook", "commit", "library", "parameters", "dataset", "fingerprint", "seeds", "device", "torch",
-    "precision", "training_seconds", "finished", "tables",
-}  # fmt: skip
+FIELDS = {"study", "commit", "finished", "tables"}  # of every record
+STUDY_FIELDS = {
+    "notebook", "library", "parameters", "dataset", "fingerprint", "seeds", "device", "torch", "precision",
+    "training_seconds",
+}  # fmt: skip  # of one with a notebook behind it; "remarks" may say what else is to be known
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run of a notebook began with: the commit of the checkout, and the key of the library that it uses."""
+
+    notebook: str
+    commit: str
+    library: str
 
 
 @dataclass(frozen=True)
 class Result:
-    """The tables of a study by name, and the record of how they were made."""
+    """Tables by name, and the record of how they were made."""
 
     tables: dict[str, pd.DataFrame]
     record: dict[str, Any]
@@ -49,19 +59,28 @@ def library_key(notebook: str) -> str:
     return code_key(set(imported_modules(notebook_source(notebook_path(notebook)))) - {__name__})
 
 
+def start_of(notebook: str) -> Start:
+    """To be called as a notebook begins: when it ends, the checkout may have moved on.
+
+    Args:
+        notebook: the stem.
+    """
+    return Start(notebook, commit(), library_key(notebook))
+
+
 def keep_result(
     study: str,
-    notebook: str,
+    start: Start,
     tables: Mapping[str, pd.DataFrame],
     *,
     parameters: Mapping[str, Any],
     nets: Sequence[TrainedModel],
 ) -> Path:
-    """Writes the tables of a study and their record; those of an earlier run give way once the new ones are whole.
+    """Keeps the tables of a study, and in their record the notebook, its parameters, data, networks and machine.
 
     Args:
         study: its name, that of the folder.
-        notebook: the stem of the notebook that computed the tables.
+        start: of the notebook that computed the tables, taken as it began.
         tables: by name; their index is left out.
         parameters: all parameters of that run.
         nets: the networks that the tables are about.
@@ -70,37 +89,56 @@ def keep_result(
         The folder.
 
     Raises:
-        StoreError: the disk is full, or the name is not one of lower-case words joined by hyphens.
+        StoreError: the library was edited while the study ran, so that no commit tells what made the tables; or as in
+            `keep_tables`.
     """
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", study):
-        raise StoreError(f"study={study!r}: name it by lower-case words joined by hyphens")
-    folder = results_folder() / study
-    new = folder.with_name(f".{study}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    hashes = {}
-    for name, table in tables.items():
-        path = new / f"{name}.csv"
-        with atomic_path(path) as part:
-            table.round(6).to_csv(part, index=False, lineterminator="\n")
-        hashes[path.name] = _hash(path)
-    first = nets[0].record
-    record = {
-        "study": study,
-        "notebook": notebook,
-        "commit": commit(),
-        "library": library_key(notebook),
+    if library_key(start.notebook) != start.library:
+        raise StoreError(
+            f"{study}: the library changed while {start.notebook} ran, so its tables are of no commit. Run it again "
+            "from a checkout that stands still; networks whose code is the same are not trained again"
+        )
+    records = [net.record for net in nets]
+    facts = {
+        "notebook": start.notebook,
+        "commit": start.commit,
+        "library": start.library,
         "parameters": dict(parameters),
         "dataset": nets[0].plan.spec["data"]["name"],
         "fingerprint": nets[0].plan.spec["fingerprint"],
         "seeds": sorted({net.plan.spec["seed"] for net in nets}),
-        "device": first["device"],
-        "torch": first["torch"],
-        "precision": first["precision"],
-        "training_seconds": round(sum(net.record["seconds"] for net in nets), 1),
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "tables": hashes,
+        "training_seconds": round(sum(record["seconds"] for record in records), 1),
+        **{name: records[0][name] for name in ("device", "torch", "precision")},
     }
-    write_json(new / RECORD, record)
+    return keep_tables(study, tables, facts)
+
+
+def keep_tables(name: str, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]) -> Path:
+    """Writes tables and a record of them with these facts; those of an earlier run give way once all is whole.
+
+    Args:
+        name: that of the folder.
+        tables: by name; their index is left out.
+        facts: what the record says of how they were made, the commit among it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        StoreError: the disk is full, or the name is not one of lower-case words joined by hyphens.
+    """
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise StoreError(f"study={name!r}: name it by lower-case words joined by hyphens")
+    folder = results_folder() / name
+    new = folder.with_name(f".{name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    hashes = {}
+    for title, table in tables.items():
+        path = new / f"{title}.csv"
+        with atomic_path(path) as part:
+            table.round(6).to_csv(part, index=False, lineterminator="\n")
+        hashes[path.name] = _hash(path)
+    finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    write_json(new / RECORD, {**facts, "study": name, "finished": finished, "tables": hashes})
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
     return folder
@@ -136,6 +174,7 @@ def record_table(about: Mapping[str, str], results: Mapping[str, Result]) -> pd.
             "training s": found.record["training_seconds"],
             "finished": found.record["finished"][:10],
             "about": about[name],
+            "remarks": found.record.get("remarks", ""),
         }
         for name, found in results.items()
     }
@@ -148,8 +187,10 @@ def record_faults(folder: Path) -> list[str]:
         record = read_json(folder / RECORD)
     except StoreError as error:
         return [str(error)]
-    if not isinstance(record, dict) or (missing := FIELDS - record.keys()):
-        return [f"{RECORD} lacks {', '.join(sorted(missing)) if isinstance(record, dict) else 'everything'}"]
+    if not isinstance(record, dict):
+        return [f"{RECORD} lacks everything"]
+    if missing := (FIELDS | STUDY_FIELDS if STUDY_FIELDS & record.keys() else FIELDS) - record.keys():
+        return [f"{RECORD} lacks {', '.join(sorted(missing))}"]
     faults = []
     if record["study"] != folder.name:
         faults.append(f"its record is of {record['study']}")
