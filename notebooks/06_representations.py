@@ -62,13 +62,13 @@ from neuron_consistency.compute import describe_device, resolve_device
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.representation import measure_neurons, top_responses
-from neuron_consistency.results import keep_result
+from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.tables import with_intervals
 from neuron_consistency.targets import full_size_table, least_likely_targets, success_table, transfer_table
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance, training_images
 
-where = resolve_device(device)
+start, where = start_of("06_representations"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
 nets = [obtain(plan, device=device) for plan in current_models(profile)]
 titles = distinct_titles(net.plan for net in nets)
@@ -167,7 +167,7 @@ full_size = full_size_table(sets[NORMAL], devices=[1, 8], price=device_price)
 full_size["device"] = describe_device(where)
 if study:
     kept_tables = {"success": success, "transfer": transfer, "full-size": full_size}
-    keep_result(study, "06_representations", kept_tables, parameters=parameters, nets=nets)
+    keep_result(study, start, kept_tables, parameters=parameters, nets=nets)
 full_size.set_index(["device", "devices"]).round(2)
 
 # %% [markdown]

@@ -98,12 +98,12 @@ from neuron_consistency.filter_group_gallery import contrast_table, group_rows
 from neuron_consistency.models import build_model
 from neuron_consistency.plans import distinct_titles, explained_layer, plan_models, weighting_of
 from neuron_consistency.planted_readers import reader_table
-from neuron_consistency.results import keep_result
+from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.tables import with_intervals
 from neuron_consistency.trained import background_images, evaluation_images, obtain, provenance
 from neuron_consistency.weighting import QUANTILES
 
-where = resolve_device(device)
+start, where = start_of("08_explanation_consistency"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
 plans = plan_models(profile, parameters)
 titles = distinct_titles(plans)
@@ -356,5 +356,5 @@ if study:
         "training": described.merge(summary, on="network"),
         "consistency": training,
     }
-    keep_result(study, "08_explanation_consistency", kept_tables, parameters=parameters, nets=list(nets.values()))
+    keep_result(study, start, kept_tables, parameters=parameters, nets=list(nets.values()))
 provenance(profile, list(nets.values()))

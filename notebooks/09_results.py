@@ -105,7 +105,9 @@ verdicts("explanation-photographs")
 #
 # Rendered scenes in which each class has a background of its own, before which it stands in 50, 80 or 95 % of the
 # training images. The *gap* is the accuracy before backgrounds of the object's own class, less that before those of
-# another one: what the background is worth to the network. Three seeds each; the smaller the gap the better.
+# another one: what the background is worth to the network. Three seeds each; the smaller the gap the better. In the
+# studies called *truth* the attack behind the weights spares the true object: there E does see the use of backgrounds,
+# which with the network's own mask it cannot ({doc}`08_explanation_consistency`).
 
 # %%
 COLUMNS = [
@@ -143,9 +145,9 @@ with_intervals(gaps.set_index(["study", "objective", "measure"]).drop(columns="a
 # ## The open choices
 #
 # What the paper leaves open, changed one at a time, on the rendered scenes of chapter 8 and with weights of mean one:
-# the distance between two explanations, how much of a map counts as background, and how often weights are renewed. One
-# seed each, so the unit is the image, and a verdict is of these two networks alone. E is measured as it was trained
-# with: with the distance and threshold of its row.
+# the distance between two explanations, how much of a map counts as background, how often weights are renewed, and
+# whose mask the attack spares. One seed each, so the unit is the image, and a verdict is of these two networks alone. E
+# is measured as it was trained with: with the distance and threshold of its row.
 
 # %%
 CHOICES = ["accuracy", "accuracy, FGSM", "background gap", "pointing game", "box IoU", "E", "E, object spared"]

@@ -14,7 +14,15 @@ from neuron_consistency import results, studies
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.parameters import notebook_parameters, notebook_path, repository_root, validate
 from neuron_consistency.plans import ModelPlan
-from neuron_consistency.results import keep_result, library_key, read_result, record_faults, record_table
+from neuron_consistency.results import (
+    Start,
+    keep_result,
+    library_key,
+    read_result,
+    record_faults,
+    record_table,
+    start_of,
+)
 from neuron_consistency.studies import Study, read_studies, run_studies
 from neuron_consistency.trained import TrainedModel
 from toys import toy_model
@@ -34,12 +42,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(results, "results_folder", lambda: tmp_path)
     monkeypatch.setattr(studies, "results_folder", lambda: tmp_path)
     monkeypatch.setattr(results, "commit", lambda: "0123456789ab")
-    return keep_result("a-study", NOTEBOOK, {"measures": TABLE}, parameters={"seeds": [1, 0]}, nets=[net(1), net(0)])
+    return keep(seeds=[1, 0])
+
+
+def keep(study: str = "a-study", start: Start | None = None, table: str = "measures", **parameters: Any) -> Path:
+    nets = [net(1), net(0)]
+    return keep_result(study, start or start_of(NOTEBOOK), {table: TABLE}, parameters=parameters, nets=nets)
 
 
 def edit(folder: Path, **changes: Any) -> None:
     path = folder / results.RECORD
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_out(folder: Path, field: str) -> None:
+    path = folder / results.RECORD
+    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != field}))
 
 
 def test_tables_and_record_come_back(folder: Path) -> None:
@@ -53,8 +71,19 @@ def test_tables_and_record_come_back(folder: Path) -> None:
 
 
 def test_a_later_run_replaces_an_earlier_one_whole(folder: Path) -> None:
-    keep_result("a-study", NOTEBOOK, {"other": TABLE}, parameters={}, nets=[net(0)])
+    keep(table="other")
     assert sorted(path.name for path in folder.iterdir()) == ["other.csv", "record.json"]
+
+
+def test_a_study_is_of_the_commit_it_began_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout that moves on while a study runs for an hour has not made its tables."""
+    start = start_of(NOTEBOOK)
+    monkeypatch.setattr(results, "commit", lambda: "f" * 12)
+    keep(start=start)
+    assert read_result("a-study").record["commit"] == "0123456789ab"
+    with pytest.raises(StoreError, match="the library changed while"):
+        keep(start=Start(NOTEBOOK, start.commit, "0" * 16))
+    assert read_result("a-study").record["library"] == start.library
 
 
 def test_a_result_of_another_library_says_so(folder: Path) -> None:
@@ -69,6 +98,7 @@ def test_a_result_of_another_library_says_so(folder: Path) -> None:
         (lambda folder: (folder / "measures.csv").unlink(), "is missing"),
         (lambda folder: (folder / "more.csv").write_text("a\n"), "in no record"),
         (lambda folder: edit(folder, commit="0123456789ab+"), "made at commit"),
+        (lambda folder: edit_out(folder, "parameters"), "lacks parameters"),
         (lambda folder: edit(folder, study="another"), "its record is of another"),
         (lambda folder: (folder / results.RECORD).write_text("{}"), "lacks commit"),
         (lambda folder: (folder / results.RECORD).write_text("{"), "cannot be read"),
@@ -84,7 +114,7 @@ def test_what_does_not_fit_its_record_is_refused(folder: Path, damage: Any, says
 
 def test_a_name_that_leaves_the_folder_is_refused(folder: Path) -> None:
     with pytest.raises(StoreError, match="lower-case"):
-        keep_result("../elsewhere", NOTEBOOK, {"measures": TABLE}, parameters={}, nets=[net(0)])
+        keep("../elsewhere")
     assert not (folder.parent.parent / "elsewhere").exists()
 
 

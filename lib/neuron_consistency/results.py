@@ -20,7 +20,20 @@ from neuron_consistency.store import atomic_path, commit, read_json, write_json
 from neuron_consistency.trained import TrainedModel
 
 RECORD = "record.json"
-FIELDS = {"study", "commit", "finished", "tables"}  # of every record; what made the tables says more
+FIELDS = {"study", "commit", "finished", "tables"}  # of every record
+STUDY_FIELDS = {
+    "notebook", "library", "parameters", "dataset", "fingerprint", "seeds", "device", "torch", "precision",
+    "training_seconds",
+}  # fmt: skip  # of one with a notebook behind it; "remarks" may say what else is to be known
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run of a notebook began with: the commit of the checkout, and the key of the library that it uses."""
+
+    notebook: str
+    commit: str
+    library: str
 
 
 @dataclass(frozen=True)
@@ -46,9 +59,18 @@ def library_key(notebook: str) -> str:
     return code_key(set(imported_modules(notebook_source(notebook_path(notebook)))) - {__name__})
 
 
+def start_of(notebook: str) -> Start:
+    """To be called as a notebook begins: when it ends, the checkout may have moved on.
+
+    Args:
+        notebook: the stem.
+    """
+    return Start(notebook, commit(), library_key(notebook))
+
+
 def keep_result(
     study: str,
-    notebook: str,
+    start: Start,
     tables: Mapping[str, pd.DataFrame],
     *,
     parameters: Mapping[str, Any],
@@ -58,18 +80,28 @@ def keep_result(
 
     Args:
         study: its name, that of the folder.
-        notebook: the stem of the notebook that computed the tables.
-        tables, and what goes wrong: as in `keep_tables`.
+        start: of the notebook that computed the tables, taken as it began.
+        tables: by name; their index is left out.
         parameters: all parameters of that run.
         nets: the networks that the tables are about.
 
     Returns:
         The folder.
+
+    Raises:
+        StoreError: the library was edited while the study ran, so that no commit tells what made the tables; or as in
+            `keep_tables`.
     """
+    if library_key(start.notebook) != start.library:
+        raise StoreError(
+            f"{study}: the library changed while {start.notebook} ran, so its tables are of no commit. Run it again "
+            "from a checkout that stands still; networks whose code is the same are not trained again"
+        )
     records = [net.record for net in nets]
     facts = {
-        "notebook": notebook,
-        "library": library_key(notebook),
+        "notebook": start.notebook,
+        "commit": start.commit,
+        "library": start.library,
         "parameters": dict(parameters),
         "dataset": nets[0].plan.spec["data"]["name"],
         "fingerprint": nets[0].plan.spec["fingerprint"],
@@ -81,12 +113,12 @@ def keep_result(
 
 
 def keep_tables(name: str, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]) -> Path:
-    """Writes tables and a record of commit, time and these facts; those of an earlier run give way once all is whole.
+    """Writes tables and a record of them with these facts; those of an earlier run give way once all is whole.
 
     Args:
         name: that of the folder.
         tables: by name; their index is left out.
-        facts: what the record says beside that.
+        facts: what the record says of how they were made, the commit among it.
 
     Returns:
         The folder.
@@ -106,7 +138,7 @@ def keep_tables(name: str, tables: Mapping[str, pd.DataFrame], facts: Mapping[st
             table.round(6).to_csv(part, index=False, lineterminator="\n")
         hashes[path.name] = _hash(path)
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    write_json(new / RECORD, {**facts, "study": name, "commit": commit(), "finished": finished, "tables": hashes})
+    write_json(new / RECORD, {**facts, "study": name, "finished": finished, "tables": hashes})
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
     return folder
@@ -142,6 +174,7 @@ def record_table(about: Mapping[str, str], results: Mapping[str, Result]) -> pd.
             "training s": found.record["training_seconds"],
             "finished": found.record["finished"][:10],
             "about": about[name],
+            "remarks": found.record.get("remarks", ""),
         }
         for name, found in results.items()
     }
@@ -154,8 +187,10 @@ def record_faults(folder: Path) -> list[str]:
         record = read_json(folder / RECORD)
     except StoreError as error:
         return [str(error)]
-    if not isinstance(record, dict) or (missing := FIELDS - record.keys()):
-        return [f"{RECORD} lacks {', '.join(sorted(missing)) if isinstance(record, dict) else 'everything'}"]
+    if not isinstance(record, dict):
+        return [f"{RECORD} lacks everything"]
+    if missing := (FIELDS | STUDY_FIELDS if STUDY_FIELDS & record.keys() else FIELDS) - record.keys():
+        return [f"{RECORD} lacks {', '.join(sorted(missing))}"]
     faults = []
     if record["study"] != folder.name:
         faults.append(f"its record is of {record['study']}")

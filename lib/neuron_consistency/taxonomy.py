@@ -127,8 +127,9 @@ def path(a: str, b: str, *, source: Source = "auto") -> list[str]:
 def distance_matrix(wnids: Sequence[str], *, source: Source = "auto") -> Tensor:
     """All distances among classes at once.
 
-    Each ancestor updates the block of the classes below it with the outer sum of their distances to it, so that the
-    work is a few numpy operations an ancestor and 1000 classes take a fraction of a second.
+    The classes are put in the order of the tree, so that those below an ancestor stand side by side but for the few
+    synsets with two hypernyms. Each ancestor then lowers one slice of the matrix to the outer sum of the steps up to
+    it: a few numpy operations an ancestor, and 1000 classes take some hundredths of a second.
 
     Shape:
         returns (K, K) int16, symmetric, zero on the diagonal; entry (i, j) is `distance(wnids[i], wnids[j])`.
@@ -136,18 +137,27 @@ def distance_matrix(wnids: Sequence[str], *, source: Source = "auto") -> Tensor:
     Raises:
         DatasetError: an unknown wnid, or two classes without a common hypernym.
     """
-    below: dict[str, list[tuple[int, int]]] = {}
-    for index, wnid in enumerate(wnids):
-        for ancestor, steps in _ancestors(wnid, source).items():
-            below.setdefault(ancestor, []).append((index, steps))
-    unreached = np.iinfo(np.int16).max
+    above = [_ancestors(wnid, source) for wnid in wnids]
+    order = sorted(range(len(wnids)), key=[list(steps)[::-1] for steps in above].__getitem__)
+    below: dict[str, dict[int, int]] = {}
+    for place, index in enumerate(order):
+        for ancestor, steps in above[index].items():
+            below.setdefault(ancestor, {})[place] = steps
+    unreached = 10_000  # twice this is still an int16's
     matrix = np.full((len(wnids), len(wnids)), unreached, dtype=np.int16)
-    for pairs in below.values():
-        index, steps = np.array(pairs, dtype=np.int16).T
-        block = np.ix_(index, index)
-        matrix[block] = np.minimum(matrix[block], steps[:, None] + steps[None, :])
-    if (matrix == unreached).any():
-        i, j = np.argwhere(matrix == unreached)[0]
+    np.fill_diagonal(matrix, 0)
+    for of_ancestor in below.values():
+        if len(of_ancestor) > 1:
+            places = np.fromiter(of_ancestor, np.intp)
+            first, last = places[0], places[-1] + 1
+            up = np.full(last - first, unreached, dtype=np.int16)
+            up[places - first] = np.fromiter(of_ancestor.values(), np.int16)
+            block = matrix[first:last, first:last]
+            np.minimum(block, up[:, None] + up[None, :], out=block)
+    places = np.argsort(order)
+    matrix = matrix[np.ix_(places, places)]
+    if (matrix >= unreached).any():
+        i, j = np.argwhere(matrix >= unreached)[0]
         raise DatasetError(f"{wnids[i]} and {wnids[j]} have no common hypernym in WordNet.")
     return torch.from_numpy(matrix)
 

@@ -17,6 +17,7 @@ import measure_rows
 import training_rows
 from neuron_consistency.compute import describe_device, resolve_device
 from neuron_consistency.results import keep_tables
+from neuron_consistency.store import commit
 from pairs import Size, run, table_of
 
 
@@ -27,7 +28,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data", help="folder with photographs; without one nothing is read from disk")
-    given = parser.parse_args()
+    given, began_at = parser.parse_args(), commit()
     device = resolve_device(given.device)
     size = Size(device, given.share, given.data)
     rows = [*measure_rows.rows(device), *training_rows.rows(device), *data_rows.rows(given.data)]
@@ -38,7 +39,7 @@ def main() -> int:
             print(", ".join(f"{name} {value}" for name, value in done[-1].items()), flush=True)
     table = table_of(done)
     if len(done) == len(rows) and given.share >= 1:
-        facts = {"device": describe_device(device), "torch": torch.__version__, "repeats": given.repeats}
+        facts = {"commit": began_at, "device": describe_device(device), "torch": torch.__version__, "repeats": given.repeats}
         print(keep_tables("benchmarks", {"table": table}, facts))
     return int((table["verdict"] == "missed").any())
 
