@@ -20,7 +20,6 @@ from torch import Tensor
 from neuron_consistency import adversarial_set
 from neuron_consistency.adversarial_set import AdversarialSet, obtain_adversarial_set, write_adversarial_set
 from neuron_consistency.data.pixels import FilePixels
-from neuron_consistency.distributed import ranks
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.models import Classifier
 from neuron_consistency.optimisation import optimise_targeted
@@ -271,17 +270,6 @@ def test_two_ranks_make_the_set_of_one(
     made = AdversarialSet.open(split)
     assert sorted((run["rank"], run["images"]) for run in made.runs) == [(0, 12), (1, 8)]
     assert made.rate == pytest.approx(sum(run["images"] / run["seconds"] for run in made.runs))
-
-
-def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    assert ranks() == (0, 1)
-    for rank, size in (("2", "2"), ("one", "2"), ("-1", "2"), ("0", "")):
-        monkeypatch.setenv("RANK", rank)
-        monkeypatch.setenv("WORLD_SIZE", size)
-        with pytest.raises(ParameterError, match="torchrun"):
-            ranks()
 
 
 # read back in vain

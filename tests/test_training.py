@@ -257,7 +257,8 @@ def test_a_step_computes_no_gradient_of_the_images_it_does_not_need() -> None:
     """The last backward pass reaches the weights alone: `.grad` of the images stays None."""
     model = toy_model().train()
     batch, labels = toy_images(8).batch(torch.arange(8), CPU)
-    training_step(model, EQ6, training.optimiser_of(model, Schedule(epochs=1)), batch, labels, precision="float32")
+    loss = training.loss_of(model, EQ6)
+    training_step(loss, training.optimiser_of(model, Schedule(epochs=1)), batch, labels, precision="float32")
     assert batch.grad is None
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -283,7 +284,7 @@ def weights_seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor |
     step = training.training_step
 
     def spy(*arguments: Any, weights: Tensor | None, **options: Any) -> StepLoss:
-        seen.append((arguments[4], weights))
+        seen.append((arguments[3], weights))
         return step(*arguments, weights=weights, **options)
 
     monkeypatch.setattr(training, "training_step", spy)

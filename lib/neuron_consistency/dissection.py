@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
+from neuron_consistency.distributed import gathered, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, read_layers
 from neuron_consistency.tally import Tallier, Tally, partners, upsampling_matrix
@@ -120,18 +121,18 @@ def unit_thresholds(
     if not 0 < quantile < 1:
         raise ParameterError(f"quantile={quantile}: must lie between 0 and 1")
     model.to(device)
-    generator = torch.Generator().manual_seed(0)
-    largest = waiting = torch.empty(0)
+    largest = waiting = torch.empty(model.layers[layer], 0)
     k = 0
     with _reading(model, layer, precision, attack=attack) as read:
-        batches = broden.batches(batch_size, image_size=image_size, processes=processes)
-        for _, images, _ in tqdm(batches, "thresholds", math.ceil(len(broden) / batch_size), disable=not progress):
+        batches = broden.batches(batch_size, image_size=image_size, processes=processes, part=part())
+        steps = math.ceil(len(broden) / batch_size / part().size)
+        for indices, images, _ in tqdm(batches, "thresholds", steps, disable=not progress):
             values = read(images).flatten(2)
             positions = values.shape[2]
             drawn = positions
             if max_kept is not None and quantile * len(broden) * positions > max_kept:
                 drawn = max(1, math.floor(max_kept / (quantile * len(broden))))
-                chosen = torch.stack([torch.randperm(positions, generator=generator)[:drawn] for _ in images])
+                chosen = torch.stack([_drawn(int(place), positions)[:drawn] for place in indices])
                 index = chosen.to(values.device)[:, None].expand(-1, values.shape[1], -1)
                 values = values.gather(2, index)
             if k == 0:
@@ -141,7 +142,13 @@ def unit_thresholds(
             if waiting.shape[1] >= k:
                 largest = torch.cat([largest, waiting], dim=1).topk(k, dim=1, sorted=False).values
                 waiting = waiting[:, :0]
-    return torch.cat([largest, waiting], dim=1).topk(k, dim=1).values[:, -1]
+    parts = [values.to(device) for values in gathered(torch.cat([largest, waiting], dim=1).cpu())]
+    return torch.cat(parts, dim=1).topk(max(gathered(k)), dim=1).values[:, -1]
+
+
+def _drawn(image: int, positions: int) -> Tensor:
+    """The positions of a map in an order of the image's own, whichever images come before it."""
+    return torch.randperm(positions, generator=torch.Generator().manual_seed(image))
 
 
 def dissect(
@@ -204,10 +211,9 @@ def dissect(
         generator = torch.Generator().manual_seed(seed)
         exchange = {c: partners(broden.labelled(c), generator=generator) for c in CATEGORIES}
     with _reading(model, layer, precision, attack=attack) as read:
-        batches = broden.batches(batch_size, image_size=image_size, processes=processes)
-        for indices, images, labels in tqdm(
-            batches, "dissection", math.ceil(len(broden) / batch_size), disable=not progress
-        ):
+        batches = broden.batches(batch_size, image_size=image_size, processes=processes, part=part())
+        steps = math.ceil(len(broden) / batch_size / part().size)
+        for indices, images, labels in tqdm(batches, "dissection", steps, disable=not progress):
             if chance:
                 other = [
                     {c: broden.image_labels(int(exchange[c][i]), c) for c in own}
@@ -216,6 +222,7 @@ def dissect(
                 tallier.add(indices, read(images), labels, other)
             else:
                 tallier.add(indices, read(images), labels)
+    tallier.gather()
     return tallier.result()
 
 

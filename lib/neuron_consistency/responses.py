@@ -12,6 +12,7 @@ from torch import Tensor
 from neuron_consistency.attacks import Attack
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
+from neuron_consistency.distributed import add_up, gathered, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, evaluating, read_layers
 
@@ -155,12 +156,24 @@ class ChannelTally:
     def _kth(self, values: Tensor) -> Tensor:
         return values[self.k - 1] if len(values) >= self.k else values.new_full(values.shape[1:], -torch.inf)
 
-    def _merge(self) -> None:
-        if not self.pending:
+    def gather(self) -> None:
+        """Brings the tallies of this layer in all processes together, each of other images; all hold the whole then."""
+        self._merge()
+        if part().size == 1:
             return
-        values = torch.cat([self.values, *(value for value, _ in self.pending)])
-        indices = torch.cat([self.indices, *(index for _, index in self.pending)])
-        self.pending.clear()
+        found = gathered((self.values.cpu(), self.indices.cpu()))
+        values, indices = (torch.cat(column).to(self.values.device) for column in zip(*found, strict=True))
+        self._keep(values, indices, shared=True)
+
+    def _merge(self) -> None:
+        if self.pending:
+            values = torch.cat([self.values, *(value for value, _ in self.pending)])
+            indices = torch.cat([self.indices, *(index for _, index in self.pending)])
+            self.pending.clear()
+            self._keep(values, indices)
+
+    def _keep(self, values: Tensor, indices: Tensor, *, shared: bool = False) -> None:
+        """The strongest of these responses, and the counts that follow; `shared` where other processes have counts."""
         by_index = indices.argsort(dim=0)
         values, indices = values.gather(0, by_index), indices.gather(0, by_index)
         values, by_value = values.sort(dim=0, descending=True, stable=True)
@@ -170,6 +183,9 @@ class ChannelTally:
             risen = kth > self._kth(self.values)
             for counts in self.counts.values():  # holds the tied images beyond the k-th, until the end
                 counts[:, risen] = 0
+        if shared:
+            add_up(*self.counts.values())
+        if self.thresholds is None:
             tied = (values[self.rows :] == kth) & (kth >= _TINY)
             rows, channels = torch.nonzero(tied, as_tuple=True)
             self._add_counts(indices[self.rows :][rows, channels], channels)
@@ -204,7 +220,7 @@ def respond(
     batch_size: int = 256,
     precision: str = "auto",
 ) -> Responses:
-    """One pass of `images`, attacked if asked, through `model` in eval mode.
+    """One pass of `images`, attacked if asked, through `model` in eval mode; several processes share it.
 
     A neuron's response to an image is the spatial maximum of its channel. It is active where the response is
     at least its threshold: the k-th largest response of this set with k = max(ceil(quantile N), top_k), or the
@@ -238,9 +254,21 @@ def respond(
     }
     groups = deal(kinds["true"])
     model.to(device)
-    tallies: dict[str, ChannelTally] = {}
     with evaluating(model), read_layers(model, names) as outputs, autocast(device, precision):
-        for indices, batch, labels in images.batches(batch_size, device=device):
+        tallies = {
+            name: ChannelTally(
+                model.layers[name],
+                groups,
+                kinds,
+                num_classes=images.num_classes,
+                k=k,
+                keep=keep,
+                thresholds=None if thresholds is None else thresholds[name].to(device),
+                device=device,
+            )
+            for name in names
+        }
+        for indices, batch, labels in images.batches(batch_size, device=device, part=part()):
             if attack is not None:
                 batch = attack(model, batch, labels)
             with torch.no_grad():
@@ -248,19 +276,10 @@ def respond(
             indices = indices.to(device)
             kinds["predicted"][indices] = logits.argmax(1)
             for name in names:
-                maxima = outputs[name].amax(dim=(2, 3))
-                if name not in tallies:
-                    tallies[name] = ChannelTally(
-                        maxima.shape[1],
-                        groups,
-                        kinds,
-                        num_classes=images.num_classes,
-                        k=k,
-                        keep=keep,
-                        thresholds=None if thresholds is None else thresholds[name].to(device),
-                        device=device,
-                    )
-                tallies[name].add(maxima, indices)
+                tallies[name].add(outputs[name].amax(dim=(2, 3)), indices)
+    add_up(kinds["predicted"])
+    for name in names:
+        tallies[name].gather()
     return Responses(
         images.labels.cpu(),
         kinds["predicted"].cpu(),

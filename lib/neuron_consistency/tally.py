@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neuron_consistency.data.broden import CATEGORIES
+from neuron_consistency.distributed import add_up, gathered
 
 ImageLabels = dict[str, Tensor]  # category -> label maps (L, h, w), or the labels (L,) of the whole image
 PAIRS_AT_ONCE = 8192  # masks in work on a GPU ...
@@ -161,6 +162,14 @@ class Tallier:
                 cells = (unit * self.columns)[:, None] + image_codes[image]
                 counts.index_add_(0, cells.flatten(), area.repeat_interleave(image_codes.shape[1]))
 
+    def gather(self) -> None:
+        """Brings the tallies of all processes together, each of other images; all hold the whole then."""
+        add_up(self.intersections, self.unit_area, self.concept_area, self.concept_images)
+        self.images = sum(gathered(self.images))
+        found = gathered((self.best_values.cpu(), self.best_images.cpu()))
+        values, images = (torch.cat(column, 1).to(self.device) for column in zip(*found, strict=True))
+        self._keep_highest(values, images)
+
     def result(self) -> Tally:
         """The tally so far, on the CPU."""
         intersections = self.intersections.view(-1, self.units, self.columns)[:, :, 1:].cpu()
@@ -177,9 +186,13 @@ class Tallier:
         )
 
     def _keep_best(self, indices: Tensor, peaks: Tensor) -> None:
-        """Keeps the highest responses of each unit; among equal ones the earlier image."""
         values = torch.cat([self.best_values, peaks.T], dim=1)
-        images = torch.cat([self.best_images, indices.expand(self.units, -1)], dim=1)
+        self._keep_highest(values, torch.cat([self.best_images, indices.expand(self.units, -1)], dim=1))
+
+    def _keep_highest(self, values: Tensor, images: Tensor) -> None:
+        """Keeps the highest responses of each unit; among equal ones the earlier image."""
+        images, order = images.sort(dim=1, stable=True)
+        values = values.gather(1, order)
         values, order = values.sort(dim=1, descending=True, stable=True)
         best = self.best_values.shape[1]
         self.best_values, self.best_images = values[:, :best], images.gather(1, order[:, :best])

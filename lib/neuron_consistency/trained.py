@@ -15,6 +15,7 @@ from torch import Tensor
 
 from neuron_consistency.compute import describe_device, resolve_device, resolve_precision
 from neuron_consistency.data.images import ImageSet, load_images
+from neuron_consistency.distributed import agreed, part
 from neuron_consistency.filter_groups import FilterGroups
 from neuron_consistency.models import Classifier, build_model, load_weights
 from neuron_consistency.objectives import Objective
@@ -25,7 +26,7 @@ from neuron_consistency.store import (
     read_json,
     write_json,
 )
-from neuron_consistency.training import Schedule, optimiser_of, train, training_step
+from neuron_consistency.training import Schedule, loss_of, optimiser_of, train, training_step
 from neuron_consistency.weighting import Weighting
 
 
@@ -82,8 +83,9 @@ def obtain(plan: ModelPlan, *, device: str = "auto") -> TrainedModel:
     """
     where = resolve_device(device)
     record_path = plan.path.with_suffix(".json")
-    if not (plan.path.exists() and record_path.exists()):
+    if not agreed(plan.path.exists() and record_path.exists()):
         _train(plan, where)
+        agreed(None)  # the first process has written what the others read
     record = read_json(record_path)
     num_classes = record["num_classes"]
     model = build_model(plan.spec["architecture"], num_classes=num_classes, image_size=plan.spec["data"]["image_size"])
@@ -129,9 +131,11 @@ def _train(plan: ModelPlan, device: torch.device) -> None:
         checkpoint_key=plan.key,
         report=report,
     )
+    if part().rank != 0:
+        return
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    with atomic_path(plan.path) as part:
-        safetensors.torch.save_file(state, part)
+    with atomic_path(plan.path) as unfinished:
+        safetensors.torch.save_file(state, unfinished)
     record = {
         "key": plan.key,
         "code": training_code(),
@@ -157,8 +161,8 @@ def step_of(net: TrainedModel, batch: Tensor, labels: Tensor) -> Callable[[], ob
         batch: (B, 3, H, W) in [0, 1]; labels: (B,) int64.
     """
     model, schedule = copy.deepcopy(net.model).train(), Schedule(**net.plan.spec["schedule"])
-    objective, optimiser = Objective(**net.plan.spec["loss"]), optimiser_of(model, schedule)
-    return lambda: training_step(model, objective, optimiser, batch, labels, precision=schedule.precision)
+    loss, optimiser = loss_of(model, Objective(**net.plan.spec["loss"])), optimiser_of(model, schedule)
+    return lambda: training_step(loss, optimiser, batch, labels, precision=schedule.precision)
 
 
 def provenance(profile: str, nets: Sequence[TrainedModel]) -> pd.DataFrame:

@@ -7,17 +7,20 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from neuron_consistency.attacks import fgsm, pgd
 from neuron_consistency.augmentation import augment
 from neuron_consistency.checkpoints import load_checkpoint, save_checkpoint
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
+from neuron_consistency.distributed import add_up, agreed, part, share_buffers
 from neuron_consistency.errors import ParameterError, TrainingError
 from neuron_consistency.filter_groups import FilterGroups, Grouping
 from neuron_consistency.models import Classifier
@@ -27,6 +30,7 @@ from neuron_consistency.weighting import Weighting, weigh
 
 History = list[dict[str, Any]]
 Report = Callable[[dict[str, Any], int], None]  # (row of the history, number of epochs)
+Loss = Callable[..., StepLoss]  # (images, labels, weights=, grouping=) -> the loss of a batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,7 @@ class Schedule:
 
     Attributes:
         epochs: passes over the training set.
-        batch_size: images a step; an incomplete last batch is left out.
+        batch_size: images a step, of all processes together; an incomplete last batch is left out.
         learning_rate: the peak, reached linearly over the first fifth of the steps; then a cosine to 0.
         weight_decay: decoupled (AdamW), on weights of convolutions and linear maps only.
         seed: of the order of images, augmentation and dropout; each epoch draws from (seed, epoch) alone.
@@ -78,9 +82,24 @@ def optimiser_of(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=schedule.learning_rate)
 
 
+class _Step(nn.Module):
+    """An objective as a module around its model: all passes of a step are one forward to DistributedDataParallel."""
+
+    def __init__(self, model: Classifier, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, *batch: Any, **more: Any) -> StepLoss:
+        return self.objective(self.model, *batch, **more)
+
+
+def loss_of(model: Classifier, objective: Objective) -> Loss:
+    """The objective of the model; where several processes train it, its gradients are averaged over them."""
+    return partial(objective, model) if part().size == 1 else DistributedDataParallel(_Step(model, objective))
+
+
 def training_step(
-    model: Classifier,
-    objective: Objective,
+    loss_of_batch: Loss,
     optimiser: torch.optim.Optimizer,
     batch: Tensor,
     labels: Tensor,
@@ -89,13 +108,13 @@ def training_step(
     grouping: Grouping | None = None,
     precision: str = "auto",
 ) -> StepLoss:
-    """One step of the optimiser on a batch, the model in the mode it is in.
+    """One step of the optimiser on a batch, the model in the mode it is in; `loss_of_batch` is from `loss_of`.
 
     Shape:
         batch: (B, 3, H, W) in [0, 1]; labels: (B,) int64, or (B, K) float of 0 and 1; weights: (B,).
     """
     with autocast(batch.device, precision):
-        step = objective(model, batch, labels, weights=weights, grouping=grouping)
+        step = loss_of_batch(batch, labels, weights=weights, grouping=grouping)
     optimiser.zero_grad(set_to_none=True)
     trained = [p for group in optimiser.param_groups for p in group["params"]]
     step.loss.backward(inputs=trained)  # type: ignore[no-untyped-call]  # not the image's gradient
@@ -106,7 +125,7 @@ def training_step(
 def _epoch(
     model: Classifier,
     images: ImageSet,
-    objective: Objective,
+    loss_of_batch: Loss,
     schedule: Schedule,
     optimiser: torch.optim.Optimizer,
     *,
@@ -115,32 +134,35 @@ def _epoch(
     weights: Tensor | None,
     grouping: Grouping | None,
 ) -> dict[str, float]:
-    """One pass over the training set; the device is synchronised once, at its end."""
+    """One pass over the training set, each process with its part of every batch; one synchronisation, at the end."""
+    share = part()
     generator = torch.Generator().manual_seed(schedule.seed * 100_003 + epoch)
     order = torch.randperm(len(images), generator=generator)
     per_epoch = max(1, len(images) // schedule.batch_size)
     order = order[: per_epoch * schedule.batch_size]
+    own = order.view(per_epoch, share.size, -1)[:, share.rank].flatten()
     sums: dict[str, Tensor] = {}
     model.train()
-    batches = images.subset(order).batches(schedule.batch_size, device=device)
+    batches = images.subset(own).batches(schedule.batch_size // share.size, device=device)
     for number, (places, batch, labels) in enumerate(batches):
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate(epoch * per_epoch + number, schedule.epochs * per_epoch)
-        batch = augment(batch, generator=generator)
+        batch = augment(batch, generator=generator, part=share)
         step = training_step(
-            model,
-            objective,
+            loss_of_batch,
             optimiser,
             batch,
             labels,
-            weights=None if weights is None else weights[order[places]].to(device),
+            weights=None if weights is None else weights[own[places]].to(device),
             grouping=grouping,
             precision=schedule.precision,
         )
         for name, value in (step.parts | {"loss": step.loss.detach()}).items():
             sums[name] = sums.get(name, torch.zeros((), device=device)) + value
-    seen = len(order)
-    means = {name: value.item() / (seen if name.endswith("correct") else per_epoch) for name, value in sums.items()}
+    share_buffers(model)
+    add_up(*sums.values())
+    of = {name: len(order) if name.endswith("correct") else per_epoch * share.size for name in sums}
+    means = {name: value.item() / of[name] for name, value in sums.items()}
     return {name.replace("correct", "accuracy"): value for name, value in means.items()}
 
 
@@ -193,6 +215,12 @@ def train(
     After every epoch the state is written to `checkpoint`; a call that finds a checkpoint of the same key goes
     on from there, and ends with the weights of an uninterrupted run (bit for bit on the CPU in float32).
 
+    Within a `process_group` all processes call this alike and end with the same weights. Each takes its part of every
+    batch, augmented as it would be in one process, and gradients are averaged. What a batch has of its own, the
+    statistics of batch norm in train mode and the scale of phi in d, is of a process's part; the running statistics
+    are the first process's. A network with batch norm so differs from the same one trained in one process, as one of
+    smaller batches does; without, the two differ by rounding (and dropout's draws).
+
     Args:
         model: the network; moved to `device`.
         images: the training set.
@@ -208,7 +236,8 @@ def train(
 
     Raises:
         TrainingError: the loss is not finite (the last checkpoint stands), or the checkpoint is of another run.
-        ParameterError: the training set is smaller than a batch, or its weights would never be used.
+        ParameterError: the training set is smaller than a batch, or its weights would never be used; the processes
+            do not divide a batch, or have filters to group.
 
     Source: P1, Eq. 6; P3's pipeline of training and weighing in turn; the watch for collapse follows Wong et al. 2020.
     """
@@ -220,17 +249,24 @@ def train(
         raise ParameterError(
             f"warm_up={weighting.warm_up} leaves none of the {schedule.epochs} epochs to weighted training: lower it"
         )
+    share = part()
+    if schedule.batch_size % share.size or (filter_groups is not None and share.size > 1):
+        raise ParameterError(
+            f"{share.size} processes cannot train batches of {schedule.batch_size}"
+            + (": let their number divide batch_size" if filter_groups is None else " with filter groups: use one")
+        )
     model.to(device)
     images = images.to(device)
     optimiser = optimiser_of(model, schedule)
     grouping = None if filter_groups is None else Grouping(model, filter_groups)
     history: History = []
     weights: Tensor | None = None
-    if checkpoint is not None and checkpoint.exists():
+    if checkpoint is not None and agreed(checkpoint.exists()):
         state = load_checkpoint(checkpoint, checkpoint_key, model, optimiser, device)
         history, weights = state["history"], state["weights"]
         if grouping is not None:
             grouping.restore(state["grouping"])
+    loss_of_batch = loss_of(model, objective)
     once: dict[str, Any] = {"device": device, "batch_size": schedule.batch_size, "precision": schedule.precision}
     for epoch in range(len(history), schedule.epochs):
         started = time.perf_counter()
@@ -242,11 +278,11 @@ def train(
         if grouping is not None and grouping.due(epoch):
             grouping.form(model, images, **once)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(schedule.seed * 100_003 + epoch)
+            torch.manual_seed(schedule.seed * 100_003 + epoch + share.rank * 1_000_000_007)  # dropout is each one's own
             row |= _epoch(
                 model,
                 images,
-                objective,
+                loss_of_batch,
                 schedule,
                 optimiser,
                 epoch=epoch,
@@ -273,7 +309,7 @@ def train(
         if validation is not None:
             row |= validation_row(model, validation, device=device, precision=schedule.precision)
         history.append(row)
-        if checkpoint is not None:
+        if checkpoint is not None and share.rank == 0:
             save_checkpoint(
                 checkpoint,
                 checkpoint_key,
@@ -283,6 +319,6 @@ def train(
                 weights=weights,
                 grouping=None if grouping is None else grouping.state(),
             )
-        if report is not None:
+        if report is not None and share.rank == 0:
             report(row, schedule.epochs)
     return history

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from neuron_consistency.attacks import Attack
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
+from neuron_consistency.distributed import add_up, gather_rows, part
 from neuron_consistency.models import evaluating
 
 
@@ -20,12 +21,13 @@ def accuracy(
     precision: str = "auto",
 ) -> float:
     """Share of the images that the model, in eval mode, classifies rightly; its mode is restored."""
-    correct, seen = torch.zeros((), device=device), 0
+    correct, seen = torch.zeros((), device=device), torch.zeros((), device=device)
     with evaluating(model), torch.no_grad(), autocast(device, precision):
-        for _, batch, labels in images.batches(batch_size, device=device):
+        for _, batch, labels in images.batches(batch_size, device=device, part=part()):
             correct += (model(batch).argmax(1) == labels).sum()
             seen += len(labels)  # fewer than the set has, where corrupt files may be skipped
-    return correct.item() / seen
+    add_up(correct, seen)
+    return correct.item() / seen.item()
 
 
 def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
@@ -89,13 +91,13 @@ def class_scores(
     Shape:
         result: (N, K) float32 and the set's labels, (N,) or (N, K), both on the CPU.
     """
-    logits, labels = [], []
+    found = []
     with evaluating(model), torch.no_grad(), autocast(device, precision):
-        for _, batch, truth in images.batches(batch_size, device=device):
+        for places, batch, truth in images.batches(batch_size, device=device, part=part()):
             batch = batch if attack is None else attack(model, batch, truth)
-            logits.append(model(batch).float().cpu())
-            labels.append(truth.cpu())
-    return torch.cat(logits), torch.cat(labels)
+            found.append((places, model(batch).float().cpu(), truth.cpu()))
+    logits, labels = gather_rows(found)
+    return logits, labels
 
 
 def validation_row(

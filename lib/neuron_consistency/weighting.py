@@ -10,6 +10,7 @@ from torch import Tensor
 
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
+from neuron_consistency.distributed import gathered, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation import DISTANCES, explanation_consistency
 from neuron_consistency.models import Classifier, evaluating
@@ -141,10 +142,9 @@ def weigh(
 
     Source: P3, the evaluation between two rounds of training.
     """
-    consistency, spared = torch.full((2, len(images)), torch.nan)
-    flipped = torch.zeros(len(images), dtype=torch.bool)
+    parts = []
     with evaluating(model), autocast(device, precision):
-        for places, batch, labels in images.batches(batch_size, device=device):
+        for places, batch, labels in images.batches(batch_size, device=device, part=part()):
             found = explanation_consistency(
                 model,
                 batch,
@@ -157,6 +157,10 @@ def weigh(
                 layer=weighting.layer,
                 noise=noise,
             )
-            consistency[places], flipped[places] = found.consistency.float().cpu(), found.flipped.cpu()
-            spared[places] = found.mask.float().mean((1, 2, 3)).cpu()
+            share = found.mask.float().mean((1, 2, 3))
+            parts.append((places, found.consistency.float().cpu(), found.flipped.cpu(), share.cpu()))
+    consistency, spared = torch.full((2, len(images)), torch.nan)
+    flipped = torch.zeros(len(images), dtype=torch.bool)
+    for places, *columns in (batch for of_process in gathered(parts) for batch in of_process):
+        consistency[places], flipped[places], spared[places] = columns
     return Weighed(weighting.weights(consistency), consistency, flipped, spared)

@@ -155,13 +155,16 @@ def _cores() -> int:
 
 def train_planned(profile: str, stem: str, device: str | None) -> None:
     """Train one network of the last plan, named by the stem of its files, and keep it where it belongs."""
+    from neuron_consistency.compute import resolve_device
+    from neuron_consistency.distributed import process_group
     from neuron_consistency.plans import ModelPlan
     from neuron_consistency.trained import obtain
 
     plans = read_json(artifacts(profile) / "plans.json")["plans"]
     place, plan = next((place, plan) for place, plan in enumerate(plans, 1) if plan["stem"] == stem)
     print(f"[training {place} of {len(plans)}] {stem}", flush=True)
-    obtain(ModelPlan(profile, plan["key"], plan["spec"]), device=device or "auto")
+    with process_group(resolve_device(device or "auto")):
+        obtain(ModelPlan(profile, plan["key"], plan["spec"]), device=device or "auto")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

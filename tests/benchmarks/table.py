@@ -39,7 +39,12 @@ def main() -> int:
             print(", ".join(f"{name} {value}" for name, value in done[-1].items()), flush=True)
     table = table_of(done)
     if len(done) == len(rows) and given.share >= 1:
-        facts = {"commit": began_at, "device": describe_device(device), "torch": torch.__version__, "repeats": given.repeats}
+        facts = {
+            "commit": began_at,
+            "device": describe_device(device),
+            "torch": torch.__version__,
+            "repeats": given.repeats,
+        }
         print(keep_tables("benchmarks", {"table": table}, facts))
     return int((table["verdict"] == "missed").any())
 

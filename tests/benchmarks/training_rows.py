@@ -14,7 +14,7 @@ from neuron_consistency.compute import has_fast_bfloat16
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.models import Classifier, build_model, read_layers
 from neuron_consistency.objectives import Objective, feature_distance
-from neuron_consistency.training import Schedule, optimiser_of, train, training_step
+from neuron_consistency.training import Schedule, loss_of, optimiser_of, train, training_step
 from neuron_consistency.weighting import Weighting
 from pairs import Pair, Row, Size, Work
 
@@ -36,7 +36,7 @@ def _network(size: Size) -> Classifier:
 def _step(size: Size, objective: Objective, precision: str = "float32") -> Work:
     model = _network(size)
     optimiser = optimiser_of(model, Schedule(epochs=1))
-    return partial(training_step, model, objective, optimiser, *_batch(size), precision=precision)
+    return partial(training_step, loss_of(model, objective), optimiser, *_batch(size), precision=precision)
 
 
 def eq6_step(size: Size) -> Pair:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from neuron_consistency.data.decoding import decode_image, resize
 from neuron_consistency.data.files import Files, stream
+from neuron_consistency.distributed import WHOLE, Part
 from neuron_consistency.errors import DatasetError, ParameterError
 
 CATEGORIES = ("color", "texture", "material", "scene", "part", "object")  # the order of P1's Table 2
@@ -133,7 +134,7 @@ class BrodenSet:
         return torch.from_numpy(self._labels(index, category))
 
     def batches(
-        self, batch_size: int, *, image_size: int, processes: int = 0
+        self, batch_size: int, *, image_size: int, processes: int = 0, part: Part = WHOLE
     ) -> Iterator[tuple[Tensor, Tensor, list[dict[str, Tensor]]]]:
         """All images with their labels, in order, read a few batches ahead; memory does not grow with the set.
 
@@ -141,6 +142,7 @@ class BrodenSet:
             batch_size: images in a batch.
             image_size: side to which images are resized (bilinear, whole image, so that label maps still fit).
             processes: worker processes that read ahead; 0 reads ahead with threads.
+            part: of several processes that deal the batches out among them, this one.
 
         Shape:
             yields indices (B,) int64; images (B, 3, S, S) float32 in [0, 1]; and for each image its labels by
@@ -155,6 +157,7 @@ class BrodenSet:
             return images, [{c: self._labels(i, c) for c in CATEGORIES if self._fields[c][i]} for i in group]
 
         groups = [range(start, min(start + batch_size, len(self))) for start in range(0, len(self), batch_size)]
+        groups = groups[part.rank :: part.size]
         for group, (images, labels) in zip(groups, stream(load, groups, processes), strict=True):
             tensors = [{c: torch.from_numpy(values) for c, values in own.items()} for own in labels]
             yield torch.tensor(group), images.float().div_(255), tensors

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from neuron_consistency.data.files import cores, stream
 from neuron_consistency.data.pixels import FilePixels, LabelMaps
+from neuron_consistency.distributed import WHOLE, Part
 from neuron_consistency.errors import DatasetError, ParameterError
 
 
@@ -140,8 +141,15 @@ class ImageSet:
         labels = self.labels[torch.tensor([place for part in loaded for place in part.places], dtype=torch.int64)]
         return _as_float(torch.cat([part.pixels for part in loaded]), device), labels.to(device)
 
-    def batches(self, batch_size: int, *, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def batches(
+        self, batch_size: int, *, device: torch.device, part: Part = WHOLE
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """All images in order; files are decoded a few batches ahead, by `processes` worker processes or by threads.
+
+        Args:
+            batch_size: images in a batch.
+            device: where they go.
+            part: of several processes that deal the batches out among them, this one.
 
         Shape:
             yields indices (B,) int64 on the CPU, then what `batch` returns.
@@ -150,11 +158,12 @@ class ImageSet:
             DatasetError: an image file is corrupt; it is named.
         """
         if isinstance(self.pixels, Tensor):
-            for indices in torch.arange(len(self)).split(batch_size):  # type: ignore[no-untyped-call]
-                part = slice(int(indices[0]), int(indices[-1]) + 1)
-                yield indices, _as_float(self.pixels[part], device), self.labels[part].to(device)
+            for indices in torch.arange(len(self)).split(batch_size)[part.rank :: part.size]:  # type: ignore[no-untyped-call]
+                rows = slice(int(indices[0]), int(indices[-1]) + 1)
+                yield indices, _as_float(self.pixels[rows], device), self.labels[rows].to(device)
             return
-        for loaded in stream(self.pixels.load, self.pixels.groups(batch_size), self.processes):
+        groups = self.pixels.groups(batch_size)[part.rank :: part.size]
+        for loaded in stream(self.pixels.load, groups, self.processes):
             self.pixels.check(loaded.failures)
             if loaded.places:
                 indices = torch.tensor(loaded.places)
