@@ -116,9 +116,9 @@ def test_a_capped_threshold_is_near_the_exact_one_for_any_batch_size(planted: Cl
         )
         return float(found[NOISE])
 
-    assert noise_threshold(3, 200) == noise_threshold(40, 200)
-    assert noise_threshold(40, 200) != noise_threshold(40, None)
-    assert noise_threshold(40, 200) == pytest.approx(noise_threshold(40, None), abs=0.05)
+    assert noise_threshold(3, 150) == noise_threshold(40, 150)
+    assert noise_threshold(40, 150) != noise_threshold(40, None)
+    assert noise_threshold(40, 150) == pytest.approx(noise_threshold(40, None), abs=0.05)
 
 
 def test_batch_size_changes_no_count(planted: Classifier, broden: BrodenSet, tally: Tally) -> None:
