@@ -4,6 +4,7 @@ DEVICE ?=
 DATA ?=
 PYTHON ?= python3
 CORES ?=
+PROCESSES ?=
 WORKFLOW ?=
 FROM ?= py
 N ?=
@@ -28,10 +29,11 @@ help:  ## this list
 	@echo '  DEVICE=    auto, cpu, cuda, cuda:1 ...; as the notebooks say if not given'
 	@echo '  DATA=      folder with photographs: official archives or folders (sets NEURON_CONSISTENCY_DATA)'
 	@echo '  CORES=     processor cores the jobs share (default: all)'
+	@echo '  PROCESSES= how many train a network together, one a graphics card (default: 1)'
 	@echo '  WORKFLOW=  further arguments for Snakemake, e.g. "--executor slurm --jobs 20"'
 
-book: environment  ## run what is out of date, build the pages, print their path   (PROFILE DEVICE DATA CORES WORKFLOW)
-	@$(RUN) book $(OPTIONS) $(if $(CORES),--cores $(CORES)) --snakemake '$(WORKFLOW)'
+book: environment  ## run what is out of date, build the pages, print their path   (PROFILE DEVICE DATA CORES PROCESSES WORKFLOW)
+	@$(RUN) book $(OPTIONS) $(if $(CORES),--cores $(CORES)) $(if $(PROCESSES),--processes $(PROCESSES)) --snakemake '$(WORKFLOW)'
 
 test: environment  ## lint, types, unit tests, pairs, every notebook with the profile smoke, the book's checks   (CORES)
 	$(BIN)/ruff check
@@ -45,7 +47,8 @@ notebook: environment  ## run one notebook with checked parameters   (N=04 PARAM
 results: environment  ## run the long studies anew; their tables go to book/results/   (N="name ..." DATA DEVICE)
 	@$(RUN) results $(N) $(if $(DEVICE),--device "$(DEVICE)")
 
-bench: environment  ## time every fast path beside a plain one; the table goes to book/results/   (DATA DEVICE)
+bench: environment  ## time every fast path beside a plain one; the tables go to book/results/   (DATA DEVICE)
+	@$(BIN)/python tests/benchmarks/growth.py
 	@$(BIN)/python tests/benchmarks/table.py $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device "$(DEVICE)")
 
 pairs: environment  ## write each notebook from its script (FROM=ipynb: each script from its notebook)

@@ -12,6 +12,8 @@ SITE = config.get("site", "book")
 DEVICE = config.get("device", "")
 OPTIONS = f"--profile {PROFILE}" + (f" --device {DEVICE}" if DEVICE else "")
 RUN = "OMP_NUM_THREADS={threads} " + f"{sys.executable} -m neuron_consistency.workflow"
+PROCESSES = int(config.get("processes", 1))
+TORCHRUN = f"-m torch.distributed.run --standalone --nproc-per-node {PROCESSES} " if PROCESSES > 1 else ""
 
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
 MODELS = artifacts(PROFILE) / "models"
@@ -23,10 +25,10 @@ PROSE = [
 ]
 RESULTS = [path for path in PROSE if path.startswith("book/results/")]
 
-# Trainings share the cores of a processor evenly; a graphics card trains one network at a time.
+# Trainings share the cores of a processor evenly; a graphics card, or several, train one network at a time.
 missing = sum(not (MODELS / f"{stem}.safetensors").exists() for stem in STEMS)
 card = DEVICE != "cpu" and Path("/dev/nvidia0").exists()
-at_once = int(config.get("trainings", 1 if card else max(1, missing)))
+at_once = int(config.get("trainings", 1 if card or TORCHRUN else max(1, missing)))
 cores = workflow.cores or 1
 
 
@@ -47,9 +49,14 @@ rule train:
         weights=str(MODELS / "{model}.safetensors"),
         record=str(MODELS / "{model}.json"),
     threads: max(1, cores // at_once)
+    params:
+        each=lambda wildcards, threads: max(1, threads // PROCESSES),
     priority: 1
     shell:
-        RUN + " train {wildcards.model} " + OPTIONS
+        "OMP_NUM_THREADS={params.each} "
+        + f"{sys.executable} {TORCHRUN}-m neuron_consistency.workflow"
+        + " train {wildcards.model} "
+        + OPTIONS
 
 
 # The script, not the .ipynb: the pair agrees, and saving outputs in Jupyter is no change.

@@ -173,3 +173,12 @@ timed = benchmarks.tables["table"].drop(columns="apart").set_index(["work", "aga
 timed = with_intervals(timed, decimals=2)
 glue("benchmarks", timed, display=False)
 timed
+
+# %%
+growth = read_result("growth").tables["growth"].set_index(["grows", "images", "channels"]).round(2)
+glue("growth", growth, display=False)
+growth
+
+# %% [markdown]
+# The streaming pass over one layer on one thread: seconds and memory as images and channels grow, and the exponents of
+# the power law fitted to each (1 is linear).

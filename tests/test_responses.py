@@ -163,7 +163,7 @@ def bytes_held(tally: ChannelTally) -> int:
 
 
 def test_memory_does_not_grow_with_the_images() -> None:
-    """The peak held at 20,000 images is that at 2,000, but for the larger k (benchmarks/memory.py: the process's)."""
+    """The peak held at 20,000 images is that at 2,000, but for the larger k (benchmarks/growth.py: the process's)."""
     peaks = []
     for images, k in ((2_000, 20), (20_000, 100)):
         labels = torch.arange(images) % 10

@@ -86,7 +86,14 @@ def _clear_lock(root: Path) -> None:
 
 
 def make_book(
-    profile: str, device: str | None, site: Path, cores: int, more: Sequence[str] = (), *, strict: bool = False
+    profile: str,
+    device: str | None,
+    site: Path,
+    cores: int,
+    more: Sequence[str] = (),
+    *,
+    processes: int = 1,
+    strict: bool = False,
 ) -> int:
     """Run the trainings and notebooks that are out of date, build the book, print its path; Snakemake does the rest.
 
@@ -96,6 +103,7 @@ def make_book(
         site: the folder that gets `notebooks/` (executed copies) and `_build/html/`.
         cores: how many processor cores the jobs share.
         more: further arguments for Snakemake.
+        processes: how many train a network together, one a GPU where there are GPUs.
         strict: a pair whose halves differ is an error, and not brought together.
 
     Returns:
@@ -123,7 +131,7 @@ def make_book(
     write_current(profile, wanted, chosen=False)
     plans = [{"stem": plan.path.stem, "key": plan.key, "spec": plan.spec} for plan in wanted]
     write_json(_plans_file(profile), {"plans": plans})
-    config = [f"profile={profile}", f"site={site}", f"device={device or ''}"]
+    config = [f"profile={profile}", f"site={site}", f"device={device or ''}", f"processes={processes}"]
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--rerun-incomplete", "--keep-going"]
     command += ["--quiet", "rules", "host", "reason", *more, "--config", *config]
     errors: list[str] = []

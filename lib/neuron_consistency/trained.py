@@ -145,7 +145,7 @@ def _train(plan: ModelPlan, device: torch.device) -> None:
         "history": history,
         "commit": commit(),
         "torch": torch.__version__,
-        "device": describe_device(device),
+        "device": describe_device(device) + (f", {part().size} processes" if part().size > 1 else ""),
         "precision": resolve_precision(spec["schedule"]["precision"], device),
         "seconds": round(sum(row["seconds"] for row in history), 1),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

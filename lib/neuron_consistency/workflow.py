@@ -156,13 +156,14 @@ def _cores() -> int:
 def train_planned(profile: str, stem: str, device: str | None) -> None:
     """Train one network of the last plan, named by the stem of its files, and keep it where it belongs."""
     from neuron_consistency.compute import resolve_device
-    from neuron_consistency.distributed import process_group
+    from neuron_consistency.distributed import process_group, ranks
     from neuron_consistency.plans import ModelPlan
     from neuron_consistency.trained import obtain
 
     plans = read_json(artifacts(profile) / "plans.json")["plans"]
     place, plan = next((place, plan) for place, plan in enumerate(plans, 1) if plan["stem"] == stem)
-    print(f"[training {place} of {len(plans)}] {stem}", flush=True)
+    if ranks().rank == 0:
+        print(f"[training {place} of {len(plans)}] {stem}", flush=True)
     with process_group(resolve_device(device or "auto")):
         obtain(ModelPlan(profile, plan["key"], plan["spec"]), device=device or "auto")
 
@@ -180,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     train.add_argument("stem", help="of its files in artifacts/<profile>/models/")
     book = commands.add_parser("book", help="run what is out of date and build the book")
     book.add_argument("--cores", type=int, default=_cores())
+    book.add_argument("--processes", type=int, default=1, help="that train a network together, one a GPU")
     book.add_argument("--strict", action="store_true", help="a notebook pair that differs is an error")
     book.add_argument("--snakemake", default="", help="further arguments for Snakemake")
     html = commands.add_parser("html", help="build and check the pages from the executed notebooks")
@@ -200,7 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             more = shlex.split(chosen.snakemake)
             site, device = Path(chosen.site), chosen.device or None
-            return make_book(chosen.profile, device, site, chosen.cores, more, strict=chosen.strict)
+            options = {"processes": chosen.processes, "strict": chosen.strict}
+            return make_book(chosen.profile, device, site, chosen.cores, more, **options)
         if chosen.command == "pairs":
             for script in sorted((repository_root() / "notebooks").glob("*.py")):
                 write_pair(script, edited=f".{chosen.edited}")

@@ -74,7 +74,7 @@ def streaming(size: Size) -> Pair:
 
 def maps(size: Size) -> Pair:
     """Discrepancy maps of several neurons an image against captum's Occlusion, its perturbations_per_eval tuned."""
-    model, images = _network(size), _images(size.of(20, least=2)).to(size.device)
+    model, images = _network(size), _images(size.of(2)).to(size.device)
     layer, neurons = model.last_layer, list(range(8))
     side, step = occluder_geometry(SIDE)
 

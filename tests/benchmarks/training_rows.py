@@ -90,7 +90,7 @@ def mixed_precision(size: Size) -> Pair:
 
 def reweighted_epochs(size: Size) -> Pair:
     """K = 5 epochs with one pass for the weights against five plain ones."""
-    count = size.of(640, least=32)
+    count = size.of(320, least=32)
     pixels = torch.randint(
         0, 256, (count, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
