@@ -169,7 +169,7 @@ with_intervals(
 # %%
 benchmarks = read_result("benchmarks")
 print(f"{benchmarks.record['device']}, PyTorch {benchmarks.record['torch']}, commit {benchmarks.record['commit']}")
-timed = benchmarks.tables["table"].drop(columns="apart").set_index(["work", "against"])
+timed = benchmarks.tables["table"].drop(columns="apart").set_index(["work", "against", "on"])
 timed = with_intervals(timed, decimals=2)
 glue("benchmarks", timed, display=False)
 timed

@@ -74,7 +74,7 @@ def streaming(size: Size) -> Pair:
 
 def maps(size: Size) -> Pair:
     """Discrepancy maps of several neurons an image against captum's Occlusion, its perturbations_per_eval tuned."""
-    model, images = _network(size), _images(size.of(2)).to(size.device)
+    model, images = _network(size), _images(size.of(5)).to(size.device)
     layer, neurons = model.last_layer, list(range(8))
     side, step = occluder_geometry(SIDE)
 
@@ -187,16 +187,17 @@ def _has_wordnet() -> bool:
     return True
 
 
-def rows(device: torch.device) -> list[Row]:
+def rows(size: Size) -> list[Row]:
     """The rows; nltk's is measured where its WordNet is installed."""
-    cpu = device.type == "cpu"
+    cpu = size.device.type == "cpu"
     return [
         Row(
             "distances of all ImageNet classes",
             "nltk, pair by pair",
             1000,
             distances,
-            ("cpu",) if _has_wordnet() else (),
+            ("cpu",),
+            "" if _has_wordnet() else "nltk's WordNet",
         ),
         Row("scoring all convolutional layers", "the bare forward pass", 0.9, streaming),
         Row("dissection tally", "resize, threshold and count by unit", 5 if cpu else 50, dissection),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -49,24 +49,30 @@ class Pair:
 class Row:
     """A line of the table: `goal` is how many times less time than the other our way has to take, at least.
 
-    A goal below one is a cost that may not be exceeded: 1 / 2.45 allows 2.45 times the other's time.
+    A goal below one is a cost that may not be exceeded: 1 / 2.45 allows 2.45 times the other's time. `needs` names what
+    the row cannot do without and does not find; "" where nothing is missing.
     """
 
     work: str
     against: str
-    goal: float
+    goal: float | None
     prepare: Callable[[Size], Pair]
-    devices: tuple[str, ...] = field(default=("cpu", "cuda"))
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    needs: str = ""
 
 
-def run(row: Row, size: Size, *, repeats: int) -> dict[str, object]:
+def run(row: Row, size: Size, *, repeats: int, here: bool = True) -> dict[str, object]:
     """Times a row: the ratio with its quartiles, whether the goal is met, and how far the results are apart.
+
+    Where it is not to be done `here`, or something is missing, it is not measured.
 
     Raises:
         AssertionError: the two results differ by more than the row allows; a faster wrong answer is none.
     """
-    if size.device.type not in row.devices:
-        return {"work": row.work, "against": row.against, "goal": row.goal, "verdict": "not measured"}
+    about = {"work": row.work, "against": row.against, "on": "GPU" if size.device.type == "cuda" else "CPU"}
+    if row.needs or not here:
+        why = f", needs {row.needs}" if row.needs else ""
+        return about | {"goal": row.goal, "verdict": f"not measured{why}"}
     pair = row.prepare(size)
     table = paired_seconds({"ours": pair.ours, "theirs": pair.theirs}, repeats=repeats, device=size.device)
     apart = pair.difference() if pair.difference else float("nan")
@@ -74,9 +80,8 @@ def run(row: Row, size: Size, *, repeats: int) -> dict[str, object]:
     seconds, ratios = table["seconds"].to_numpy(float), table.loc["theirs"].to_numpy(float) * pair.scale
     names = ("ratio, lower quartile", "ratio", "ratio, upper quartile")
     low, middle, high = (float(ratios[table.columns.get_loc(name)]) for name in names)
-    return {
-        "work": row.work,
-        "against": row.against,
+    met = "no goal here" if row.goal is None else "met" if middle >= row.goal else "missed"
+    return about | {
         "size": pair.size,
         "seconds": float(seconds[0]),
         "seconds, other": float(seconds[1]) * pair.scale,
@@ -84,12 +89,12 @@ def run(row: Row, size: Size, *, repeats: int) -> dict[str, object]:
         "times low": low,
         "times high": high,
         "goal": row.goal,
-        "verdict": "met" if middle >= row.goal else "missed",
+        "verdict": met,
         "apart": apart,
     }
 
 
 def table_of(rows: list[dict[str, object]]) -> pd.DataFrame:
     """The rows as a table, all columns there also where nothing was measured."""
-    columns = ["work", "against", "size", "seconds", "seconds, other", "times", "times low", "times high", "goal"]
+    columns = ["work", "against", "on", "size", "seconds", "seconds, other", "times", "times low", "times high", "goal"]
     return pd.DataFrame(rows).reindex(columns=[*columns, "verdict", "apart"])

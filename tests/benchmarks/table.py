@@ -1,8 +1,9 @@
 """The table of what is fast: `make bench`, or `python tests/benchmarks/table.py --only step` for some of its rows.
 
-Every row times our way and another in turns, in one process, and holds their results against each other. The whole
-table goes to book/results/benchmarks/ with a record of the machine; some rows of it go to the terminal alone. Exits 1
-where a goal is missed.
+Every row times our way and another in turns, in one process, and holds their results against each other. Rows of
+another kind of device than the one at hand stand there as not measured. The whole table goes to
+book/results/benchmarks/ with a record of the machine; some rows of it go to the terminal alone. Exits 1 where a goal
+is missed.
 """
 
 from __future__ import annotations
@@ -30,15 +31,17 @@ def main() -> int:
     parser.add_argument("--data", help="folder with photographs; without one nothing is read from disk")
     given, began_at = parser.parse_args(), commit()
     device = resolve_device(given.device)
-    size = Size(device, given.share, given.data)
-    rows = [*measure_rows.rows(device), *training_rows.rows(device), *data_rows.rows(given.data)]
-    done = []
-    for row in rows:
-        if given.only in row.work:
-            done.append(run(row, size, repeats=given.repeats))
-            print(", ".join(f"{name} {value}" for name, value in done[-1].items()), flush=True)
+    sizes = [Size(torch.device(kind), given.share, given.data) for kind in ("cpu", "cuda")]
+    done, left_out = [], 0
+    for size in sizes:
+        for row in [*measure_rows.rows(size), *training_rows.rows(size), *data_rows.rows(size)]:
+            if given.only not in row.work:
+                left_out += 1
+            elif size.device.type in row.devices:
+                done.append(run(row, size, repeats=given.repeats, here=size.device.type == device.type))
+                print(", ".join(f"{name} {value}" for name, value in done[-1].items()), flush=True)
     table = table_of(done)
-    if len(done) == len(rows) and given.share >= 1:
+    if not left_out and given.share >= 1:
         facts = {
             "commit": began_at,
             "device": describe_device(device),
