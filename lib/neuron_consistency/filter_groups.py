@@ -96,7 +96,8 @@ def filter_similarity(
         for _, batch, _ in images.batches(batch_size, device=device):
             model(batch)
             maps = outputs[layer].double().flatten(2)
-            products = products + torch.einsum("bip,bjp->ij", maps, maps)
+            rows = maps.transpose(0, 1).flatten(1)  # of a filter, over all images of the batch
+            products = products + rows @ rows.T
             sums, seen = sums + maps.sum(0), seen + len(batch)
     covariance = (products - sums @ sums.T / seen).cpu()
     spread = covariance.diagonal().clamp_min(0).sqrt()
