@@ -64,10 +64,8 @@ class Row:
 def run(row: Row, size: Size, *, repeats: int, here: bool = True) -> dict[str, object]:
     """Times a row: the ratio with its quartiles, whether the goal is met, and how far the results are apart.
 
-    Where it is not to be done `here`, or something is missing, it is not measured.
-
-    Raises:
-        AssertionError: the two results differ by more than the row allows; a faster wrong answer is none.
+    Where it is not to be done `here`, or something is missing, it is not measured. Where the two results differ by more
+    than the row allows its verdict is "wrong": a faster wrong answer is none.
     """
     about = {"work": row.work, "against": row.against, "on": "GPU" if size.device.type == "cuda" else "CPU"}
     if row.needs or not here:
@@ -76,11 +74,12 @@ def run(row: Row, size: Size, *, repeats: int, here: bool = True) -> dict[str, o
     pair = row.prepare(size)
     table = paired_seconds({"ours": pair.ours, "theirs": pair.theirs}, repeats=repeats, device=size.device)
     apart = pair.difference() if pair.difference else float("nan")
-    assert not apart > pair.tolerance, f"{row.work}: the results are {apart:g} apart, allowed are {pair.tolerance:g}"
     seconds, ratios = table["seconds"].to_numpy(float), table.loc["theirs"].to_numpy(float) * pair.scale
     names = ("ratio, lower quartile", "ratio", "ratio, upper quartile")
     low, middle, high = (float(ratios[table.columns.get_loc(name)]) for name in names)
     met = "no goal here" if row.goal is None else "met" if middle >= row.goal else "missed"
+    if apart > pair.tolerance:
+        met = "wrong"
     return about | {
         "size": pair.size,
         "seconds": float(seconds[0]),

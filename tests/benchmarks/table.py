@@ -2,8 +2,8 @@
 
 Every row times our way and another in turns, in one process, and holds their results against each other. Rows of
 another kind of device than the one at hand stand there as not measured. The whole table goes to
-book/results/benchmarks/ with a record of the machine; some rows of it go to the terminal alone. Exits 1 where a goal
-is missed.
+book/results/benchmarks/ with a record of the machine; some rows of it, or one whose two ways disagree, go to the
+terminal alone. Exits 1 where a goal is missed or a result is wrong.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> int:
                 done.append(run(row, size, repeats=given.repeats, here=size.device.type == device.type))
                 print(", ".join(f"{name} {value}" for name, value in done[-1].items()), flush=True)
     table = table_of(done)
-    if not left_out and given.share >= 1:
+    if not left_out and given.share >= 1 and not (table["verdict"] == "wrong").any():
         facts = {
             "commit": began_at,
             "device": describe_device(device),
@@ -49,7 +49,7 @@ def main() -> int:
             "repeats": given.repeats,
         }
         print(keep_tables("benchmarks", {"table": table}, facts))
-    return int((table["verdict"] == "missed").any())
+    return int(table["verdict"].isin(["missed", "wrong"]).any())
 
 
 if __name__ == "__main__":
