@@ -66,7 +66,13 @@ rule notebook:
         models=lambda wanted: (
             [] if wanted.notebook.startswith("01") else [str(MODELS / f"{stem}.safetensors") for stem in STEMS]
         ),
-        results=lambda wanted: RESULTS if wanted.notebook.startswith("09") else [],
+        results=lambda wanted: RESULTS if wanted.notebook.startswith(("09", "10")) else [],
+        chapters=lambda wanted: (  # the ledger reads what they found
+            [f"{SITE}/notebooks/{name}.ipynb" for name in NOTEBOOKS if name < "09"]
+            if wanted.notebook.startswith("10")
+            else []
+        ),
+        claims="notebooks/claims.yaml",
     output:
         f"{SITE}/notebooks/{{notebook}}.ipynb",
     params:

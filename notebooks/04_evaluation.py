@@ -24,11 +24,12 @@ pgd_steps: int = 5  # steps of PGD in the accuracy table
 shown_neurons: int = 4  # rows of the picture of top images
 shown_images: int = 5  # real, and as many adversarial, images in a row
 batch_size: int = 200  # images a forward pass
+study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
 # %%
 from neuron_consistency.parameters import check
 
-check(globals())
+parameters = check(globals())
 
 # %%
 import pandas as pd
@@ -36,16 +37,19 @@ from myst_nb import glue
 
 from neuron_consistency import figures, paper
 from neuron_consistency.attacks import fgsm
+from neuron_consistency.claims import keep_findings
 from neuron_consistency.compute import resolve_device
 from neuron_consistency.consistency import neuron_table
 from neuron_consistency.controls import COMMON, FGSM, NOISE, REAL, accuracy_row, measure_with_controls, pgd_predictions
+from neuron_consistency.findings import evaluation_findings
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, distinct_titles, matched
+from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.tables import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance
 
-where = resolve_device(device)
+start, where = start_of("04_evaluation"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
 nets = [obtain(plan, device=device) for plan in current_models(profile)]
 images = evaluation_images(nets[0].plan, per_class=per_class)
@@ -217,6 +221,23 @@ sweep = pd.concat(
 )
 sweep = sweep[sweep["set"].isin([REAL, FGSM]) & (sweep["labels"] == "true")]
 figures.sweep(sweep, x="sigma", y="U")
+
+# %% [markdown]
+# ## What this says of the claims
+#
+# The rows of this chapter in the ledger of all claims ({doc}`10_claims`). A claim *holds* for a network where the whole
+# interval lies on its side, and *fails* where it lies on the other.
+
+# %%
+findings = keep_findings(
+    profile,
+    start.notebook,
+    evaluation_findings([net.plan for net in nets], titles, measured, pgd, images.labels, A),
+)
+if study:
+    kept_tables = {"consistency": tables, "differences": differences, "accuracy": accuracies, "findings": findings}
+    keep_result(study, start, kept_tables, parameters=parameters, nets=nets)
+with_intervals(findings.set_index(["claim", "case"]))
 
 # %%
 provenance(profile, nets)

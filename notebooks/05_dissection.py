@@ -40,11 +40,12 @@ own_thresholds: bool = False  # thresholds of the adversarial images from themse
 shown_neurons: int = 5  # rows of the picture of masks
 shown_images: int = 6  # images in a row
 batch_size: int = 32  # images a forward pass
+study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
 # %%
 from neuron_consistency.parameters import check
 
-check(globals())
+parameters = check(globals())
 
 # %%
 import pandas as pd
@@ -52,6 +53,7 @@ from myst_nb import glue
 
 from neuron_consistency import figures, paper
 from neuron_consistency.attacks import least_likely
+from neuron_consistency.claims import keep_findings
 from neuron_consistency.compute import resolve_device
 from neuron_consistency.data.broden import CATEGORIES
 from neuron_consistency.data.dense import open_dense_set
@@ -69,11 +71,14 @@ from neuron_consistency.dissection_controls import (
     offered_concepts,
     table_two,
 )
+from neuron_consistency.findings import dissection_findings
 from neuron_consistency.plans import current_models, distinct_titles
+from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.store import artifacts
+from neuron_consistency.tables import with_intervals
 from neuron_consistency.trained import obtain, provenance
 
-where = resolve_device(device)
+start, where = start_of("05_dissection"), resolve_device(device)
 nets = [obtain(plan, device=device) for plan in current_models(profile)]
 data = nets[0].plan.spec["data"]
 labelled = open_dense_set(
@@ -223,6 +228,22 @@ figures.top_images(**example_masks(shown.model, labelled, one, best, count=shown
 pd.DataFrame(
     {"model": title} | kept_concepts(units[title, before], units[title, ADVERSARIAL]) for title in counted
 ).set_index("model").round(1)
+
+# %% [markdown]
+# ## What this says of the claims
+#
+# The rows of this chapter in the ledger of all claims ({doc}`10_claims`). A claim *holds* for a network where the whole
+# interval lies on its side, and *fails* where it lies on the other.
+
+# %%
+sets = {"real": REAL, "shuffled": SHUFFLED, "before": before, "adversarial": ADVERSARIAL}
+findings = keep_findings(
+    profile, start.notebook, dissection_findings([net.plan for net in nets], titles, units, **sets)
+)
+if study:
+    kept_tables = {"shares": shares, "summary": summary.reset_index(), "findings": findings}
+    keep_result(study, start, kept_tables, parameters=parameters, nets=nets)
+with_intervals(findings.set_index(["claim", "case"]))
 
 # %%
 provenance(profile, nets)

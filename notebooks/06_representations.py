@@ -58,7 +58,9 @@ from neuron_consistency.centroids import (
     ratio_claims,
     ratio_means,
 )
+from neuron_consistency.claims import keep_findings
 from neuron_consistency.compute import describe_device, resolve_device
+from neuron_consistency.findings import representation_findings, success_findings
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.representation import measure_neurons, top_responses
@@ -197,7 +199,7 @@ train, _ = training_images(nets[0].plan)
 train = train.subset(first_of_each_class(train.labels, centroid_images))
 top = {"share": top_share, "min_images": min_images, "max_images": max_images}
 shown = ensembles[NORMAL][0]  # whose neurons are looked at below
-neurons, ratios, pictured = {}, {}, []
+neurons, ratios, objectives, pictured = {}, {}, {}, []
 for net in nets:
     title = titles[net.plan.key]
     print(f"measuring {title}", flush=True)
@@ -209,6 +211,7 @@ for net in nets:
     if net.plan.spec["objective"] != "adversarial":
         pictured += seen  # the paper's networks
     for label, adversarial in seen.items():
+        objectives[label] = net.plan.spec["objective"]
         fooled = top_responses(net.model, adversarial, **top, **options)
         neurons[label] = measure_neurons(
             strongest,
@@ -368,7 +371,8 @@ def settled(claims):
     return claims.set_index(["network", "claim"])["value"].unstack(sort=False)
 
 
-settled({label: ratio_claims(one, tolerance=about_one) for label, one in ratios.items()})
+distance_claims = {label: ratio_claims(one, tolerance=about_one) for label, one in ratios.items()}
+settled(distance_claims)
 
 # %% [markdown]
 # Of neurons: at high LC (the last bin) CS1 is low and CS2 is high, and adversarial images fire dummy detectors. In
@@ -377,7 +381,25 @@ settled({label: ratio_claims(one, tolerance=about_one) for label, one in ratios.
 # those that show it.
 
 # %%
-settled({label: one.claims(bins=bins) for label, one in neurons.items()})
+neuron_claims = {label: one.claims(bins=bins) for label, one in neurons.items()}
+settled(neuron_claims)
+
+# %% [markdown]
+# ## What this says of the claims
+#
+# The rows of this chapter in the ledger of all claims ({doc}`10_claims`). A claim *holds* for a network where the whole
+# interval lies on its side, and *fails* where it lies on the other.
+
+# %%
+findings = keep_findings(
+    profile,
+    start.notebook,
+    [
+        *success_findings(success, everywhere="all of them at once"),
+        *representation_findings(objectives, distance_claims, neuron_claims),
+    ],
+)
+with_intervals(findings.set_index(["claim", "case"]))
 
 # %%
 provenance(profile, nets)

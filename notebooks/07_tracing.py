@@ -77,6 +77,7 @@ from myst_nb import glue
 from neuron_consistency.adversarial_set import obtain_adversarial_set
 from neuron_consistency.attacks import fgsm, pgd
 from neuron_consistency.centroids import first_of_each_class
+from neuron_consistency.claims import keep_findings
 from neuron_consistency.compute import resolve_device
 from neuron_consistency.detection import adaptive_pgd, fit_detectors
 from neuron_consistency.detection_tables import (
@@ -89,6 +90,7 @@ from neuron_consistency.detection_tables import (
     verdicts,
     worst_cases,
 )
+from neuron_consistency.findings import detection_findings
 from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.tables import with_intervals
 from neuron_consistency.targets import least_likely_targets
@@ -394,6 +396,16 @@ with_intervals(worst.set_index("model")[["attack", *columns]], decimals=2)
 # {glue:text}`adaptive-networks` networks, and worse than chance, so that it suspects honest images more than
 # adversarial ones, on {glue:text}`adaptive-worse`. (The worst of several attacks is picked after the fact, which makes
 # it look a little worse than it is.)
+
+# %% [markdown]
+# ## What this says of the claims
+#
+# The rows of this chapter in the ledger of all claims ({doc}`10_claims`). A claim *holds* for a network where the whole
+# interval lies on its side, and *fails* where it lies on the other.
+
+# %%
+findings = keep_findings(profile, "07_tracing", detection_findings(errors, detections, worst))
+with_intervals(findings.set_index(["claim", "case"]))
 
 # %%
 provenance(profile, nets)

@@ -91,10 +91,12 @@ import torch
 from myst_nb import glue
 
 from neuron_consistency import explanation_figures
+from neuron_consistency.claims import keep_findings
 from neuron_consistency.compute import resolve_device
 from neuron_consistency.explanation_gallery import consistency_rows, extreme_places, network_rows
 from neuron_consistency.explanation_measures import OWN_E, TRUE_E, compared, consistency_history, measure
 from neuron_consistency.filter_group_gallery import contrast_table, group_rows
+from neuron_consistency.findings import explanation_findings
 from neuron_consistency.models import build_model
 from neuron_consistency.plans import distinct_titles, explained_layer, plan_models, weighting_of
 from neuron_consistency.planted_readers import reader_table
@@ -281,12 +283,14 @@ verdicts = pd.concat(
 counts = verdicts["verdict"].value_counts()
 for word in ("better", "worse", "not shown"):
     glue(f"p3-{word.replace(' ', '-')}", f"{counts.get(word, 0)}", display=False)
+keep_findings(profile, start.notebook, explanation_findings(verdicts))
 with_intervals(verdicts.set_index(["architecture", "objective", "measure"]))
 
 # %% [markdown]
 # Of all differences here, {glue:text}`p3-better` are shown to be for the better, {glue:text}`p3-worse` for the worse,
 # and {glue:text}`p3-not-shown` are not shown. If the paper's weights and those of mean one differ from the baseline
-# alike, the choice of images did it; if only the paper's do, the smaller loss did.
+# alike, the choice of images did it; if only the paper's do, the smaller loss did. The differences that the paper makes
+# claims about are in the ledger of all claims ({doc}`10_claims`).
 #
 # ## Maps before and after
 #

@@ -19,7 +19,7 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.gallery import top_image_rows
 from neuron_consistency.models import Classifier
 from neuron_consistency.representation import cosine, measure_neurons, top_responses
-from neuron_consistency.representation_tables import MEASURES, NeuronMeasures, verdict
+from neuron_consistency.representation_tables import MEASURES, NeuronMeasures
 from neuron_consistency.responses import GROUPS, LayerResponses, Responses, deal
 from neuron_consistency.taxonomy import correlation
 from toys import COLOURS, CPU, assert_same_state, image_set, state_of, toy_images, toy_model
@@ -237,23 +237,6 @@ def test_more_bins_than_neurons_and_no_neuron_at_all() -> None:
     assert dead.bins(4).tolist() == [-1] * 3
     assert len(dead.curves(bins=4)) == 0
     assert set(dead.claims(bins=4)["verdict"]) == {"cannot be told"}
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "sides", "expected"),
-    [
-        (0.1, 0.2, {"above": 0.0}, "holds"),
-        (-0.1, 0.2, {"above": 0.0}, "cannot be told"),
-        (-0.2, -0.1, {"above": 0.0}, "fails"),
-        (-0.2, -0.1, {"below": 0.0}, "holds"),
-        (0.97, 1.02, {"above": 0.95, "below": 1.05}, "holds"),
-        (0.9, 1.02, {"above": 0.95, "below": 1.05}, "cannot be told"),
-        (1.06, 1.2, {"above": 0.95, "below": 1.05}, "fails"),
-        (math.nan, math.nan, {"above": 0.0}, "cannot be told"),
-    ],
-)
-def test_a_verdict_follows_from_its_interval(low: float, high: float, sides: dict[str, float], expected: str) -> None:
-    assert verdict(low, high, **sides) == expected
 
 
 # through a network

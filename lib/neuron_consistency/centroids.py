@@ -13,11 +13,11 @@ from scipy import stats
 from torch import Tensor
 
 from neuron_consistency.adversarial_set import AdversarialSet
+from neuron_consistency.claims import verdict
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, evaluating, read_layers
-from neuron_consistency.representation_tables import verdict
 
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda maps: maps.mean((2, 3)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,17 +9,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from neuron_consistency.claims import verdict
 from neuron_consistency.consistency import Estimate, _interval
 from neuron_consistency.responses import GROUPS
 
 MEASURES = ("LC", "U", "CS1", "CS2", "shows", "merely targets")  # each column has its "<measure> chance" beside it
-
-
-def verdict(low: float, high: float, *, above: float = -math.inf, below: float = math.inf) -> str:
-    """ "holds" where an interval lies between `above` and `below`, "fails" where it lies outside, else neither."""
-    if above < low and high < below:
-        return "holds"
-    return "fails" if high <= above or low >= below else "cannot be told"
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 
+from neuron_consistency.claims import mean_interval
 from neuron_consistency.consistency import chance, unbiased_consistency
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
@@ -252,7 +251,7 @@ def mass_table(groups: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         means["predicted - true"] = means["predicted"] - means["true"]
         row: dict[str, object] = {"group": name, "images": len(images)}
         for column in means:
-            value, low, high = _mean_interval(means[column].dropna().to_numpy())
+            value, low, high = mean_interval(torch.tensor(means[column].dropna().to_numpy()))
             row |= {str(column): value, f"{column} low": low, f"{column} high": high}
             if column == "predicted - true":
                 row["neurons speak for"] = _speaks(value, low, high)
@@ -266,10 +265,3 @@ def _speaks(difference: float, low: float, high: float) -> str:
     if high < 0:
         return "the true class"
     return "both: they are one" if difference == low == high == 0 else "cannot be told"
-
-
-def _mean_interval(values: np.ndarray) -> tuple[float, float, float]:
-    if len(values) < 2:
-        return (float(values.mean()) if len(values) else float("nan")), float("nan"), float("nan")
-    margin = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return float(values.mean()), float(values.mean()) - margin, float(values.mean()) + margin

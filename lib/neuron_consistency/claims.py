@@ -1,0 +1,186 @@
+"""The ledger of claims: what the papers say, the numbers that settle it, and verdicts by one rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from scipy import stats
+from torch import Tensor
+
+from neuron_consistency.errors import ParameterError, StoreError
+from neuron_consistency.parameters import notebook_path, repository_root
+from neuron_consistency.store import artifacts, atomic_path
+
+COLUMNS = ["claim", "case", "value", "low", "high", "verdict"]
+HOLDS, FAILS, OPEN = "holds", "fails", "cannot be told"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the papers.
+
+    Attributes:
+        name: its key.
+        paper: P1, P2 or P3, or "ours" for a question that the papers leave out and their claims call for.
+        place: where the paper makes it.
+        says: the claim, in our words.
+        number: what is measured, and what would make the claim hold.
+        theirs: the paper's own number, or what it gives in place of one; "" for a question of ours.
+        chapter: stem of the notebook that tests it.
+    """
+
+    name: str
+    paper: str
+    place: str
+    says: str
+    number: str
+    theirs: str
+    chapter: str
+
+
+def read_claims(root: Path | None = None) -> dict[str, Claim]:
+    """The claims of `notebooks/claims.yaml` by name, in its order.
+
+    Raises:
+        ParameterError: an entry lacks a field or has another, or names no notebook.
+    """
+    path = (root or repository_root()) / "notebooks" / "claims.yaml"
+    fields = Claim.__annotations__.keys() - {"name"}
+    found = {}
+    for name, entry in yaml.safe_load(path.read_text("utf-8")).items():
+        if entry.keys() != fields:
+            raise ParameterError(f"{path}: {name} needs {', '.join(sorted(fields))}, and nothing else")
+        found[name] = Claim(name, **entry)
+        notebook_path(found[name].chapter, root)
+    return found
+
+
+def verdict(low: float, high: float, *, above: float = -math.inf, below: float = math.inf) -> str:
+    """ "holds" where an interval lies between `above` and `below`, "fails" where it lies outside, else neither."""
+    if above < low and high < below:
+        return HOLDS
+    return FAILS if high <= above or low >= below else OPEN
+
+
+def finding(
+    claim: str,
+    case: str,
+    value: float,
+    low: float,
+    high: float,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> dict[str, Any]:
+    """What one case (a network, perhaps under an attack) says of a claim: a row with COLUMNS."""
+    row = {"claim": claim, "case": case, "value": value, "low": low, "high": high}
+    return row | {"verdict": verdict(low, high, above=above, below=below)}
+
+
+def mean_interval(values: Tensor, *, level: float = 0.95) -> tuple[float, float, float]:
+    """The mean with Student's interval; NaN bounds for fewer than two values.
+
+    Shape:
+        values: (N,).
+    """
+    numbers = values.double()
+    mean = float(numbers.mean()) if len(numbers) else math.nan
+    if len(numbers) < 2:
+        return mean, math.nan, math.nan
+    margin = float(stats.t.ppf((1 + level) / 2, len(numbers) - 1)) * float(numbers.std()) / math.sqrt(len(numbers))
+    return mean, mean - margin, mean + margin
+
+
+def keep_findings(profile: str, chapter: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Keeps a chapter's findings for the ledger, and returns them as a table.
+
+    Args:
+        profile: whose run it is.
+        chapter: the stem of its notebook.
+        rows: from `finding`.
+
+    Raises:
+        ParameterError: a finding is of a claim that the ledger does not list under this chapter.
+        StoreError: the disk is full.
+    """
+    table = pd.DataFrame(list(rows), columns=COLUMNS)
+    listed = {name for name, claim in read_claims().items() if claim.chapter == chapter}
+    if strangers := sorted(set(table["claim"]) - listed):
+        raise ParameterError(f"claims.yaml lists no {', '.join(strangers)} under {chapter}")
+    with atomic_path(_path(profile, chapter)) as part:
+        table.to_csv(part, index=False)
+    return table
+
+
+def read_findings(profile: str) -> pd.DataFrame:
+    """The findings of all chapters that have been run with a profile; no rows where none has."""
+    paths = [_path(profile, chapter) for chapter in dict.fromkeys(claim.chapter for claim in read_claims().values())]
+    tables = [pd.read_csv(path) for path in paths if path.is_file()]
+    for path, table in zip([path for path in paths if path.is_file()], tables, strict=True):
+        if list(table.columns) != COLUMNS:
+            raise StoreError(f"{path} is no table of findings: remove it and run the chapter again")
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+
+
+def overall(verdicts: Iterable[str]) -> str:
+    """The verdict on a claim from those of its cases.
+
+    "reproduced" where it holds in all, "not reproduced" where it holds in none and fails in some, "cannot be told"
+    where no case is settled, "not measured" where there is none, and else "partly".
+    """
+    seen = list(verdicts)
+    if not seen:
+        return "not measured"
+    if set(seen) == {HOLDS}:
+        return "reproduced"
+    if set(seen) == {OPEN}:
+        return OPEN
+    return "partly" if HOLDS in seen else "not reproduced"
+
+
+def ledger(claims: Mapping[str, Claim], settings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row a claim: what it says and the paper's number; for each setting the cases, our numbers and the verdict.
+
+    Where no case is settled, the verdict tells the least difference that could have been seen: half the narrowest
+    interval.
+
+    Args:
+        claims: from `read_claims`.
+        settings: findings (COLUMNS) by setting, such as rendered scenes and photographs.
+    """
+    rows = []
+    for name, claim in claims.items():
+        row = {"paper": claim.paper, "place": claim.place, "claim": claim.says, "number": claim.number}
+        row |= {"paper's": claim.theirs, "tested in": claim.chapter}
+        for setting, findings in settings.items():
+            cases = findings[findings["claim"] == name]
+            row[setting] = _numbers(cases)
+            said = overall(cases["verdict"])
+            if said == OPEN:
+                least = ((cases["high"] - cases["low"]) / 2).min()
+                said += "" if math.isnan(least) else f" (least seen {least:.2g})"
+            row[f"verdict, {setting}"] = said
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _numbers(cases: pd.DataFrame) -> str:
+    """The only value with its interval, or the span of several and in how many of them the claim holds."""
+    if cases.empty:
+        return ""
+    values = cases["value"]
+    if len(cases) == 1:
+        one = cases.iloc[0]
+        return f"{one['value']:.3g} ({one['low']:.3g} to {one['high']:.3g})"
+    holds, fails = ((cases["verdict"] == word).sum() for word in (HOLDS, FAILS))
+    return f"{values.min():.3g} to {values.max():.3g}; of {len(cases)} holds {holds}, fails {fails}"
+
+
+def _path(profile: str, chapter: str) -> Path:
+    return artifacts(profile) / "findings" / f"{chapter}.csv"

@@ -1,0 +1,220 @@
+"""What each chapter's numbers say of the papers' claims: rows for the ledger, one a claim and case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from neuron_consistency.claims import finding, mean_interval
+from neuron_consistency.consistency import chance
+from neuron_consistency.controls import FGSM, REAL, Measured
+from neuron_consistency.detection_tables import ERRORS, MISMATCH
+from neuron_consistency.explanation_measures import GAP, OWN_E
+from neuron_consistency.plans import TITLES, ModelPlan, matched
+
+Findings = list[dict[str, Any]]
+
+NEURON_CLAIMS = {  # what chapter 6 calls the claims of the ledger
+    "CS1 below chance": "classes-disagree",
+    "CS1 falls with LC": "more-so-for-consistent-neurons",
+    "CS2 above chance": "targets-agree",
+    "CS2 above CS1": "targets-agree-more",
+    "merely targets above chance": "dummy-detectors",
+    "merely targets above shows": "dummy-detectors-mostly",
+}
+RATIO_CLAIMS = {"r1 above 1": "leaves-its-class", "r2 below 1": "nears-its-target"}
+EXPLANATION_CLAIMS = {
+    "accuracy": "reweighting-accuracy",
+    "mAP": "reweighting-accuracy",
+    "pointing game": "reweighting-points",
+    "box IoU": "reweighting-boxes",
+    GAP: "reweighting-backgrounds",
+    "accuracy, FGSM": "reweighting-fgsm",
+    OWN_E: "reweighting-consistency",
+}
+
+
+def evaluation_findings(
+    plans: Sequence[ModelPlan],
+    titles: Mapping[str, str],
+    measured: Mapping[str, Measured],
+    pgd: Mapping[str, Tensor],
+    labels: Tensor,
+    correlation: Tensor,
+) -> Findings:
+    """Chapter 4: consistency and accuracy, real and attacked, before and after training.
+
+    Args:
+        plans: of the networks.
+        titles: by their keys.
+        measured: by title, the passes.
+        pgd: by title, the predictions under PGD.
+        labels: of the images.
+        correlation: A.
+
+    Shape:
+        labels, each of pgd: (N,); correlation: (K, K).
+    """
+    rows = []
+    level = chance(labels, correlation).unbiased
+    for title in (titles[plan.key] for plan in plans if plan.spec["objective"] == "normal"):
+        real = measured[title].estimate(REAL, correlation)
+        rows.append(finding("related-images", title, real.value - level, real.low - level, real.high - level, above=0))
+        for claim, kind in (("less-consistent-under-attack", "true"), ("ambiguous-not-obedient", "predicted")):
+            before, after = (measured[title].estimate(name, correlation, kind=kind) for name in (REAL, FGSM))
+            fall = after.minus(before)
+            rows.append(finding(claim, title, fall.value, fall.low, fall.high, below=0))
+    for claim, rival in (("training-keeps-consistency", "normal"), ("consistent-loss-adds", "adversarial")):
+        for one, other in matched(plans, "consistent", rival):
+            a, b = (measured[titles[plan.key]].estimate(FGSM, correlation) for plan in (one, other))
+            gain = a.minus(b)
+            rows.append(finding(claim, titles[one.key], gain.value, gain.low, gain.high, above=0))
+    for one, other in matched(plans, "consistent", "normal"):
+        title, plain = titles[one.key], titles[other.key]
+        a, b = (measured[name].estimate(REAL, correlation) for name in (title, plain))
+        change, most = a.minus(b), b.value / 10
+        rows.append(
+            finding("real-images-unchanged", title, change.value, change.low, change.high, above=-most, below=most)
+        )
+        for claim, bounds, said in (
+            (
+                "clean-accuracy-falls",
+                {"below": 0.0},
+                {name: measured[name].passes[REAL].predictions for name in measured},
+            ),
+            (
+                "attacked-accuracy-rises",
+                {"above": 0.0},
+                {name: measured[name].passes[FGSM].predictions for name in measured},
+            ),
+            ("no-hidden-gradient", {"above": 0.0}, pgd),
+        ):
+            gain_of_images = 100 * ((said[title] == labels).double() - (said[plain] == labels).double())
+            rows.append(finding(claim, title, *mean_interval(gain_of_images), **bounds))
+    return rows
+
+
+def dissection_findings(
+    plans: Sequence[ModelPlan],
+    titles: Mapping[str, str],
+    units: Mapping[tuple[str, str], pd.DataFrame],
+    *,
+    real: str,
+    shuffled: str,
+    before: str,
+    adversarial: str,
+) -> Findings:
+    """Chapter 5: how many neurons are aligned with a concept. Intervals are over neurons, each compared with itself.
+
+    Args:
+        plans: of the networks.
+        titles: by their keys.
+        units: by title and set of images, from `unit_labels`.
+        real, shuffled, before, adversarial: what the sets are called; `before` are the images that became adversarial.
+    """
+
+    def change(title: str, name: str, other: str) -> Tensor:
+        first, second = (torch.tensor(units[title, of]["aligned"].to_numpy(float)) for of in (name, other))
+        return 100 * (first - second)
+
+    rows = []
+    for title in (titles[plan.key] for plan in plans if plan.spec["objective"] == "normal"):
+        aligned, lost = change(title, real, shuffled), change(title, adversarial, before)
+        rows.append(finding("neurons-have-concepts", title, *mean_interval(aligned), above=0))
+        rows.append(finding("concepts-lost-under-attack", title, *mean_interval(lost), below=0))
+    for one, other in matched(plans, "consistent", "normal"):
+        kept = change(titles[one.key], adversarial, before)
+        plain = change(titles[other.key], adversarial, before)
+        (a, a_low, _), (b, b_low, _) = mean_interval(kept), mean_interval(plain)
+        margin = float(np.hypot(a - a_low, b - b_low))  # other neurons in each network
+        rows.append(finding("training-keeps-concepts", titles[one.key], a - b, a - b - margin, a - b + margin, above=0))
+    return rows
+
+
+def success_findings(success: pd.DataFrame, *, everywhere: str) -> Findings:
+    """Chapter 6: how often one image fools all networks of its ensemble.
+
+    Args:
+        success: from `success_table`, with the column set.
+        everywhere: what the row of all networks is called.
+    """
+    rows = success[success["network"] == everywhere]
+    bounds = ["reached", "reached low", "reached high"]
+    return [
+        finding("one-image-fools-all", row["set"], *(row[name] - row["reached clean"] for name in bounds), above=0)
+        for _, row in rows.iterrows()
+    ]
+
+
+def representation_findings(
+    objectives: Mapping[str, str], ratios: Mapping[str, pd.DataFrame], neurons: Mapping[str, pd.DataFrame]
+) -> Findings:
+    """Chapter 6: where adversarial images lie, and which neurons they fire.
+
+    Args:
+        objectives: of the network behind each label of the two others.
+        ratios: by label, from `ratio_claims`.
+        neurons: by label, from `NeuronMeasures.claims`.
+    """
+    rows = []
+    for label, objective in objectives.items():
+        normal = {**RATIO_CLAIMS, **NEURON_CLAIMS} if objective == "normal" else {}
+        names = normal or ({"r1 about 1": "training-keeps-the-place"} if objective == "consistent" else {})
+        settled = pd.concat([ratios[label], neurons[label]])
+        for _, row in settled[settled["claim"].isin(names)].iterrows():
+            told = {name: row[name] for name in ("value", "low", "high", "verdict")}
+            rows.append({"claim": names[row["claim"]], "case": label} | told)
+    return rows
+
+
+def detection_findings(errors: pd.DataFrame, detections: pd.DataFrame, worst: pd.DataFrame) -> Findings:
+    """Chapter 7: what influential neurons tell. An attack that never succeeds says nothing.
+
+    Args:
+        errors: rows of `mass_table` about errors, by network.
+        detections: from `detection_table`, with the column model.
+        worst: from `worst_cases`.
+    """
+    rows = [
+        finding(
+            "neurons-tell-why",
+            str(title),
+            *(row[f"predicted - true{bound}"] for bound in ("", " low", " high")),
+            above=0,
+        )
+        for title, row in errors.dropna(subset="predicted - true").iterrows()
+    ]
+    attacks = detections[detections["attack"] != ERRORS].dropna(subset="AUROC")
+    for _, row in attacks.iterrows():
+        case = f"{row['model']}, {row['attack']}"
+        if row["detector"] == MISMATCH:
+            rows.append(finding("neurons-tell-attacks", case, row["AUROC"], row["low"], row["high"], above=0.5))
+        else:
+            lead = [row[f"lead{bound}"] for bound in ("", " low", " high")]
+            rows.append(finding("better-than-rivals", f"{case}, {row['detector']}", *lead, above=0))
+    for _, row in worst.iterrows():
+        case = f"{row['model']}, {row['attack']}"
+        rows.append(finding("survives-adaptation", case, row["AUROC"], row["low"], row["high"], above=0.5))
+    return rows
+
+
+def explanation_findings(verdicts: pd.DataFrame) -> Findings:
+    """Chapter 8: what reweighting changes, in the paper's form and with weights of mean one.
+
+    Args:
+        verdicts: from `explanation_measures.compared`, with the column objective.
+    """
+    rows = []
+    for _, row in verdicts[verdicts["objective"].str.startswith("reweighted")].iterrows():
+        measure = str(row["measure"])
+        claim = "reweighting-pgd" if measure.startswith("accuracy, PGD") else EXPLANATION_CLAIMS.get(measure)
+        if claim:
+            case = TITLES[row["architecture"]] + (", mean 1" if row["objective"].endswith("mean1") else "")
+            side = {"below": 0.0} if measure == GAP else {"above": 0.0}
+            rows.append(finding(claim, case, row["difference"], row["low"], row["high"], **side))
+    return rows

@@ -1,0 +1,96 @@
+# %% [markdown]
+# # The ledger of claims
+#
+# Every claim of the three papers that can be measured, and the questions that they leave open, each with the number
+# that decides. Nothing on this page is typed: the numbers come from the chapters as they were last run with this
+# profile, and, for photographs, from the studies kept with the book ({doc}`09_results`).
+#
+# The rule is one for all. A claim *holds* for a case (a network, perhaps under one attack) where the whole interval of
+# 95 % lies on its side of the line, *fails* where it lies on the other, and else *cannot be told*. Over its cases
+# it is *reproduced* where it holds in all, *not reproduced* where it holds in none and fails in some, and *partly*
+# reproduced in between. Where no case is settled, the half-width of the narrowest interval tells the least difference
+# that could have been seen. Most chapters train each network once: their intervals say how far other images could
+# have moved a number, not other seeds.
+
+# %% tags=["parameters"]
+profile: str = "demo"  # whose chapters are read: artifacts/<profile>/
+device: str = "auto"  # unused here; every page has it
+
+# %%
+from neuron_consistency.parameters import check
+
+check(globals())
+
+# %%
+import pandas as pd
+from myst_nb import glue
+
+from neuron_consistency.claims import ledger, read_claims, read_findings
+from neuron_consistency.findings import explanation_findings, success_findings
+from neuron_consistency.results import read_result
+from neuron_consistency.studies import read_studies
+from neuron_consistency.tables import with_intervals
+
+pd.set_option("display.max_rows", 500)  # tables are shown whole
+pd.set_option("display.max_colwidth", 300)
+claims = read_claims()
+here = f"this run ({profile})"
+photographs = []
+for name in (name for name in read_studies() if name.endswith("photographs")):
+    tables = read_result(name).tables
+    if "findings" in tables:
+        photographs.append(tables["findings"])
+    elif "verdicts" in tables:
+        photographs.append(pd.DataFrame(explanation_findings(tables["verdicts"])))
+    elif "success" in tables:
+        photographs.append(pd.DataFrame(success_findings(tables["success"], everywhere="all of them at once")))
+settings = {here: read_findings(profile), "photographs": pd.concat(photographs, ignore_index=True)}
+table = ledger(claims, settings)
+for setting, short in ((here, "here"), ("photographs", "photographs")):
+    verdicts = table[f"verdict, {setting}"].str.replace(r" \(.*", "", regex=True)
+    for word in ("reproduced", "partly", "not reproduced", "cannot be told", "not measured"):
+        glue(f"ledger-{short}-{word.replace(' ', '-')}", f"{(verdicts == word).sum()}", display=False)
+glue("ledger-claims", f"{len(table)}", display=False)
+
+# %% [markdown]
+# | of {glue:text}`ledger-claims` claims | this run | photographs |
+# | --- | --- | --- |
+# | reproduced | {glue:text}`ledger-here-reproduced` | {glue:text}`ledger-photographs-reproduced` |
+# | partly | {glue:text}`ledger-here-partly` | {glue:text}`ledger-photographs-partly` |
+# | not reproduced | {glue:text}`ledger-here-not-reproduced` | {glue:text}`ledger-photographs-not-reproduced` |
+# | cannot be told | {glue:text}`ledger-here-cannot-be-told` | {glue:text}`ledger-photographs-cannot-be-told` |
+# | not measured | {glue:text}`ledger-here-not-measured` | {glue:text}`ledger-photographs-not-measured` |
+#
+# ## P1: neurons, ambiguity, the consistent loss
+
+
+# %%
+def of(chapters: tuple[str, ...]) -> pd.DataFrame:
+    """The rows tested in these chapters, as they are shown."""
+    rows = table[table["tested in"].str.startswith(chapters)]
+    return rows.set_index(["paper", "claim"])
+
+
+of(("04", "05"))
+
+# %% [markdown]
+# ## P2: the adversarial set, tracing
+
+# %%
+of(("06", "07"))
+
+# %% [markdown]
+# ## P3: explanation consistency
+#
+# Here the intervals of one table of differences share their 95 %, and on photographs the unit is the seed
+# ({doc}`08_explanation_consistency`).
+
+# %%
+of(("08",))
+
+# %% [markdown]
+# ## Case by case
+
+# %%
+cases = pd.concat(settings, names=["setting"]).reset_index("setting").reset_index(drop=True)
+with_intervals(cases.set_index(["claim", "setting", "case"]).sort_index())
