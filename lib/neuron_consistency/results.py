@@ -189,7 +189,8 @@ def record_faults(folder: Path) -> list[str]:
         return [str(error)]
     if not isinstance(record, dict):
         return [f"{RECORD} lacks everything"]
-    if missing := (FIELDS | STUDY_FIELDS if STUDY_FIELDS & record.keys() else FIELDS) - record.keys():
+    of_study = {"notebook", "library", "parameters"} & record.keys()
+    if missing := (FIELDS | STUDY_FIELDS if of_study else FIELDS) - record.keys():
         return [f"{RECORD} lacks {', '.join(sorted(missing))}"]
     faults = []
     if record["study"] != folder.name:
