@@ -35,6 +35,37 @@ record_table({name: one.about for name, one in studies.items()}, kept)
 # %% [markdown]
 # *Library* says whether what the study uses of this library still computes the same as when it ran.
 #
+# ## P1 on photographs
+#
+# Twelve classes of Tiny ImageNet, three architectures, each trained normally, with Eq. 6, and with Eq. 6 at
+# $\beta = 0$; measured as in {doc}`04_evaluation`, on photographs that no network was trained on. One seed, so the
+# intervals are over images. First consistency on real and on FGSM images, under both kinds of label; then the
+# differences between trainings, and accuracy in per cent.
+
+# %%
+evaluated = kept["evaluation-photographs"].tables
+rows = evaluated["consistency"]
+rows = rows[rows["set"].isin(["real", "FGSM"])].set_index(["model", "set", "labels"])
+with_intervals(rows[["images", "m", "V", "V chance", "U", "U low", "U high", "U chance", "excluded"]])
+
+# %%
+with_intervals(evaluated["differences"].set_index(["first", "second", "set", "labels"]))
+
+# %%
+accuracies = evaluated["accuracy"].set_index(["model", "images"])
+with_intervals(accuracies, decimals=1)["accuracy"].unstack(sort=False)
+
+# %% [markdown]
+# The neurons of the same networks against the concepts of a densely labelled set of photographs, as in
+# {doc}`05_dissection`: how many in a hundred are aligned with any concept, beside the two chance levels.
+
+# %%
+dissected = kept["dissection-photographs"].tables
+dissected["summary"].set_index(["model", "images"]).round(3)
+
+# %% [markdown]
+# What both say of the paper's claims, case by case, is in {doc}`10_claims`.
+#
 # ## P2's adversarial set on photographs
 #
 # Ten targets, the least likely ones, for each of 204 photographs, made on three normally trained networks at once: how
