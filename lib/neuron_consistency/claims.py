@@ -119,13 +119,17 @@ def keep_findings(profile: str, chapter: str, rows: Iterable[Mapping[str, Any]])
 
 
 def read_findings(profile: str) -> pd.DataFrame:
-    """The findings of all chapters that have been run with a profile; no rows where none has."""
+    """The findings of all chapters that have been run with a profile; no rows where none has.
+
+    Raises:
+        StoreError: a file is no table of findings.
+    """
     paths = [_path(profile, chapter) for chapter in dict.fromkeys(claim.chapter for claim in read_claims().values())]
-    tables = [pd.read_csv(path) for path in paths if path.is_file()]
-    for path, table in zip([path for path in paths if path.is_file()], tables, strict=True):
+    tables = {path: pd.read_csv(path) for path in paths if path.is_file()}
+    for path, table in tables.items():
         if list(table.columns) != COLUMNS:
             raise StoreError(f"{path} is no table of findings: remove it and run the chapter again")
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+    return pd.concat(tables.values(), ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 
 def overall(verdicts: Iterable[str]) -> str:
