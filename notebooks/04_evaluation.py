@@ -13,6 +13,7 @@
 # %% tags=["parameters"]
 profile: str = "demo"  # whose networks and results: artifacts/<profile>/
 device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+architectures: list[str] = []  # which of the networks; [] takes all
 precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
 per_class: int = 20  # validation images of each class; 0 takes all
 epsilon: float = 4 / 255  # size of FGSM, PGD and the noise, in units of the pixel range
@@ -51,7 +52,7 @@ from neuron_consistency.trained import evaluation_images, obtain, provenance
 
 start, where = start_of("04_evaluation"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
-nets = [obtain(plan, device=device) for plan in current_models(profile)]
+nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures)]
 images = evaluation_images(nets[0].plan, per_class=per_class)
 A = correlation(distance_matrix(images.synsets), sigma=sigma)
 titles = distinct_titles(net.plan for net in nets)

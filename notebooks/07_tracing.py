@@ -102,7 +102,7 @@ from neuron_consistency.trained import evaluation_images, obtain, provenance, tr
 
 where = resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
-nets = [obtain(plan, device=device) for plan in current_models(profile) if plan.spec["objective"] in objectives]
+nets = [obtain(plan, device=device) for plan in current_models(profile, objectives=objectives)]
 titles = distinct_titles(net.plan for net in nets)
 images = evaluation_images(nets[0].plan, per_class=per_class)
 training, selection = training_images(nets[0].plan)

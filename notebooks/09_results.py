@@ -37,7 +37,7 @@ record_table({name: one.about for name, one in studies.items()}, kept)
 #
 # ## P1 on photographs
 #
-# Twelve classes of Tiny ImageNet, three architectures, each trained normally, with Eq. 6, and with Eq. 6 at
+# Twelve classes of Tiny ImageNet, two architectures, each trained normally, with Eq. 6, and with Eq. 6 at
 # $\beta = 0$; measured as in {doc}`04_evaluation`, on photographs that no network was trained on. One seed, so the
 # intervals are over images. First consistency on real and on FGSM images, under both kinds of label; then the
 # differences between trainings, and accuracy in per cent.

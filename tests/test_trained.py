@@ -296,6 +296,15 @@ def test_with_nothing_chosen_notebook_03s_own_parameters_hold(monkeypatch: pytes
     assert current_models("smoke") == [planned_one(beta=3.0)]
 
 
+def test_only_some_of_the_networks_are_asked_for() -> None:
+    write_current("smoke", planned(), chosen=False)
+    first = planned()[0].spec
+    some = current_models("smoke", architectures=[first["architecture"]], objectives=[first["objective"]])
+    assert [plan.key for plan in some] == [planned()[0].key]
+    with pytest.raises(ParameterError, match="no network of lenet among those of notebook 03"):
+        current_models("smoke", architectures=["lenet"])
+
+
 def test_a_plan_is_found_by_what_it_is() -> None:
     assert find_plan(planned(), architecture="resnet18", objective="adversarial") == planned()[2]
     with pytest.raises(ParameterError, match=r"no normal vgg16 .*resnet18-consistent-s0"):

@@ -6,7 +6,7 @@ import collections
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -214,14 +214,35 @@ def write_current(profile: str, plans: Iterable[ModelPlan], *, chosen: bool) -> 
     write_json(path, {"book": book if chosen else entries, "chosen": entries if chosen else []})
 
 
-def current_models(profile: str) -> list[ModelPlan]:
-    """The networks notebook 03 last chose, beside the book's own; by default those it would train."""
+def current_models(
+    profile: str, *, architectures: Sequence[str] = (), objectives: Sequence[str] = ()
+) -> list[ModelPlan]:
+    """The networks notebook 03 last chose, beside the book's own; by default those it would train.
+
+    Args:
+        profile: whose.
+        architectures, objectives: only those; all where none is named.
+
+    Raises:
+        ParameterError: there is none of them.
+    """
     path = _current_path(profile)
-    if not path.exists():
-        return default_plans(profile)
-    content = read_json(path)
-    plans = {e["key"]: ModelPlan(profile, e["key"], e["spec"]) for e in content["book"] + content["chosen"]}
-    return list(plans.values())
+    if path.exists():
+        content = read_json(path)
+        plans = {e["key"]: ModelPlan(profile, e["key"], e["spec"]) for e in content["book"] + content["chosen"]}
+    else:
+        plans = {plan.key: plan for plan in default_plans(profile)}
+    chosen = [
+        plan
+        for plan in plans.values()
+        if (not architectures or plan.spec["architecture"] in architectures)
+        and (not objectives or plan.spec["objective"] in objectives)
+    ]
+    if not chosen:
+        wanted = ", ".join([*architectures, *objectives])
+        known = ", ".join(plan.name for plan in plans.values())
+        raise ParameterError(f"no network of {wanted} among those of notebook 03: {known}")
+    return chosen
 
 
 def distinct_titles(plans: Iterable[ModelPlan]) -> dict[str, str]:
