@@ -25,14 +25,13 @@ check(globals())
 import pandas as pd
 from myst_nb import glue
 
-from neuron_consistency.claims import ledger, read_claims, read_findings
+from neuron_consistency.claims import ledger, ledger_page, read_claims, read_findings
 from neuron_consistency.findings import explanation_findings, success_findings
 from neuron_consistency.results import read_result
 from neuron_consistency.studies import read_studies
 from neuron_consistency.tables import with_intervals
 
 pd.set_option("display.max_rows", 500)  # tables are shown whole
-pd.set_option("display.max_colwidth", 300)
 claims = read_claims()
 here = f"this run ({profile})"
 photographs = []
@@ -61,23 +60,20 @@ glue("ledger-claims", f"{len(table)}", display=False)
 # | cannot be told | {glue:text}`ledger-here-cannot-be-told` | {glue:text}`ledger-photographs-cannot-be-told` |
 # | not measured | {glue:text}`ledger-here-not-measured` | {glue:text}`ledger-photographs-not-measured` |
 #
+# Under a verdict stands the number with its interval, or, for several networks, its span and in how many the claim
+# holds.
+#
 # ## P1: neurons, ambiguity, the consistent loss
 
-
 # %%
-def of(chapters: tuple[str, ...]) -> pd.DataFrame:
-    """The rows tested in these chapters, as they are shown."""
-    rows = table[table["tested in"].str.startswith(chapters)]
-    return rows.set_index(["paper", "claim"])
-
-
-of(("04", "05"))
+chapter = table["tested in"].str[:2]
+ledger_page(table[chapter.isin(["04", "05"])], list(settings))
 
 # %% [markdown]
 # ## P2: the adversarial set, tracing
 
 # %%
-of(("06", "07"))
+ledger_page(table[chapter.isin(["06", "07"])], list(settings))
 
 # %% [markdown]
 # ## P3: explanation consistency
@@ -86,7 +82,7 @@ of(("06", "07"))
 # ({doc}`08_explanation_consistency`).
 
 # %%
-of(("08",))
+ledger_page(table[chapter == "08"], list(settings))
 
 # %% [markdown]
 # ## Case by case

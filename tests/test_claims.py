@@ -16,6 +16,7 @@ from neuron_consistency.claims import (
     finding,
     keep_findings,
     ledger,
+    ledger_page,
     mean_interval,
     overall,
     read_claims,
@@ -145,6 +146,9 @@ def test_findings_come_back_and_the_ledger_counts_them(runs: Path) -> None:
     assert row["here"] == "0.1 to 0.2; of 2 holds 1, fails 0"
     assert row["verdict, here"] == "partly"
     assert (table["verdict, photographs"] == "not measured").all()
+    page = ledger_page(table.reset_index().head(1), ["here", "photographs"]).to_html()
+    assert '<a href="04_evaluation.html">chapter 4</a>' in page
+    assert "<b>partly</b><br>0.1 to 0.2; of 2 holds 1, fails 0" in page
     why = table.loc["The influential neurons tell why a network errs."]
     assert (why["here"], why["verdict, here"]) == ("0.5 (0.4 to 0.6)", "reproduced")
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
+from pandas.io.formats.style import Styler
 from scipy import stats
 from torch import Tensor
 
@@ -172,6 +174,25 @@ def ledger(claims: Mapping[str, Claim], settings: Mapping[str, pd.DataFrame]) ->
             row[f"verdict, {setting}"] = said
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def ledger_page(table: pd.DataFrame, settings: Sequence[str]) -> Styler:
+    """Rows of the ledger as a page shows them: five columns that wrap, verdicts in bold above the numbers.
+
+    Args:
+        table: from `ledger`, or some of its rows.
+        settings: the names of its settings.
+    """
+    text = table.map(html.escape)
+    chapters = [f'<a href="{name}.html">chapter {int(name[:2])}</a>' for name in text["tested in"]]
+    shown = {
+        "claim": text["claim"] + "<br><i>" + text["paper"] + ", " + text["place"] + "</i>",
+        "what decides": text["number"] + " (" + chapters + ")",
+        "the paper has": text["paper's"],
+    }
+    shown |= {name: "<b>" + text[f"verdict, {name}"] + "</b><br>" + text[name] for name in settings}
+    wrapped = "white-space: normal; text-align: left; vertical-align: top"
+    return pd.DataFrame(shown).style.hide(axis="index").set_table_styles([{"selector": "th, td", "props": wrapped}])
 
 
 def _numbers(cases: pd.DataFrame) -> str:
