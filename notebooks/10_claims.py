@@ -10,7 +10,8 @@
 # it is *reproduced* where it holds in all, *not reproduced* where it holds in none and fails in some, and *partly*
 # reproduced in between. Where no case is settled, the half-width of the narrowest interval tells the least difference
 # that could have been seen. Most chapters train each network once: their intervals say how far other images could
-# have moved a number, not other seeds.
+# have moved a number, not other seeds. Those of chapter 5 are over neurons, and where its neurons stand for no concepts
+# beyond chance, what an attack changes in their number says little.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # whose chapters are read: artifacts/<profile>/
