@@ -2,7 +2,7 @@
 # # The ledger of claims
 #
 # Every claim of the three papers that can be measured, and the questions that they leave open, each with the number
-# that decides. Nothing on this page is typed: the numbers come from the chapters as they were last run with this
+# that decides. None of our numbers on this page is typed: they come from the chapters as they were last run with this
 # profile, and, for photographs, from the studies kept with the book ({doc}`09_results`).
 #
 # The rule is one for all. A claim *holds* for a case (a network, perhaps under one attack) where the whole interval of
