@@ -21,6 +21,7 @@ quantile: float = 0.005  # share of the real images that activate a neuron ...
 top_k: int = 20  # ... but at least so many
 sigma: float = 2.0  # how fast correlation decays with WordNet distance
 sigmas: list[float] = [1.0, 1.5, 2.0, 2.5, 3.0]  # of the sweep
+sizes: list[int] = [48, 96]  # sides of the images, beside that of training, for the check of the measure
 pgd_steps: int = 5  # steps of PGD in the accuracy table
 shown_neurons: int = 4  # rows of the picture of top images
 shown_images: int = 5  # real, and as many adversarial, images in a row
@@ -41,14 +42,25 @@ from neuron_consistency.attacks import fgsm
 from neuron_consistency.claims import keep_findings
 from neuron_consistency.compute import resolve_device
 from neuron_consistency.consistency import neuron_table
-from neuron_consistency.controls import COMMON, FGSM, NOISE, REAL, accuracy_row, measure_with_controls, pgd_predictions
+from neuron_consistency.controls import (
+    COMMON,
+    FGSM,
+    NOISE,
+    REAL,
+    accuracy_row,
+    compare_trainings,
+    measure_with_controls,
+    pgd_predictions,
+    reaction_table,
+    shuffled,
+)
 from neuron_consistency.findings import evaluation_findings
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
-from neuron_consistency.plans import current_models, distinct_titles, matched
+from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.tables import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.trained import evaluation_images, obtain, provenance
+from neuron_consistency.trained import evaluation_images, obtain, provenance, untrained
 
 start, where = start_of("04_evaluation"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
@@ -137,14 +149,13 @@ with_intervals(
 # images alone could have moved the difference; a claim about the *method* needs the spread over seeds too.
 
 # %%
-differences = pd.DataFrame(
-    {"first": titles[a.key], "second": titles[b.key], "set": name, "labels": kind}
-    | measured[titles[a.key]]
-    .estimate(name, A, kind=kind)
-    .compared(measured[titles[b.key]].estimate(name, A, kind=kind))
-    for first, second in [("consistent", "adversarial"), ("consistent", "normal"), ("adversarial", "normal")]
-    for a, b in matched((net.plan for net in nets), first, second)
-    for name, kind in [(REAL, "true"), (FGSM, "true"), (FGSM, "predicted"), (COMMON, "true")]
+differences = compare_trainings(
+    measured,
+    [net.plan for net in nets],
+    titles,
+    A,
+    [("consistent", "adversarial"), ("consistent", "normal"), ("adversarial", "normal")],
+    [(REAL, "true"), (FGSM, "true"), (FGSM, "predicted"), (COMMON, "true")],
 )
 with_intervals(differences.set_index(["first", "second", "set", "labels"]))
 
@@ -224,6 +235,36 @@ sweep = sweep[sweep["set"].isin([REAL, FGSM]) & (sweep["labels"] == "true")]
 figures.sweep(sweep, x="sigma", y="U")
 
 # %% [markdown]
+# ## Does the measure react?
+#
+# A measure that stays where it is when the weights are random, or when labels have nothing to do with images, measures
+# something else {cite}`adebayo2018sanity`. The first normally trained network, layer by layer: as it is; with every
+# image under the label of another; with random weights; and on the same images shown smaller and larger than in
+# training, which changes how fine the maps are that a neuron's response is the maximum of.
+
+# %%
+plain = next((net for net in nets if net.plan.spec["objective"] == "normal"), nets[0])
+cases = {
+    "as trained": (plain.model, images),
+    "labels shuffled": (plain.model, shuffled(images)),
+    "random weights": (untrained(plain), images),
+}
+for size in sizes:
+    cases[f"shown at {size} px"] = (plain.model, evaluation_images(plain.plan, per_class=per_class, image_size=size))
+reactions = reaction_table(
+    cases, A, device=where, quantile=quantile, top_k=top_k, batch_size=batch_size, precision=precision
+)
+print(titles[plain.plan.key])
+figures.sweep(reactions.rename(columns={"case": "model"}).assign(set="true labels"), x="layer", y="U")
+
+# %%
+last_layer = reactions[reactions["layer"] == plain.model.last_layer].set_index("case")
+with_intervals(last_layer[["accuracy", "m", "V", "V chance", "U", "U low", "U high", "U chance", "excluded"]])
+
+# %% [markdown]
+# Shuffled labels have to end at the chance level, in every layer. Random weights may stand above it: untrained
+# filters see colour, and colour goes with class. What training adds is the distance between the two curves.
+#
 # ## What this says of the claims
 #
 # The rows of this chapter in the ledger of all claims ({doc}`10_claims`). A claim *holds* for a network where the whole
@@ -236,8 +277,8 @@ findings = keep_findings(
     evaluation_findings([net.plan for net in nets], titles, measured, pgd, images.labels, A),
 )
 if study:
-    kept_tables = {"consistency": tables, "differences": differences, "accuracy": accuracies, "findings": findings}
-    keep_result(study, start, kept_tables, parameters=parameters, nets=nets)
+    kept_tables = {"consistency": tables, "differences": differences, "accuracy": accuracies, "reactions": reactions}
+    keep_result(study, start, kept_tables | {"findings": findings}, parameters=parameters, nets=nets)
 with_intervals(findings.set_index(["claim", "case"]))
 
 # %%

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from neuron_consistency.attacks import fgsm
+from neuron_consistency.consistency import chance
 from neuron_consistency.controls import (
     COMMON,
     FGSM,
@@ -13,10 +14,15 @@ from neuron_consistency.controls import (
     SUCCESSFUL,
     WRONG,
     accuracy_row,
+    compare_trainings,
     measure_with_controls,
     pgd_predictions,
+    reaction_table,
+    shuffled,
 )
+from neuron_consistency.findings import evaluation_findings
 from neuron_consistency.models import Classifier
+from neuron_consistency.plans import ModelPlan, distinct_titles
 from toys import CPU, fitted, toy_images, toy_model
 
 EPSILON = 40 / 255
@@ -64,3 +70,62 @@ def test_pgd_lowers_accuracy_and_accuracy_has_wilsons_interval(trained_toy: Clas
     assert row["accuracy"] == 50
     assert abs(row["low"] - 15.0) < 0.1  # Wilson, 2 of 4
     assert abs(row["high"] - 85.0) < 0.1
+
+
+def test_the_measure_reacts_to_labels_and_weights(trained_toy: Classifier) -> None:
+    """Planted: a network that knows its classes. A measure blind to labels would stay up when they are shuffled."""
+    images = toy_images(200, noise=0.25, seed=7)
+    correlation = torch.eye(4)
+    cases = {
+        "trained": (trained_toy, images),
+        "shuffled": (trained_toy, shuffled(images)),
+        "random": (toy_model(seed=5).eval(), images),
+    }
+    rows = reaction_table(cases, correlation, device=CPU, top_k=20, precision="float32").set_index(["case", "layer"])
+    assert list(rows.index) == [(case, layer) for case in cases for layer in ("first", "last")]
+    assert bool((rows["U chance"] == chance(images.labels, correlation).unbiased).all())
+    last = rows.xs("last", level="layer")
+    assert last["U"]["trained"] > last["U"]["random"] > last["U"]["shuffled"]
+    assert last["U low"]["shuffled"] < last["U chance"]["shuffled"] < last["U high"]["shuffled"]
+    assert last["accuracy"]["trained"] > 90 > 60 > last["accuracy"]["shuffled"]
+
+
+def plan(objective: str, seed: int) -> ModelPlan:
+    spec = {"architecture": "resnet18", "objective": objective, "seed": seed, "data": {}, "loss": {"beta": 1.0}}
+    return ModelPlan("smoke", f"{objective}{seed}", spec | {"schedule": {"epochs": 1, "seed": seed}})
+
+
+def test_several_seeds_are_one_case_and_their_mean_stands_below_them(trained_toy: Classifier) -> None:
+    """Two seeds whose difference has two signs: each alone is settled, the method is not."""
+    images = toy_images(48, noise=0.25, seed=7)
+    other = fitted(toy_model(seed=5), toy_images(48, seed=3))
+    models = {"normal0": trained_toy, "consistent0": other, "normal1": other, "consistent1": trained_toy}
+    plans = [plan(objective, seed) for seed in (0, 1) for objective in ("normal", "consistent")]
+    titles = distinct_titles(plans)
+    assert titles["normal1"] == "ResNet-18, normal, seed 1"
+    options = OPTIONS | {"epsilon": 4 / 255, "top_k": 4}
+    found = {titles[key]: measure_with_controls(model, images, **options) for key, model in models.items()}  # type: ignore[arg-type]
+    correlation = torch.eye(4)
+    rows = compare_trainings(found, plans, titles, correlation, [("consistent", "normal")], [(FGSM, "true")])
+    assert rows["first"].to_list() == [
+        titles["consistent0"],
+        titles["consistent1"],
+        "ResNet-18, consistent (beta 1), 2 seeds",
+    ]
+    assert rows["second"].iloc[-1] == "ResNet-18, normal, 2 seeds"
+    one, two, mean = rows["difference"]
+    assert one == -two != 0
+    assert abs(mean) < 1e-12
+    assert rows["U is"].iloc[-1] == "cannot be told"
+    pgd = {title: one.passes[FGSM].predictions for title, one in found.items()}
+    findings = evaluation_findings(plans, titles, found, pgd, images.labels, correlation)
+    cases = {(row["claim"], row["case"]): row for row in findings}
+    method = cases["training-keeps-consistency", "ResNet-18, consistent (beta 1), 2 seeds"]
+    assert abs(method["value"]) < 1e-12
+    assert method["verdict"] == "cannot be told"
+    related = cases["related-images", "ResNet-18, normal, 2 seeds"]
+    assert related["verdict"] == "holds"
+    level = chance(images.labels, correlation).unbiased
+    mean_u = sum(found[titles[f"normal{seed}"]].estimate(REAL, correlation).value for seed in (0, 1)) / 2
+    assert abs(related["value"] - (mean_u - level)) < 1e-12
+    assert all("seeds" in case for _, case in cases)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -102,19 +103,11 @@ class Estimate:
         Each mean is over the neurons that its own set activates; `excluded` is the larger of the two shares left out.
         """
         value = self.value - other.value
-        return _interval(value, self.replicates - other.replicates, max(self.excluded, other.excluded))
+        return jackknife(value, self.replicates - other.replicates, max(self.excluded, other.excluded))
 
     def compared(self, other: Estimate) -> dict[str, float | str]:
         """Both values, their difference with its interval, and the verdict: a line of a table."""
-        found = self.minus(other)
-        return {
-            "U": self.value,
-            "U there": other.value,
-            "difference": found.value,
-            "low": found.low,
-            "high": found.high,
-            "U is": found.verdict(),
-        }
+        return comparison(self.value, other.value, self.minus(other))
 
     def verdict(self) -> str:
         """Of a difference: whether its interval lies above zero, below it, or cannot tell."""
@@ -123,11 +116,58 @@ class Estimate:
         return "lower" if self.high < 0 else "cannot be told"
 
 
-def _interval(value: float, replicates: np.ndarray, excluded: float) -> Estimate:
+def comparison(one: float, other: float, difference: Estimate) -> dict[str, float | str]:
+    """Two values of U, their difference with its interval, and the verdict: a line of a table."""
+    return {
+        "U": one,
+        "U there": other,
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "U is": difference.verdict(),
+    }
+
+
+def jackknife(value: float, replicates: np.ndarray, excluded: float) -> Estimate:
+    """A value with the interval of 95 % that its replicates give, each of them with one group of images left out.
+
+    Shape:
+        replicates: (G,) float64.
+    """
     groups = len(replicates)
     spread = np.sqrt((groups - 1) / groups * np.square(replicates - replicates.mean()).sum())
     margin = float(stats.t.ppf(0.975, groups - 1) * spread)
     return Estimate(value, value - margin, value + margin, excluded, replicates)
+
+
+def seed_margin(values: Sequence[float], margin: float) -> float:
+    """Half the interval of a mean over seeds: `margin`, what other images could have moved it, and the seeds' spread.
+
+    The same images are measured for every seed, so the two are independent, and their squares add up. One seed has no
+    spread that could be known.
+
+    Args:
+        values: one a seed.
+        margin: half the interval over images of their mean.
+
+    Source: ours; Student's t for the spread.
+    """
+    if len(values) < 2:
+        return margin
+    spread = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(np.hypot(margin, spread))
+
+
+def mean_over_seeds(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of one estimate per seed, all over the same images; its interval covers other images and other seeds.
+
+    Source: ours.
+    """
+    values = [one.value for one in estimates]
+    replicates = np.mean([one.replicates for one in estimates], axis=0)
+    found = jackknife(float(np.mean(values)), replicates, max(one.excluded for one in estimates))
+    margin = seed_margin(values, found.high - found.value)
+    return replace(found, low=found.value - margin, high=found.value + margin)
 
 
 def mean_consistency(counts: Tensor, correlation: Tensor, *, unbiased: bool) -> Estimate:
@@ -150,7 +190,7 @@ def mean_consistency(counts: Tensor, correlation: Tensor, *, unbiased: bool) -> 
         return Estimate(float("nan"), float("nan"), float("nan"), 1.0, nothing)
     left_out = measure(total - counts, correlation)[:, kept].nanmean(1)
     excluded = 1 - float(kept.double().mean())
-    return _interval(float(neurons[kept].mean()), left_out.numpy(), excluded)
+    return jackknife(float(neurons[kept].mean()), left_out.numpy(), excluded)
 
 
 def neuron_table(responses: Responses, layer: str, correlation: Tensor, *, kind: str = "true") -> pd.DataFrame:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -11,9 +12,10 @@ from scipy import stats
 from torch import Tensor
 
 from neuron_consistency.attacks import Attack, fgsm, pgd, sign_noise
-from neuron_consistency.consistency import Estimate, consistency_row, mean_consistency
+from neuron_consistency.consistency import Estimate, comparison, consistency_row, mean_consistency, mean_over_seeds
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.models import Classifier
+from neuron_consistency.plans import ModelPlan, matched, seed_groups
 from neuron_consistency.responses import Responses, respond
 
 REAL, FGSM, SUCCESSFUL, NOISE, WRONG, COMMON = (
@@ -134,6 +136,94 @@ def measure_with_controls(
         if int(chosen.sum()) >= 2:  # fewer say nothing of consistency
             passes[subset_name] = under(images.subset(chosen.nonzero().squeeze(1)), attack)
     return Measured(name, passes)
+
+
+def compare_trainings(
+    measured: Mapping[str, Measured],
+    plans: Sequence[ModelPlan],
+    titles: Mapping[str, str],
+    correlation: Tensor,
+    pairs: Iterable[tuple[str, str]],
+    sets: Iterable[tuple[str, str]],
+) -> pd.DataFrame:
+    """U of a network less that of another which differs in its objective alone; for several seeds also their mean.
+
+    Args:
+        measured: by title.
+        plans: of the networks.
+        titles: by key.
+        correlation: A.
+        pairs: objectives, the first less the second.
+        sets: names of sets of images, each with the kind of label.
+
+    Returns:
+        One row a pair of networks, or of groups of networks of several seeds, and set: first, second, set, labels, and
+        the columns of `Estimate.compared`.
+
+    Shape:
+        correlation: (K, K).
+    """
+    rows = []
+    for objectives, (name, kind) in itertools.product(pairs, sets):
+        for title, same in seed_groups(matched(plans, *objectives), titles).items():
+            found = [
+                [measured[titles[plan.key]].estimate(name, correlation, kind=kind) for plan in pair] for pair in same
+            ]
+            lines = {
+                (titles[a.key], titles[b.key]): one.compared(other)
+                for (a, b), (one, other) in zip(same, found, strict=True)
+            }
+            if len(same) > 1:
+                one, other = (mean_over_seeds(each).value for each in zip(*found, strict=True))
+                difference = mean_over_seeds([first.minus(second) for first, second in found])
+                lines[title, f"{same[0][1].title}, {len(same)} seeds"] = comparison(one, other, difference)
+            rows += [{"first": a, "second": b, "set": name, "labels": kind, **line} for (a, b), line in lines.items()]
+    return pd.DataFrame(rows)
+
+
+def reaction_table(
+    cases: Mapping[str, tuple[Classifier, ImageSet]],
+    correlation: Tensor,
+    *,
+    device: torch.device,
+    quantile: float = 0.005,
+    top_k: int = 20,
+    batch_size: int = 256,
+    precision: str = "auto",
+) -> pd.DataFrame:
+    """Whether the measure reacts to what must move it, such as random weights or shuffled labels, at every layer.
+
+    Args:
+        cases: by name, a network and the images that it is shown.
+        correlation: A.
+        device: where.
+        quantile, top_k: see `responses.respond`.
+        batch_size: images a forward pass.
+        precision: of the forward passes.
+
+    Returns:
+        One row a case and layer: case, layer, accuracy in per cent, and the columns of `consistency.consistency_row`.
+
+    Shape:
+        correlation: (K, K).
+
+    Source: the sanity checks of Adebayo et al. 2018, which randomise weights and labels, for this measure.
+    """
+    options = {"quantile": quantile, "top_k": top_k, "batch_size": batch_size, "precision": precision}
+    rows = []
+    for name, (model, images) in cases.items():
+        responses = respond(model, images, device=device, layers=list(model.layers), **options)  # type: ignore[arg-type]
+        right = accuracy_row(responses.predictions, responses.labels)["accuracy"]
+        for layer in model.layers:
+            row = consistency_row(responses, layer, correlation, equal_m=top_k)
+            rows.append({"case": name, "layer": layer, "accuracy": right} | row)
+    return pd.DataFrame(rows)
+
+
+def shuffled(images: ImageSet, *, seed: int = 0) -> ImageSet:
+    """The same images, each under the label of another drawn at random: what they show and are called has no link."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    return replace(images, labels=images.labels[order])
 
 
 def pgd_predictions(

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.claims import finding, mean_interval
-from neuron_consistency.consistency import chance
+from neuron_consistency.consistency import Estimate, chance, mean_over_seeds, seed_margin
 from neuron_consistency.controls import FGSM, REAL, Measured
 from neuron_consistency.detection_tables import ERRORS, MISMATCH
 from neuron_consistency.explanation_measures import GAP, OWN_E
-from neuron_consistency.plans import TITLES, ModelPlan, matched
+from neuron_consistency.plans import TITLES, ModelPlan, matched, seed_groups
 
 Findings = list[dict[str, Any]]
 
@@ -49,6 +49,8 @@ def evaluation_findings(
 ) -> Findings:
     """Chapter 4: consistency and accuracy, real and attacked, before and after training.
 
+    Networks that differ in seeds alone are one case, whose interval covers both other images and other seeds.
+
     Args:
         plans: of the networks.
         titles: by their keys.
@@ -60,42 +62,47 @@ def evaluation_findings(
     Shape:
         labels, each of pgd: (N,); correlation: (K, K).
     """
+
+    def estimate(plan: ModelPlan, name: str, kind: str = "true") -> Estimate:
+        return measured[titles[plan.key]].estimate(name, correlation, kind=kind)
+
     rows = []
+
+    def conclude(claim: str, title: str, found: Estimate, **bounds: float) -> None:
+        rows.append(finding(claim, title, found.value, found.low, found.high, **bounds))
+
     level = chance(labels, correlation).unbiased
-    for title in (titles[plan.key] for plan in plans if plan.spec["objective"] == "normal"):
-        real = measured[title].estimate(REAL, correlation)
-        rows.append(finding("related-images", title, real.value - level, real.low - level, real.high - level, above=0))
+    normal = [(plan,) for plan in plans if plan.spec["objective"] == "normal"]
+    for title, same in seed_groups(normal, titles).items():
+        real = mean_over_seeds([estimate(plan, REAL) for (plan,) in same])
+        conclude("related-images", title, real, above=level)
+        rows[-1] |= {name: rows[-1][name] - level for name in ("value", "low", "high")}
         for claim, kind in (("less-consistent-under-attack", "true"), ("ambiguous-not-obedient", "predicted")):
-            before, after = (measured[title].estimate(name, correlation, kind=kind) for name in (REAL, FGSM))
-            fall = after.minus(before)
-            rows.append(finding(claim, title, fall.value, fall.low, fall.high, below=0))
+            falls = [estimate(plan, FGSM, kind).minus(estimate(plan, REAL, kind)) for (plan,) in same]
+            conclude(claim, title, mean_over_seeds(falls), below=0)
     for claim, rival in (("training-keeps-consistency", "normal"), ("consistent-loss-adds", "adversarial")):
-        for one, other in matched(plans, "consistent", rival):
-            a, b = (measured[titles[plan.key]].estimate(FGSM, correlation) for plan in (one, other))
-            gain = a.minus(b)
-            rows.append(finding(claim, titles[one.key], gain.value, gain.low, gain.high, above=0))
-    for one, other in matched(plans, "consistent", "normal"):
-        title, plain = titles[one.key], titles[other.key]
-        a, b = (measured[name].estimate(REAL, correlation) for name in (title, plain))
-        change, most = a.minus(b), b.value / 10
-        rows.append(
-            finding("real-images-unchanged", title, change.value, change.low, change.high, above=-most, below=most)
-        )
-        for claim, bounds, said in (
-            (
-                "clean-accuracy-falls",
-                {"below": 0.0},
-                {name: measured[name].passes[REAL].predictions for name in measured},
-            ),
-            (
-                "attacked-accuracy-rises",
-                {"above": 0.0},
-                {name: measured[name].passes[FGSM].predictions for name in measured},
-            ),
-            ("no-hidden-gradient", {"above": 0.0}, pgd),
+        for title, same in seed_groups(matched(plans, "consistent", rival), titles).items():
+            gains = [estimate(one, FGSM).minus(estimate(other, FGSM)) for one, other in same]
+            conclude(claim, title, mean_over_seeds(gains), above=0)
+    predictions = {
+        "clean": {title: one.passes[REAL].predictions for title, one in measured.items()},
+        "FGSM": {title: one.passes[FGSM].predictions for title, one in measured.items()},
+        "PGD": pgd,
+    }
+    for title, same in seed_groups(matched(plans, "consistent", "normal"), titles).items():
+        changes = [estimate(one, REAL).minus(estimate(other, REAL)) for one, other in same]
+        most = mean_over_seeds([estimate(other, REAL) for _, other in same]).value / 10
+        conclude("real-images-unchanged", title, mean_over_seeds(changes), above=-most, below=most)
+        for claim, images, bounds in (
+            ("clean-accuracy-falls", "clean", {"below": 0.0}),
+            ("attacked-accuracy-rises", "FGSM", {"above": 0.0}),
+            ("no-hidden-gradient", "PGD", {"above": 0.0}),
         ):
-            gain_of_images = 100 * ((said[title] == labels).double() - (said[plain] == labels).double())
-            rows.append(finding(claim, title, *mean_interval(gain_of_images), **bounds))
+            right = {title: (said == labels).double() for title, said in predictions[images].items()}
+            points = torch.stack([100 * (right[titles[one.key]] - right[titles[other.key]]) for one, other in same])
+            value, low, _ = mean_interval(points.mean(0))
+            margin = seed_margin(points.mean(1).tolist(), value - low)
+            rows.append(finding(claim, title, value, value - margin, value + margin, **bounds))
     return rows
 
 

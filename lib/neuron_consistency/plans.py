@@ -252,6 +252,34 @@ def distinct_titles(plans: Iterable[ModelPlan]) -> dict[str, str]:
     return {key: f"{title} [{key[:6]}]" if title in again else title for key, title in titles.items()}
 
 
+def seed_groups(
+    rows: Iterable[tuple[ModelPlan, ...]], titles: Mapping[str, str]
+) -> dict[str, list[tuple[ModelPlan, ...]]]:
+    """Rows of plans, a network or a pair such as `matched` gives, brought together where they differ in seeds alone.
+
+    Args:
+        rows: of one length.
+        titles: by key, from `distinct_titles`.
+
+    Returns:
+        By the title of the first of a row: as it stands for one seed, else with the number of seeds in place of it.
+    """
+    groups: dict[str, list[tuple[ModelPlan, ...]]] = {}
+    for row in rows:
+        groups.setdefault("".join(_but_seed(plan) for plan in row), []).append(row)
+    named: dict[str, list[tuple[ModelPlan, ...]]] = {}
+    for same in groups.values():
+        first = same[0][0]
+        title = titles[first.key] if len(same) == 1 else f"{first.title}, {len(same)} seeds"
+        named[f"{title} [{first.key[:6]}]" if title in named else title] = same
+    return named
+
+
+def _but_seed(plan: ModelPlan) -> str:
+    schedule = {name: value for name, value in plan.spec.get("schedule", {}).items() if name != "seed"}
+    return json.dumps({**plan.spec, "seed": None, "schedule": schedule}, sort_keys=True)
+
+
 def find_plan(plans: Iterable[ModelPlan], *, architecture: str, objective: str) -> ModelPlan:
     """The first plan of that architecture and objective.
 

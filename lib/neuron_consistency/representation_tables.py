@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.claims import verdict
-from neuron_consistency.consistency import Estimate, _interval
+from neuron_consistency.consistency import Estimate, jackknife
 from neuron_consistency.responses import GROUPS
 
 MEASURES = ("LC", "U", "CS1", "CS2", "shows", "merely targets")  # each column has its "<measure> chance" beside it
@@ -53,7 +53,7 @@ class NeuronMeasures:
         level = self.table[f"{measure} chance"].to_numpy()[kept].mean() if above_chance else 0.0
         left_out = self.replicates[measure][:, torch.from_numpy(kept)].nanmean(1).numpy()
         asked = len(values) if rows is None else int(rows.sum())
-        return _interval(float(values[kept].mean() - level), left_out - level, 1 - kept.sum() / asked)
+        return jackknife(float(values[kept].mean() - level), left_out - level, 1 - kept.sum() / asked)
 
     def summary(self) -> pd.DataFrame:
         """Means by layer and over all of them, one row each: neurons, silent (share without top images in either set),

@@ -93,6 +93,13 @@ def obtain(plan: ModelPlan, *, device: str = "auto") -> TrainedModel:
     return TrainedModel(plan, model.to(where).eval(), record)
 
 
+def untrained(net: TrainedModel) -> Classifier:
+    """The network with random weights of its seed, those that training from scratch starts from; eval mode, CPU."""
+    spec = net.plan.spec
+    size, classes = spec["data"]["image_size"], net.record["num_classes"]
+    return build_model(spec["architecture"], num_classes=classes, image_size=size, seed=spec["seed"]).eval()
+
+
 def _train(plan: ModelPlan, device: torch.device) -> None:
     spec = plan.spec
     images, held_out = training_images(plan)
