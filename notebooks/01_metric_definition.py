@@ -27,7 +27,7 @@ seed: int = 0  # of the simulations
 # %%
 from neuron_consistency.parameters import check
 
-check(globals())
+parameters = check(globals())
 
 # %%
 import pandas as pd
@@ -36,9 +36,11 @@ from myst_nb import glue
 
 from neuron_consistency import figures, paper
 from neuron_consistency.consistency import chance, consistency, unbiased_consistency
+from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.taxonomy import class_synsets, correlation, distance, distance_matrix, lemma, path, resolve
 from neuron_consistency.worked_examples import consistency_terms, interval_coverage, random_neurons, subtree
 
+stamp_outputs("01_metric_definition", parameters, globals())
 # %% [markdown]
 # ## Eq. 1: what a neuron fires for
 #

@@ -31,7 +31,7 @@ batch_size: int = 200  # images a forward pass
 # %%
 from neuron_consistency.parameters import check
 
-check(globals())
+parameters = check(globals())
 
 # %%
 import pandas as pd
@@ -45,11 +45,13 @@ from neuron_consistency.controls import FGSM, NOISE, REAL, SUCCESSFUL, WRONG, ac
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, find_plan
 from neuron_consistency.responses import respond
+from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.tables import with_intervals
 from neuron_consistency.targets import random_targets
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance
 
+stamp_outputs("02_ambiguity_discovery", parameters, globals())
 where = resolve_device(device)
 net = obtain(find_plan(current_models(profile), architecture=architecture, objective="normal"), device=device)
 images = evaluation_images(net.plan, per_class=per_class)

@@ -71,9 +71,11 @@ from neuron_consistency.compute import resolve_device
 from neuron_consistency.controls import accuracy_row
 from neuron_consistency.plans import TITLES, plan_models, write_current
 from neuron_consistency.responses import respond
+from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.timing import paired_seconds
 from neuron_consistency.trained import obtain, provenance, step_of, training_images
 
+stamp_outputs("03_consistent_loss_training", parameters, globals())
 where = resolve_device(device)
 plans = plan_models(profile, parameters)
 trained = [obtain(plan, device=device) for plan in plans]

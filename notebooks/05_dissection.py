@@ -75,10 +75,12 @@ from neuron_consistency.dissection_controls import (
 from neuron_consistency.findings import dissection_findings
 from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.results import keep_result, start_of
+from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.store import artifacts
 from neuron_consistency.tables import with_intervals
 from neuron_consistency.trained import obtain, provenance
 
+stamp_outputs("05_dissection", parameters, globals())
 start, where = start_of("05_dissection"), resolve_device(device)
 nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures)]
 data = nets[0].plan.spec["data"]

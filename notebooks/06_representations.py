@@ -13,6 +13,7 @@
 # %% tags=["parameters"]
 profile: str = "demo"  # whose networks and results: artifacts/<profile>/
 device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+architectures: list[str] = []  # which of the networks; [] takes all
 precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
 real_per_class: int = 0  # validation images of each class whose strongest are looked at; 0 takes all
 per_class: int = 4  # of these, so many are attacked; 0 takes all
@@ -38,7 +39,7 @@ shown_neurons: int = 4  # neurons in the picture of top images, two rows each
 shown_images: int = 6  # images in a row
 device_price: float = 3.0  # of a device like this for an hour, in any currency, for what the paper's size would cost
 batch_size: int = 128  # images a forward pass
-study: str = ""  # a name under which the tables of the set stay in book/results/; "" keeps none
+study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
 # %%
 from neuron_consistency.parameters import check
@@ -65,14 +66,16 @@ from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.representation import measure_neurons, top_responses
 from neuron_consistency.results import keep_result, start_of
+from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.tables import with_intervals
 from neuron_consistency.targets import full_size_table, least_likely_targets, success_table, transfer_table
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance, training_images
 
+stamp_outputs("06_representations", parameters, globals())
 start, where = start_of("06_representations"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
-nets = [obtain(plan, device=device) for plan in current_models(profile)]
+nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures)]
 titles = distinct_titles(net.plan for net in nets)
 real = evaluation_images(nets[0].plan, per_class=real_per_class)
 places = first_of_each_class(real.labels, per_class)
@@ -167,9 +170,6 @@ with_intervals(transfer.set_index(["set", "network"]), decimals=1)
 # %%
 full_size = full_size_table(sets[NORMAL], devices=[1, 8], price=device_price)
 full_size["device"] = describe_device(where)
-if study:
-    kept_tables = {"success": success, "transfer": transfer, "full-size": full_size}
-    keep_result(study, start, kept_tables, parameters=parameters, nets=nets)
 full_size.set_index(["device", "devices"]).round(2)
 
 # %% [markdown]
@@ -340,7 +340,8 @@ representation_figures.ratio_histograms(stacked({label: ratios[label] for label 
 # and of those that every network of the set does.
 
 # %%
-means = with_intervals(stacked({label: ratio_means(one) for label, one in ratios.items()}), decimals=2)
+ratio_table = stacked({label: ratio_means(one) for label, one in ratios.items()})
+means = with_intervals(ratio_table, decimals=2)
 means = means[(means["of"] != "difference") & (means["clean images"] > 1)]
 means["column"] = means["ratio"] + ", " + means["of"]
 means.set_index(["network", "subset", "images", "column"])["value"].unstack(sort=False)
@@ -399,6 +400,17 @@ findings = keep_findings(
         *representation_findings(objectives, distance_claims, neuron_claims),
     ],
 )
+if study:
+    kept_tables = {
+        "success": success,
+        "transfer": transfer,
+        "full-size": full_size,
+        "curves": curves,
+        "neurons": summary.reset_index(),
+        "ratios": ratio_table,
+        "findings": findings,
+    }
+    keep_result(study, start, kept_tables, parameters=parameters, nets=nets)
 with_intervals(findings.set_index(["claim", "case"]))
 
 # %%

@@ -44,6 +44,7 @@
 profile: str = "demo"  # whose networks and results: artifacts/<profile>/
 device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
 precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
+architectures: list[str] = []  # which of the networks; [] takes all
 objectives: list[str] = ["normal", "consistent"]  # which of the networks; also adversarial
 form: str = "probability"  # of the prediction difference; also log_odds
 per_class: int = 15  # test images of each class; 0 takes all
@@ -61,11 +62,12 @@ false_alarms: float = 0.05  # share of honest images that may be flagged, for th
 shown_neurons: int = 4  # neurons for, and as many against, in the pictures
 shown_images: int = 4  # images that fire a neuron most, in the pictures
 batch_size: int = 160  # images a forward pass
+study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
 # %%
 from neuron_consistency.parameters import check
 
-check(globals())
+parameters = check(globals())
 
 # %%
 from functools import partial
@@ -92,6 +94,8 @@ from neuron_consistency.detection_tables import (
 )
 from neuron_consistency.findings import detection_findings
 from neuron_consistency.plans import current_models, distinct_titles
+from neuron_consistency.results import keep_result, start_of
+from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.tables import with_intervals
 from neuron_consistency.targets import least_likely_targets
 from neuron_consistency.taxonomy import correlation, distance_matrix
@@ -100,9 +104,11 @@ from neuron_consistency.tracing_figures import auroc_intervals, explanation_pane
 from neuron_consistency.tracing_tables import agreement, mass_table
 from neuron_consistency.trained import evaluation_images, obtain, provenance, training_images
 
-where = resolve_device(device)
+stamp_outputs("07_tracing", parameters, globals())
+start, where = start_of("07_tracing"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
-nets = [obtain(plan, device=device) for plan in current_models(profile, objectives=objectives)]
+plans = current_models(profile, architectures=architectures, objectives=objectives)
+nets = [obtain(plan, device=device) for plan in plans]
 titles = distinct_titles(net.plan for net in nets)
 images = evaluation_images(nets[0].plan, per_class=per_class)
 training, selection = training_images(nets[0].plan)
@@ -404,7 +410,10 @@ with_intervals(worst.set_index("model")[["attack", *columns]], decimals=2)
 # interval lies on its side, and *fails* where it lies on the other.
 
 # %%
-findings = keep_findings(profile, "07_tracing", detection_findings(errors, detections, worst))
+findings = keep_findings(profile, start.notebook, detection_findings(errors, detections, worst))
+if study:
+    kept_tables = {"masses": masses.reset_index(), "detections": detections, "adaptive": hidden, "findings": findings}
+    keep_result(study, start, kept_tables, parameters=parameters, nets=nets)
 with_intervals(findings.set_index(["claim", "case"]))
 
 # %%

@@ -101,10 +101,12 @@ from neuron_consistency.models import build_model
 from neuron_consistency.plans import distinct_titles, explained_layer, plan_models, weighting_of
 from neuron_consistency.planted_readers import reader_table
 from neuron_consistency.results import keep_result, start_of
+from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.tables import with_intervals
 from neuron_consistency.trained import background_images, evaluation_images, obtain, provenance
 from neuron_consistency.weighting import QUANTILES
 
+stamp_outputs("08_explanation_consistency", parameters, globals())
 start, where = start_of("08_explanation_consistency"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
 plans = plan_models(profile, parameters)

@@ -16,16 +16,19 @@ device: str = "auto"  # unused here; every page has it
 # %%
 from neuron_consistency.parameters import check
 
-check(globals())
+parameters = check(globals())
 
 # %%
 import pandas as pd
 from myst_nb import glue
 
+from neuron_consistency import figures, paper, representation_figures, tracing_figures
 from neuron_consistency.results import read_result, record_table
+from neuron_consistency.stamps import cited, stamp_outputs
 from neuron_consistency.studies import read_studies
 from neuron_consistency.tables import with_intervals
 
+stamp_outputs("09_results", parameters, globals())
 pd.set_option("display.max_rows", 500)  # tables are shown whole
 pd.set_option("display.max_colwidth", 200)
 studies = read_studies()
@@ -33,35 +36,81 @@ kept = {name: read_result(name) for name in studies}
 record_table({name: one.about for name, one in studies.items()}, kept)
 
 # %% [markdown]
-# *Library* says whether what the study uses of this library still computes the same as when it ran.
-#
+# *Library* says whether what the study uses of this library still computes the same as when it ran. *Training s* are
+# the seconds of training of all its networks on the device named, *run s* those of the notebook, with the trainings
+# that it found undone.
+
+
+# %%
+def shown(table, *names, decimals=3):
+    """A table with its intervals in text; below it the page says of which studies it is."""
+    return cited(with_intervals(table, decimals=decimals), *(kept[name].record for name in names))
+
+
+def together(names, table):
+    """One table of several studies, stacked."""
+    return pd.concat({name: kept[name].tables[table] for name in names}, names=["study"]).reset_index("study")
+
+
+# %% [markdown]
 # ## P1 on photographs
 #
-# Twelve classes of Tiny ImageNet, two architectures, each trained normally, with Eq. 6, and with Eq. 6 at
-# $\beta = 0$; measured as in {doc}`04_evaluation`, on photographs that no network was trained on. One seed, so the
-# intervals are over images. First consistency on real and on FGSM images, under both kinds of label; then the
-# differences between trainings, and accuracy in per cent.
+# Tiny ImageNet: forty classes, and twelve for a second architecture. Each network is trained normally, with Eq. 6, and
+# with Eq. 6 at $\beta = 0$, and measured as in {doc}`04_evaluation`, on photographs that none was trained on. Where
+# there are several seeds an interval covers other images and other seeds, with one it covers other images alone.
+#
+# Consistency of the last layer on real images and on the controls, under both kinds of label:
 
 # %%
-evaluated = kept["evaluation-photographs"].tables
-rows = evaluated["consistency"]
-rows = rows[rows["set"].isin(["real", "FGSM"])].set_index(["model", "set", "labels"])
-with_intervals(rows[["images", "m", "V", "V chance", "U", "U low", "U high", "U chance", "excluded"]])
+EVALUATIONS = ["evaluation-photographs", "evaluation-twelve-photographs"]
+DISSECTIONS = ["dissection-photographs", "dissection-twelve-photographs"]
+cited(figures.consistency_intervals(kept[EVALUATIONS[0]].tables["consistency"]), kept[EVALUATIONS[0]].record)
 
 # %%
-with_intervals(evaluated["differences"].set_index(["first", "second", "set", "labels"]))
+rows = together(EVALUATIONS, "consistency")
+rows = rows[rows["set"].isin(["real", "FGSM"])].set_index(["study", "model", "set", "labels"])
+shown(rows[["images", "m", "V", "V chance", "U", "U low", "U high", "U chance", "excluded"]], *EVALUATIONS)
+
+# %% [markdown]
+# The paper's V, from 1000 classes, before and after training with the consistent loss (*Adv*); its direction can be
+# compared, not its size:
 
 # %%
-accuracies = evaluated["accuracy"].set_index(["model", "images"])
-with_intervals(accuracies, decimals=1)["accuracy"].unstack(sort=False)
+paper.TABLE_1
+
+# %% [markdown]
+# Differences between trainings, in U:
+
+# %%
+shown(together(EVALUATIONS, "differences").set_index(["study", "first", "second", "set", "labels"]), *EVALUATIONS)
+
+# %% [markdown]
+# Accuracy in per cent. The paper states a fall of about ten points on clean images and a rise under attack.
+
+# %%
+accuracies = with_intervals(together(EVALUATIONS, "accuracy").set_index(["study", "model", "images"]), decimals=1)
+cited(accuracies["accuracy"].unstack(sort=False), *(kept[name].record for name in EVALUATIONS))
+
+# %% [markdown]
+# Does the measure react? U of the first normally trained network, layer by layer, and of the same with random weights,
+# with labels of other images, and on images shown smaller and larger than in training:
+
+# %%
+reactions = kept[EVALUATIONS[0]].tables["reactions"].rename(columns={"case": "model"}).assign(set="true labels")
+cited(figures.sweep(reactions, x="layer", y="U"), kept[EVALUATIONS[0]].record)
 
 # %% [markdown]
 # The neurons of the same networks against the concepts of a densely labelled set of photographs, as in
 # {doc}`05_dissection`: how many in a hundred are aligned with any concept, beside the two chance levels.
 
 # %%
-dissected = kept["dissection-photographs"].tables
-dissected["summary"].set_index(["model", "images"]).round(3)
+shown(together(DISSECTIONS, "summary").set_index(["study", "model", "images"]), *DISSECTIONS)
+
+# %% [markdown]
+# The paper's, by category, on Broden:
+
+# %%
+paper.TABLE_2
 
 # %% [markdown]
 # What both say of the paper's claims, case by case, is in {doc}`10_claims`.
@@ -74,19 +123,56 @@ dissected["summary"].set_index(["model", "images"]).round(3)
 
 # %%
 made = kept["adversarial-photographs"].tables
-with_intervals(made["success"].set_index(["set", "network"]).drop(columns="RMSD"), decimals=1)
+shown(made["success"].set_index(["set", "network"]).drop(columns="RMSD"), "adversarial-photographs", decimals=1)
 
 # %%
-with_intervals(made["transfer"].set_index(["set", "network"]), decimals=1)
+shown(made["transfer"].set_index(["set", "network"]), "adversarial-photographs", decimals=1)
 
 # %%
 full_size = made["full-size"].set_index(["device", "devices"]).round(2)
 glue("full-size", full_size, display=False)
-full_size
+cited(full_size, kept["adversarial-photographs"].record)
 
 # %% [markdown]
 # What the paper's half a million images of 224 pixels would take at that rate, scaled by the number of pixels.
 #
+# ## P2's measures on photographs
+#
+# Another, smaller set, on two networks, and what {doc}`06_representations` measures with it: CS1 and CS2 over LC,
+#
+
+# %%
+REPRESENTATION, TRACING = "representation-photographs", "tracing-photographs"
+represented, traced = kept[REPRESENTATION].tables, kept[TRACING].tables
+cited(representation_figures.cs_curves(represented["curves"]), kept[REPRESENTATION].record)
+
+# %% [markdown]
+# the means over neurons, and those of the distances in feature space, beside the same images under noise and the
+# paper's means:
+
+# %%
+columns = [name for name in represented["neurons"] if name.split()[0] in ("U", "CS1", "CS2", "shows", "merely")]
+shown(represented["neurons"].set_index(["network", "layer"])[columns], REPRESENTATION)
+
+# %%
+ratios = represented["ratios"]
+ratios = ratios[(ratios["of"] != "difference") & (ratios["clean images"] > 1)]
+shown(ratios.set_index(["network", "subset", "ratio", "of"]), REPRESENTATION, decimals=2)
+
+# %%
+paper.DISTANCE_RATIOS
+
+# %% [markdown]
+# And how well the influential neurons tell adversarial images from honest ones, as in {doc}`07_tracing`, beside two
+# rivals; then under an attacker who knows them.
+
+# %%
+cited(tracing_figures.auroc_intervals(traced["detections"]), kept[TRACING].record)
+
+# %%
+cited(tracing_figures.auroc_intervals(traced["adaptive"]), kept[TRACING].record)
+
+# %% [markdown]
 # ## P3 on photographs
 #
 # Twelve classes of Tiny ImageNet, three seeds, ResNet-18: trained normally, with the paper's weights, and with the same
@@ -106,7 +192,8 @@ def over_seeds(study: str) -> pd.DataFrame:
     spread = with_intervals(seeds.agg(["mean", "min", "max"]).rename(columns={"min": "low", "max": "high"}))
     others = measures[measures["seed"].isna()].set_index("measure")[["mean", "chance"]].round(3)
     others.columns = ["untrained", "chance"]
-    return spread["mean"].unstack("objective", sort=False).join(others.astype(object).fillna(""))
+    whole = spread["mean"].unstack("objective", sort=False).join(others.astype(object).fillna(""))
+    return cited(whole, kept[study].record)
 
 
 over_seeds("explanation-photographs")
@@ -115,9 +202,7 @@ over_seeds("explanation-photographs")
 # %%
 def verdicts(study: str) -> pd.DataFrame:
     """The differences of a study, as they are shown."""
-    return with_intervals(
-        kept[study].tables["verdicts"].set_index(["objective", "measure"]).drop(columns="architecture")
-    )
+    return shown(kept[study].tables["verdicts"].set_index(["objective", "measure"]).drop(columns="architecture"), study)
 
 
 photographs = kept["explanation-photographs"].tables
@@ -155,7 +240,8 @@ rows = pd.concat(
     names=["study"],
 )
 rows = rows[rows["seed"].notna() & rows["measure"].isin(COLUMNS)]
-rows.groupby(["study", "objective", "measure"], sort=False)["mean"].mean().unstack("measure")[COLUMNS].round(3)
+means = rows.groupby(["study", "objective", "measure"], sort=False)["mean"].mean().unstack("measure")
+shown(means[COLUMNS], *debiasing)
 
 # %%
 gaps = pd.concat(
@@ -167,7 +253,7 @@ gaps = gaps[gaps["measure"].isin(["accuracy", "accuracy, other background", "bac
 words = gaps.loc[gaps["measure"] == "background gap", "verdict"].value_counts()
 for word in ("better", "worse", "not shown"):
     glue(f"gap-{word.replace(' ', '-')}", f"{words.get(word, 0)}", display=False)
-with_intervals(gaps.set_index(["study", "objective", "measure"]).drop(columns="architecture"))
+shown(gaps.set_index(["study", "objective", "measure"]).drop(columns="architecture"), *debiasing)
 
 # %% [markdown]
 # Of these comparisons of the gap, {glue:text}`gap-better` show reweighting to narrow it, {glue:text}`gap-worse` to
@@ -187,9 +273,8 @@ rows = pd.concat(
     {name.removeprefix("explanation-ablation-"): table for name, table in ablation.items()}, names=["changed"]
 )
 rows = rows.reset_index("changed")
-with_intervals(
-    rows[rows["measure"].isin(CHOICES)].set_index(["measure", "changed"]).drop(columns=["architecture", "objective"])
-).sort_index()
+rows = rows[rows["measure"].isin(CHOICES)].set_index(["measure", "changed"])
+shown(rows.drop(columns=["architecture", "objective"]).sort_index(), *ablation)
 
 # %% [markdown]
 # ## What is fast
@@ -203,12 +288,13 @@ print(f"{benchmarks.record['device']}, PyTorch {benchmarks.record['torch']}, com
 timed = benchmarks.tables["table"].drop(columns="apart").set_index(["work", "against", "on"])
 timed = with_intervals(timed, decimals=2)
 glue("benchmarks", timed, display=False)
-timed
+cited(timed, benchmarks.record)
 
 # %%
-growth = read_result("growth").tables["growth"].set_index(["grows", "images", "channels"]).round(2)
+grown = read_result("growth")
+growth = grown.tables["growth"].set_index(["grows", "images", "channels"]).round(2)
 glue("growth", growth, display=False)
-growth
+cited(growth, grown.record)
 
 # %% [markdown]
 # The streaming pass over one layer on one thread: seconds and memory as images and channels grow, and the exponents of

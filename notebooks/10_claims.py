@@ -20,7 +20,7 @@ device: str = "auto"  # unused here; every page has it
 # %%
 from neuron_consistency.parameters import check
 
-check(globals())
+parameters = check(globals())
 
 # %%
 import pandas as pd
@@ -29,22 +29,25 @@ from myst_nb import glue
 from neuron_consistency.claims import ledger, ledger_page, read_claims, read_findings
 from neuron_consistency.findings import explanation_findings, success_findings
 from neuron_consistency.results import read_result
+from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.studies import read_studies
 from neuron_consistency.tables import with_intervals
 
+stamp_outputs("10_claims", parameters, globals())
 pd.set_option("display.max_rows", 500)  # tables are shown whole
 claims = read_claims()
 here = f"this run ({profile})"
-photographs = []
+photographs = {}
 for name in (name for name in read_studies() if name.endswith("photographs")):
     tables = read_result(name).tables
     if "findings" in tables:
-        photographs.append(tables["findings"])
+        found = tables["findings"]
     elif "verdicts" in tables:
-        photographs.append(pd.DataFrame(explanation_findings(tables["verdicts"])))
-    elif "success" in tables:
-        photographs.append(pd.DataFrame(success_findings(tables["success"], everywhere="all of them at once")))
-settings = {here: read_findings(profile), "photographs": pd.concat(photographs, ignore_index=True)}
+        found = pd.DataFrame(explanation_findings(tables["verdicts"]))
+    else:
+        found = pd.DataFrame(success_findings(tables["success"], everywhere="all of them at once"))
+    photographs[name] = found.assign(case=found["case"] + f" ({name.removesuffix('-photographs')})")
+settings = {here: read_findings(profile), "photographs": pd.concat(photographs.values(), ignore_index=True)}
 table = ledger(claims, settings)
 for setting, short in ((here, "here"), ("photographs", "photographs")):
     verdicts = table[f"verdict, {setting}"].str.replace(r" \(.*", "", regex=True)

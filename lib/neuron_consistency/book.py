@@ -27,6 +27,7 @@ CHATTER = re.compile(
     r"|CalledProcessError in file|Command '|Shutting down|Exiting because|Complete log|Elapsed time"
     r"|WorkflowError:$|At least one job|Removing"
 )
+STAMP = 'class="provenance"'  # of the line under a table or figure, from `stamps`
 BUILT = ("notebooks", "_build")  # what a build writes into its site folder
 
 
@@ -195,7 +196,7 @@ def _faulty(faults: Sequence[str]) -> NeuronConsistencyError:
 
 
 def notebook_faults(path: Path) -> list[str]:
-    """What makes an executed notebook unfit for the book: an error in it, or a cell that never ran."""
+    """What makes an executed notebook unfit for the book: errors, a cell that never ran, a figure without a source."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     faults = []
     if notebook["metadata"].get("papermill", {}).get("exception"):
@@ -210,6 +211,10 @@ def notebook_faults(path: Path) -> list[str]:
             for output in cell["outputs"]
             if output["output_type"] == "error"
         ]
+        shown = [output.get("data", {}) for output in cell["outputs"] if output["output_type"] == "execute_result"]
+        stamped = any(STAMP in "".join(output.get("data", {}).get("text/html", "")) for output in cell["outputs"])
+        if any(data.keys() & {"text/html", "image/png"} for data in shown) and not stamped:
+            faults.append(f"{path.name}: cell {place} does not say what made it: call stamp_outputs after the imports")
     return faults
 
 

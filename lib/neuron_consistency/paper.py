@@ -52,3 +52,11 @@ DISTANCE_RATIOS = pd.DataFrame(
     ],
     columns=["network (paper)", "r1 before", "r1 after", "r2 before", "r2 after"],
 ).set_index("network (paper)")
+
+for table, place in (
+    (TABLE_1, "P1, Table 1"),
+    (TABLE_2, "P1, Table 2"),
+    (LC_RANGES, "P2, text"),
+    (DISTANCE_RATIOS, "P2, figure 5"),
+):
+    table.attrs["sources"] = place  # what a notebook says below it

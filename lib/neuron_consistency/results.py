@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import math
 import re
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +26,17 @@ FIELDS = {"study", "commit", "finished", "tables"}  # of every record
 STUDY_FIELDS = {
     "notebook", "library", "parameters", "dataset", "fingerprint", "seeds", "device", "torch", "precision",
     "training_seconds",
-}  # fmt: skip  # of one with a notebook behind it; "remarks" may say what else is to be known
+}  # fmt: skip  # of one with a notebook behind it, with "run_seconds" since they are taken; "remarks" may say more
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a run of a notebook began with: the commit of the checkout, and the key of the library that it uses."""
+    """What a run of a notebook began with: commit of the checkout, key of the library that it uses, clock."""
 
     notebook: str
     commit: str
     library: str
+    clock: float
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def start_of(notebook: str) -> Start:
     Args:
         notebook: the stem.
     """
-    return Start(notebook, commit(), library_key(notebook))
+    return Start(notebook, commit(), library_key(notebook), time.monotonic())
 
 
 def keep_result(
@@ -107,6 +110,7 @@ def keep_result(
         "fingerprint": nets[0].plan.spec["fingerprint"],
         "seeds": sorted({net.plan.spec["seed"] for net in nets}),
         "training_seconds": round(sum(record["seconds"] for record in records), 1),
+        "run_seconds": round(time.monotonic() - start.clock, 1),
         **{name: records[0][name] for name in ("device", "torch", "precision")},
     }
     return keep_tables(study, tables, facts)
@@ -172,6 +176,7 @@ def record_table(about: Mapping[str, str], results: Mapping[str, Result]) -> pd.
             "PyTorch": found.record["torch"],
             "precision": found.record["precision"],
             "training s": found.record["training_seconds"],
+            "run s": found.record.get("run_seconds", math.nan),
             "finished": found.record["finished"][:10],
             "about": about[name],
             "remarks": found.record.get("remarks", ""),

@@ -118,7 +118,7 @@ def test_broken_references_are_all_named_and_the_old_pages_stay(root: Path) -> N
     assert old.read_text() == "of an earlier build"
 
 
-def test_notebook_with_an_error_or_never_run_is_caught(root: Path) -> None:
+def test_notebook_with_an_error_or_never_run_or_a_table_of_no_source_is_caught(root: Path) -> None:
     assert notebook_faults(write_notebook(root)) == []
     assert "never executed" in notebook_faults(write_notebook(root, count=None))[0]
     error = {"output_type": "error", "ename": "ZeroDivisionError", "evalue": "by zero", "traceback": []}
@@ -126,6 +126,11 @@ def test_notebook_with_an_error_or_never_run_is_caught(root: Path) -> None:
     assert "ZeroDivisionError" in notebook_faults(path)[0]
     with pytest.raises(NeuronConsistencyError, match="ZeroDivisionError"):
         build_site(root, Path("book"))
+    table = {"output_type": "execute_result", "data": {"text/html": "<table></table>"}, "metadata": {}}
+    stamp = {"output_type": "display_data", "data": {"text/html": '<p class="provenance">x</p>'}, "metadata": {}}
+    path = write_notebook(root, outputs=(table | {"execution_count": 1},))
+    assert "does not say what made it" in notebook_faults(path)[0]
+    assert notebook_faults(write_notebook(root, outputs=(table | {"execution_count": 1}, stamp))) == []
 
 
 @pytest.mark.parametrize(
