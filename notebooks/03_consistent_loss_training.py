@@ -54,6 +54,8 @@ norm_statistics: str = "both"  # batch norm records both forward passes, or the 
 second_example: bool = False  # an image of its own for d, as in the two-maxima form
 watched_images: int = 32  # training images on which PGD is checked after every epoch
 timed_steps: int = 5  # rounds of the side-by-side timing
+full_epochs: int = 90  # of a training on ImageNet, for what the paper's size would cost
+device_price: float = 3.0  # of a device like this for an hour, in any currency, for the same
 
 # %%
 from neuron_consistency.parameters import check
@@ -67,8 +69,9 @@ from myst_nb import glue
 
 from neuron_consistency import figures
 from neuron_consistency.attacks import fgsm, least_likely
-from neuron_consistency.compute import resolve_device
+from neuron_consistency.compute import describe_device, resolve_device
 from neuron_consistency.controls import accuracy_row
+from neuron_consistency.costs import training_costs
 from neuron_consistency.plans import TITLES, plan_models, write_current
 from neuron_consistency.responses import respond
 from neuron_consistency.stamps import stamp_outputs
@@ -175,6 +178,30 @@ for architecture in architectures:
     costs[TITLES[architecture]] = paired_seconds(work, repeats=timed_steps, device=where)
 cost = pd.concat(costs, names=["network"])
 cost.round(3)
+
+# %% [markdown]
+# The paper trains three networks on ImageNet, twice each. At the rate measured here, counted in floating-point
+# operations, that would take on one device like this one and on eight (P1 does not tell how many epochs; these are
+# `full_epochs`, and a network that is not trained above is given the rate of the first that is):
+
+# %%
+full_training = training_costs(
+    {
+        (architecture, objective): table.loc[objective, "seconds"]
+        for architecture, table in zip(architectures, costs.values(), strict=True)
+        for objective in table.index
+    },
+    batch_size=len(batch),
+    num_classes=images.num_classes,
+    image_size=image_size,
+    epochs=full_epochs,
+    devices=[1, 8],
+    price=device_price,
+)
+full_training["device"] = describe_device(where)
+full_training = full_training.set_index(["network", "objective", "device", "devices"]).round(1)
+glue("full-training", full_training, display=False)
+full_training
 
 # %% [markdown]
 # ## Which label is attacked

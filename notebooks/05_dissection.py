@@ -41,6 +41,7 @@ own_thresholds: bool = False  # thresholds of the adversarial images from themse
 shown_neurons: int = 5  # rows of the picture of masks
 shown_images: int = 6  # images in a row
 batch_size: int = 32  # images a forward pass
+device_price: float = 3.0  # of a device like this for an hour, in any currency, for what all of Broden would cost
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
 # %%
@@ -49,13 +50,16 @@ from neuron_consistency.parameters import check
 parameters = check(globals())
 
 # %%
+import time
+
 import pandas as pd
 from myst_nb import glue
 
 from neuron_consistency import figures, paper
 from neuron_consistency.attacks import least_likely
 from neuron_consistency.claims import keep_findings
-from neuron_consistency.compute import resolve_device
+from neuron_consistency.compute import describe_device, resolve_device
+from neuron_consistency.costs import dissection_costs
 from neuron_consistency.data.broden import CATEGORIES
 from neuron_consistency.data.dense import open_dense_set
 from neuron_consistency.dissection import category_shares
@@ -106,10 +110,11 @@ for net in nets:
 # thresholds of the real images; and the real images they were made of, since fewer images change the best IoU a little.
 
 # %%
-counted, random_weights = {}, {}
+counted, random_weights, seconds = {}, {}, {}
 for place, net in enumerate(nets, start=1):
     architecture = net.plan.spec["architecture"]
     print(f"dissecting {place} of {len(nets)}: {titles[net.plan.key]}", flush=True)
+    began = time.perf_counter()
     one = dissect_with_controls(
         net.model,
         labelled,
@@ -125,6 +130,7 @@ for place, net in enumerate(nets, start=1):
         precision=precision,
     )
     counted[titles[net.plan.key]], random_weights[architecture] = one, one.tallies[RANDOM]
+    seconds[titles[net.plan.key]] = time.perf_counter() - began
     print(f"  shown at {one.image_size} px", flush=True)
 
 # %% [markdown]
@@ -231,6 +237,20 @@ figures.top_images(**example_masks(shown.model, labelled, one, best, count=shown
 pd.DataFrame(
     {"model": title} | kept_concepts(units[title, before], units[title, ADVERSARIAL]) for title in counted
 ).set_index("model").round(1)
+
+# %% [markdown]
+# ## What all of Broden would take
+#
+# The paper dissects its networks on the whole of Broden. From the time that each network took above, with its chance
+# levels and attacked images, on one device like this one and on eight:
+
+# %%
+broden = dissection_costs(
+    seconds, images=len(labelled), image_size=one.image_size, devices=[1, 8], price=device_price
+).assign(device=describe_device(where))
+broden = broden.set_index(["network", "device", "devices"]).round(2)
+glue("full-dissection", broden, display=False)
+broden
 
 # %% [markdown]
 # ## What this says of the claims

@@ -299,3 +299,20 @@ cited(growth, grown.record)
 # %% [markdown]
 # The streaming pass over one layer on one thread: seconds and memory as images and channels grow, and the exponents of
 # the power law fitted to each (1 is linear).
+
+# %% [markdown]
+# ## What it cost
+#
+# Hours of the device named, of the trainings of each study's networks and of the whole run where it was taken, which
+# includes the trainings that it found undone. Blank: run before that was recorded.
+
+# %%
+spent = record_table({name: one.about for name, one in studies.items()}, kept)[["on", "training s", "run s"]]
+spent[["training h", "run h"]] = spent[["training s", "run s"]] / 3600
+spent = spent[["on", "training h", "run h"]].round(2)
+glue("spent", spent.fillna(""), display=False)
+glue("spent-hours", f"{spent['training h'].sum():.1f}", display=False)
+spent.fillna("")
+
+# %% [markdown]
+# Together {glue:text}`spent-hours` hours of training.
