@@ -14,6 +14,7 @@
 profile: str = "demo"  # whose networks and results: artifacts/<profile>/
 device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
 architectures: list[str] = []  # which of the networks; [] takes all
+seeds: list[int] = []  # of which seeds; [] takes all
 precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
 per_class: int = 20  # validation images of each class; 0 takes all
 epsilon: float = 4 / 255  # size of FGSM, PGD and the noise, in units of the pixel range
@@ -66,7 +67,7 @@ from neuron_consistency.trained import evaluation_images, obtain, provenance, un
 stamp_outputs("04_evaluation", parameters, globals())
 start, where = start_of("04_evaluation"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
-nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures)]
+nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures, seeds=seeds)]
 images = evaluation_images(nets[0].plan, per_class=per_class)
 A = correlation(distance_matrix(images.synsets), sigma=sigma)
 titles = distinct_titles(net.plan for net in nets)

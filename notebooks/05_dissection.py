@@ -27,6 +27,7 @@
 profile: str = "demo"  # whose networks and results: artifacts/<profile>/
 device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
 architectures: list[str] = []  # which of the networks; [] takes all
+seeds: list[int] = []  # of which seeds; [] takes all
 precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
 labelled_set: str = "scenes"  # scenes, broden (found in NEURON_CONSISTENCY_DATA), or a path to a set in its format
 images: int = 160  # how many of its images; 0 takes all
@@ -86,7 +87,7 @@ from neuron_consistency.trained import obtain, provenance
 
 stamp_outputs("05_dissection", parameters, globals())
 start, where = start_of("05_dissection"), resolve_device(device)
-nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures)]
+nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures, seeds=seeds)]
 data = nets[0].plan.spec["data"]
 labelled = open_dense_set(
     labelled_set,

@@ -301,8 +301,10 @@ def test_only_some_of_the_networks_are_asked_for() -> None:
     first = planned()[0].spec
     some = current_models("smoke", architectures=[first["architecture"]], objectives=[first["objective"]])
     assert [plan.key for plan in some] == [planned()[0].key]
-    with pytest.raises(ParameterError, match="no network of lenet among those of notebook 03"):
-        current_models("smoke", architectures=["lenet"])
+    seeded = current_models("smoke", seeds=[first["seed"]])
+    assert [plan.key for plan in seeded] == [plan.key for plan in planned() if plan.spec["seed"] == first["seed"]]
+    with pytest.raises(ParameterError, match="no network of lenet, seed 9 among those of notebook 03"):
+        current_models("smoke", architectures=["lenet"], seeds=[9])
 
 
 def test_a_plan_is_found_by_what_it_is() -> None:

@@ -215,13 +215,13 @@ def write_current(profile: str, plans: Iterable[ModelPlan], *, chosen: bool) -> 
 
 
 def current_models(
-    profile: str, *, architectures: Sequence[str] = (), objectives: Sequence[str] = ()
+    profile: str, *, architectures: Sequence[str] = (), objectives: Sequence[str] = (), seeds: Sequence[int] = ()
 ) -> list[ModelPlan]:
     """The networks notebook 03 last chose, beside the book's own; by default those it would train.
 
     Args:
         profile: whose.
-        architectures, objectives: only those; all where none is named.
+        architectures, objectives, seeds: only those; all where none is named.
 
     Raises:
         ParameterError: there is none of them.
@@ -237,9 +237,10 @@ def current_models(
         for plan in plans.values()
         if (not architectures or plan.spec["architecture"] in architectures)
         and (not objectives or plan.spec["objective"] in objectives)
+        and (not seeds or plan.spec["seed"] in seeds)
     ]
     if not chosen:
-        wanted = ", ".join([*architectures, *objectives])
+        wanted = ", ".join([*architectures, *objectives, *(f"seed {seed}" for seed in seeds)])
         known = ", ".join(plan.name for plan in plans.values())
         raise ParameterError(f"no network of {wanted} among those of notebook 03: {known}")
     return chosen
