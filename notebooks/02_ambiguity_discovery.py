@@ -41,10 +41,11 @@ from neuron_consistency import figures
 from neuron_consistency.adversarial_set import obtain_adversarial_set
 from neuron_consistency.compute import resolve_device
 from neuron_consistency.consistency import chance, consistency_row, neuron_table
-from neuron_consistency.controls import FGSM, NOISE, REAL, SUCCESSFUL, WRONG, accuracy_row, measure_with_controls
+from neuron_consistency.controls import FGSM, NOISE, REAL, SUCCESSFUL, WRONG, measure_with_controls
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, find_plan
 from neuron_consistency.responses import respond
+from neuron_consistency.robustness import accuracy_row
 from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.tables import with_intervals
 from neuron_consistency.targets import random_targets

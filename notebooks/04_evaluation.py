@@ -48,10 +48,8 @@ from neuron_consistency.controls import (
     FGSM,
     NOISE,
     REAL,
-    accuracy_row,
     compare_trainings,
     measure_with_controls,
-    pgd_predictions,
     reaction_table,
     shuffled,
 )
@@ -59,6 +57,7 @@ from neuron_consistency.findings import evaluation_findings
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.results import keep_result, start_of
+from neuron_consistency.robustness import accuracy_row, pgd_predictions
 from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.tables import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix

@@ -13,10 +13,8 @@ from neuron_consistency.controls import (
     REAL,
     SUCCESSFUL,
     WRONG,
-    accuracy_row,
     compare_trainings,
     measure_with_controls,
-    pgd_predictions,
     reaction_table,
     shuffled,
 )
@@ -60,16 +58,6 @@ def test_the_common_set_comes_from_the_attacker(trained_toy: Classifier) -> None
     assert COMMON not in alone
     right = {name: int((own[name].predictions == images.labels).sum()) for name in (REAL, NOISE, FGSM)}
     assert right[FGSM] < right[NOISE] <= right[REAL]
-
-
-def test_pgd_lowers_accuracy_and_accuracy_has_wilsons_interval(trained_toy: Classifier) -> None:
-    images = toy_images(48, noise=0.25, seed=7)
-    attacked = pgd_predictions(trained_toy, images, steps=5, **OPTIONS)  # type: ignore[arg-type]
-    assert int((attacked == images.labels).sum()) < len(images)
-    row = accuracy_row(torch.tensor([1, 1, 0, 0]), torch.tensor([1, 1, 1, 1]))
-    assert row["accuracy"] == 50
-    assert abs(row["low"] - 15.0) < 0.1  # Wilson, 2 of 4
-    assert abs(row["high"] - 85.0) < 0.1
 
 
 def test_the_measure_reacts_to_labels_and_weights(trained_toy: Classifier) -> None:

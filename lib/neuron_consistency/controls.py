@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 
-from neuron_consistency.attacks import Attack, fgsm, pgd, sign_noise
+from neuron_consistency.attacks import Attack, fgsm, sign_noise
 from neuron_consistency.consistency import Estimate, comparison, consistency_row, mean_consistency, mean_over_seeds
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.models import Classifier
 from neuron_consistency.plans import ModelPlan, matched, seed_groups
 from neuron_consistency.responses import Responses, respond
+from neuron_consistency.robustness import accuracy_row
 
 REAL, FGSM, SUCCESSFUL, NOISE, WRONG, COMMON = (
     "real",
@@ -224,43 +224,3 @@ def shuffled(images: ImageSet, *, seed: int = 0) -> ImageSet:
     """The same images, each under the label of another drawn at random: what they show and are called has no link."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     return replace(images, labels=images.labels[order])
-
-
-def pgd_predictions(
-    model: Classifier,
-    images: ImageSet,
-    *,
-    epsilon: float,
-    steps: int,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "auto",
-) -> Tensor:
-    """What the model says of its PGD images, for Table 3 (FGSM accuracy alone can be a masked gradient).
-
-    Shape:
-        result: (N,) int64.
-    """
-    generator = torch.Generator(device).manual_seed(0)
-    return respond(
-        model,
-        images,
-        device=device,
-        top_k=1,
-        attack=lambda network, batch, labels: pgd(
-            network, batch, labels, epsilon=epsilon, steps=steps, generator=generator
-        ),
-        batch_size=batch_size,
-        precision=precision,
-    ).predictions
-
-
-def accuracy_row(predictions: Tensor, labels: Tensor) -> dict[str, float]:
-    """Accuracy in per cent with its Wilson interval of 95 %, over images.
-
-    Shape:
-        predictions, labels: (N,) int64.
-    """
-    right, images = int((predictions == labels).sum()), len(labels)
-    interval = stats.binomtest(right, images).proportion_ci(method="wilson")
-    return {"accuracy": 100 * right / images, "low": 100 * interval.low, "high": 100 * interval.high}

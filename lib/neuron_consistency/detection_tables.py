@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.auroc import Auroc, auroc
-from neuron_consistency.controls import accuracy_row
 from neuron_consistency.detection import Scores
+from neuron_consistency.robustness import accuracy_row
 
 MISMATCH, ERRORS = "mismatch", "errors, no attack"
 
