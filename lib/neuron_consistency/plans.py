@@ -191,11 +191,16 @@ def data_arguments(data: Mapping[str, Any], split: str, profile: str) -> dict[st
     return {**data, "split": split, "cache": artifacts(profile).parent / "data"}
 
 
-def default_plans(profile: str) -> list[ModelPlan]:
-    """What notebook 03 trains with the parameters that stand in it and those of the profile."""
+def training_parameters(profile: str) -> dict[str, Any]:
+    """The parameters of notebook 03: those that stand in it, changed by the profile."""
     notebook = repository_root() / "notebooks" / f"{TRAINING_NOTEBOOK}.ipynb"
     standing = {name: value.default for name, value in notebook_parameters(notebook).items()}
-    return plan_models(profile, standing | profile_parameters(profile, TRAINING_NOTEBOOK))
+    return standing | profile_parameters(profile, TRAINING_NOTEBOOK)
+
+
+def default_plans(profile: str) -> list[ModelPlan]:
+    """What notebook 03 trains with the parameters that stand in it and those of the profile."""
+    return plan_models(profile, training_parameters(profile))
 
 
 def _current_path(profile: str) -> Path:

@@ -1,0 +1,175 @@
+# %% [markdown]
+# # The choices that the paper leaves open
+#
+# P1's consistent loss has a weight, a radius, a distance, a layer whose features it holds in place, a label that its
+# attack ascends, and, in its first form {eq}`eq-two-maxima`, a second example of its own for the distance. The paper
+# gives one value of each, or none. Here they are changed one at a time from those of
+# {doc}`03_consistent_loss_training`, and measured as in {doc}`04_evaluation`. Below stand the two choices of the
+# measure itself, the share of images that activates a neuron and, in chapter 4, $\sigma$; then an attack that is
+# stronger than any used in training.
+#
+# The demo changes one choice, on the network that trains fastest; the lists below take more.
+
+# %% tags=["parameters"]
+profile: str = "demo"  # whose training parameters and artifacts: artifacts/<profile>/
+device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
+architecture: str = "alexnet"  # of all networks here
+seeds: list[int] = [0]  # of each choice
+beta: list[float] = [10.0]  # other weights of the consistent loss
+radius: list[float] = []  # other sizes of FGSM in training, in units of the pixel range
+distance: list[str] = []  # other distances d: normalised, raw, cosine
+feature_layer: list[str] = []  # other layers phi, such as layer3 of ResNet-18
+attack_label: list[str] = []  # other labels that the attack ascends: true, predicted, least-likely
+norm_statistics: list[str] = []  # other ways with batch norm: both, clean
+second_example: bool = False  # whether Eq. 5's own example for d is tried
+quantiles: list[float] = [0.01, 0.02, 0.05, 0.1]  # shares of the real images that activate a neuron
+per_class: int = 20  # validation images of each class; 0 takes all
+epsilon: float = 4 / 255  # size of FGSM and PGD in the measures, in units of the pixel range
+quantile: float = 0.005  # share of the real images that activate a neuron ...
+top_k: int = 20  # ... but at least so many
+sigma: float = 2.0  # how fast correlation decays with WordNet distance
+pgd_steps: int = 5  # steps of PGD in the comparison
+strong_images: int = 64  # images for the strong attack
+strong_steps: int = 20  # its steps ...
+restarts: int = 3  # ... and random starts
+batch_size: int = 200  # images a forward pass
+study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
+
+# %%
+from neuron_consistency.parameters import check
+
+parameters = check(globals())
+
+# %%
+import pandas as pd
+import torch
+
+from neuron_consistency import figures
+from neuron_consistency.choices import BASE, NORMAL, WITHOUT, Seen, choice_plans, choice_table, threshold_sweep
+from neuron_consistency.compute import resolve_device
+from neuron_consistency.controls import measure_with_controls
+from neuron_consistency.plans import training_parameters
+from neuron_consistency.results import keep_result, start_of
+from neuron_consistency.robustness import accuracy_row, pgd_predictions, restarted_pgd_predictions
+from neuron_consistency.stamps import stamp_outputs
+from neuron_consistency.tables import with_intervals
+from neuron_consistency.taxonomy import correlation, distance_matrix
+from neuron_consistency.trained import evaluation_images, obtain, provenance
+
+stamp_outputs("11_open_choices", parameters, globals())
+start, where = start_of("11_open_choices"), resolve_device(device)
+pd.set_option("display.max_rows", 500)  # tables are shown whole
+changes = {
+    "beta": beta,
+    "epsilon": radius,
+    "distance": distance,
+    "feature_layer": feature_layer,
+    "attack_label": attack_label,
+    "norm_statistics": norm_statistics,
+    "second_example": [True] if second_example else [],
+}
+plans = choice_plans(profile, training_parameters(profile), changes, architecture=architecture, seeds=seeds)
+nets = {choice: [obtain(plan, device=device) for plan in each] for choice, each in plans.items()}
+every_net = [net for each in nets.values() for net in each]
+images = evaluation_images(every_net[0].plan, per_class=per_class)
+A = correlation(distance_matrix(images.synsets), sigma=sigma)
+print(f"{every_net[0].title.split(',')[0]}, {len(images)} validation images of {images.num_classes} classes")
+
+# %% [markdown]
+# ## What each choice changes
+#
+# U of the last layer, on real and on FGSM images, and accuracy in per cent; then how each differs from training with
+# the standing choices, {eq}`eq-consistent-loss` of chapter 3. Intervals are of 95 %, over images, and where there are
+# several seeds over seeds too. *Held out* is the accuracy on the images held out of training: a choice is to be made by
+# that, never by the validation set that the other columns are of.
+
+# %%
+seen = {}
+for choice, each in nets.items():
+    print(f"measuring: {choice}", flush=True)
+    seen[choice] = [
+        Seen(
+            measure_with_controls(
+                net.model,
+                images,
+                epsilon=epsilon,
+                device=where,
+                quantile=quantile,
+                top_k=top_k,
+                batch_size=batch_size,
+                precision=precision,
+            ),
+            pgd_predictions(
+                net.model,
+                images,
+                epsilon=epsilon,
+                steps=pgd_steps,
+                device=where,
+                batch_size=batch_size,
+                precision=precision,
+            ),
+        )
+        for net in each
+    ]
+choices = choice_table(seen, images.labels, A)
+held_out = {
+    choice: sum(net.record["history"][-1].get("validation_accuracy", float("nan")) for net in each) / len(each)
+    for choice, each in nets.items()
+}
+values = with_intervals(choices.set_index(["choice", "measure"])[["value", "low", "high"]], decimals=2)["value"]
+values.unstack("measure", sort=False).assign(**{"held out": pd.Series(held_out).mul(100).round(1)})
+
+# %%
+differences = choices[choices["choice"] != BASE].set_index(["choice", "measure"])
+told = with_intervals(differences[["difference", "difference low", "difference high", "verdict"]], decimals=2)
+(told["difference"] + ": " + told["verdict"]).unstack("measure", sort=False)
+
+# %% [markdown]
+# ## How much depends on the share that activates a neuron
+#
+# A neuron is active on its strongest images; how many these are is ours to choose. The chance level of U does not
+# depend on it (dotted), and a claim that held at one share alone would be a claim about that share.
+
+# %%
+shares = threshold_sweep(
+    {choice: nets[choice][0].model for choice in (NORMAL, BASE, WITHOUT)},
+    images,
+    A,
+    quantiles,
+    epsilon=epsilon,
+    device=where,
+    batch_size=batch_size,
+    precision=precision,
+)
+figures.sweep(shares, x="quantile", y="U")
+
+# %% [markdown]
+# ## A stronger attack
+#
+# PGD with more steps, and from several random starts, each image until one of them fools the network. Accuracy in per
+# cent with Wilson intervals of 95 %, on some of the images.
+
+# %%
+places = torch.linspace(0, len(images) - 1, min(strong_images, len(images))).long()
+some = images.subset(places)
+options = {"epsilon": epsilon, "device": where, "batch_size": batch_size, "precision": precision}
+strong = pd.DataFrame(
+    {"choice": choice, "attack": attack} | accuracy_row(said, some.labels)
+    for choice in (NORMAL, BASE, WITHOUT)
+    for attack, said in {
+        "none": seen[choice][0].measured.passes["real"].predictions[places],
+        f"PGD, {pgd_steps} steps": seen[choice][0].pgd[places],
+        f"PGD, {strong_steps} steps, {restarts} starts": restarted_pgd_predictions(
+            nets[choice][0].model, some, steps=strong_steps, restarts=restarts, **options
+        ),
+    }.items()
+)
+with_intervals(strong.set_index(["choice", "attack"]), decimals=1)["accuracy"].unstack("attack", sort=False)
+
+# %%
+if study:
+    keep_result(
+        study, start, {"choices": choices, "shares": shares, "strong": strong}, parameters=parameters, nets=every_net
+    )
+provenance(profile, every_net)
