@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.attacks import fgsm
-from neuron_consistency.claims import mean_interval
-from neuron_consistency.consistency import Estimate, consistency_row, mean_over_seeds, seed_margin
+from neuron_consistency.claims import seeds_interval
+from neuron_consistency.consistency import Estimate, consistency_row, mean_over_seeds
 from neuron_consistency.controls import FGSM, REAL, Measured
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.models import Classifier
@@ -47,12 +47,8 @@ def choice_plans(
     found = {name: plan_models(profile, own | {"objectives": [kind]}) for name, kind in objectives.items()}
     for name, values in changes.items():
         for value in values:
-            title = (
-                f"{name} = {255 * value:g}/255"
-                if name == "epsilon" and isinstance(value, float)
-                else f"{name} = {value}"
-            )
-            found[title] = plan_models(profile, own | {"objectives": ["consistent"], name: value})
+            shown = f"{255 * value:g}/255" if isinstance(value, float) and name == "epsilon" else value
+            found[f"{name} = {shown}"] = plan_models(profile, own | {"objectives": ["consistent"], name: value})
     return found
 
 
@@ -103,7 +99,7 @@ def choice_table(
         for measure in points[0]:
             mine = torch.stack([one[measure] for one in points])
             gain = mine - torch.stack([one[measure] for one in theirs])
-            rows.append(_row(choice, measure, _over_seeds(mine), _over_seeds(gain)))
+            rows.append(_row(choice, measure, seeds_interval(mine), seeds_interval(gain)))
     table = pd.DataFrame(rows)
     table.loc[table["choice"] == against, "verdict"] = ""
     return table
@@ -165,13 +161,6 @@ def threshold_sweep(
 
 def _bounds(found: Estimate) -> tuple[float, float, float]:
     return found.value, found.low, found.high
-
-
-def _over_seeds(values: Tensor) -> tuple[float, float, float]:
-    """The mean with its interval over images and seeds. Shape: (S, N)."""
-    mean, low, _ = mean_interval(values.mean(0))
-    margin = seed_margin(values.mean(1).tolist(), mean - low)
-    return mean, mean - margin, mean + margin
 
 
 def _row(

@@ -15,6 +15,7 @@ from pandas.io.formats.style import Styler
 from scipy import stats
 from torch import Tensor
 
+from neuron_consistency.consistency import seed_margin
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.parameters import notebook_path, repository_root
 from neuron_consistency.store import artifacts, atomic_path
@@ -96,6 +97,17 @@ def mean_interval(values: Tensor, *, level: float = 0.95) -> tuple[float, float,
     if len(numbers) < 2:
         return mean, math.nan, math.nan
     margin = float(stats.t.ppf((1 + level) / 2, len(numbers) - 1)) * float(numbers.std()) / math.sqrt(len(numbers))
+    return mean, mean - margin, mean + margin
+
+
+def seeds_interval(values: Tensor) -> tuple[float, float, float]:
+    """The mean over seeds and images, with an interval that covers other images and, of several seeds, other seeds.
+
+    Shape:
+        values: (S, N), the same images for each of S seeds.
+    """
+    mean, low, _ = mean_interval(values.mean(0))
+    margin = seed_margin(values.mean(1).tolist(), mean - low)
     return mean, mean - margin, mean + margin
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.claims import finding, mean_interval
-from neuron_consistency.consistency import Estimate, chance, mean_over_seeds, seed_margin
+from neuron_consistency.claims import finding, mean_interval, seeds_interval
+from neuron_consistency.consistency import Estimate, chance, mean_over_seeds
 from neuron_consistency.controls import FGSM, REAL, Measured
 from neuron_consistency.detection_tables import ERRORS, MISMATCH
 from neuron_consistency.explanation_measures import GAP, OWN_E
@@ -100,9 +100,7 @@ def evaluation_findings(
         ):
             right = {title: (said == labels).double() for title, said in predictions[images].items()}
             points = torch.stack([100 * (right[titles[one.key]] - right[titles[other.key]]) for one, other in same])
-            value, low, _ = mean_interval(points.mean(0))
-            margin = seed_margin(points.mean(1).tolist(), value - low)
-            rows.append(finding(claim, title, value, value - margin, value + margin, **bounds))
+            rows.append(finding(claim, title, *seeds_interval(points), **bounds))
     return rows
 
 
