@@ -8,7 +8,8 @@
 # measure itself, the share of images that activates a neuron and, in chapter 4, $\sigma$; then an attack that is
 # stronger than any used in training.
 #
-# The demo changes one choice, on the network that trains fastest; the lists below take more.
+# The demo compares the networks that there are already: trained normally, and with {eq}`eq-consistent-loss` at two
+# values of $\beta$. Every value in one of the lists below is one more network, trained when this page is run.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # whose training parameters and artifacts: artifacts/<profile>/
@@ -16,7 +17,7 @@ device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
 precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
 architecture: str = "alexnet"  # of all networks here
 seeds: list[int] = [0]  # of each choice
-beta: list[float] = [10.0]  # other weights of the consistent loss
+beta: list[float] = []  # other weights of the consistent loss; try [0.1, 10.0]
 radius: list[float] = []  # other sizes of FGSM in training, in units of the pixel range
 distance: list[str] = []  # other distances d: normalised, raw, cosine
 feature_layer: list[str] = []  # other layers phi, such as layer3 of ResNet-18
@@ -30,7 +31,7 @@ quantile: float = 0.005  # share of the real images that activate a neuron ...
 top_k: int = 20  # ... but at least so many
 sigma: float = 2.0  # how fast correlation decays with WordNet distance
 pgd_steps: int = 5  # steps of PGD in the comparison
-strong_images: int = 64  # images for the strong attack
+strong_images: int = 48  # images for the strong attack
 strong_steps: int = 20  # its steps ...
 restarts: int = 3  # ... and random starts
 batch_size: int = 200  # images a forward pass
