@@ -33,7 +33,8 @@ pd.set_option("display.max_rows", 500)  # tables are shown whole
 pd.set_option("display.max_colwidth", 200)
 studies = read_studies()
 kept = {name: read_result(name) for name in studies}
-record_table({name: one.about for name, one in studies.items()}, kept)
+overview = record_table({name: one.about for name, one in studies.items()}, kept)
+overview
 
 # %% [markdown]
 # *Library* says whether what the study uses of this library still computes the same as when it ran. *Training s* are
@@ -307,12 +308,11 @@ cited(growth, grown.record)
 # includes the trainings that it found undone. Blank: run before that was recorded.
 
 # %%
-spent = record_table({name: one.about for name, one in studies.items()}, kept)[["on", "training s", "run s"]]
-spent[["training h", "run h"]] = spent[["training s", "run s"]] / 3600
-spent = spent[["on", "training h", "run h"]].round(2)
-glue("spent", spent.fillna(""), display=False)
-glue("spent-hours", f"{spent['training h'].sum():.1f}", display=False)
-spent.fillna("")
+hours = (overview[["training s", "run s"]] / 3600).round(2).set_axis(["training h", "run h"], axis=1)
+spent = overview[["on"]].join(hours.astype(object).fillna(""))
+glue("spent", spent, display=False)
+glue("spent-hours", f"{hours['training h'].sum():.1f}", display=False)
+spent
 
 # %% [markdown]
 # Together {glue:text}`spent-hours` hours of training.
