@@ -77,3 +77,4 @@ def test_a_cell_run_twice_stamps_once(shell: InteractiveShell) -> None:
 
 def test_outside_of_a_notebook_nothing_happens() -> None:
     stamp_outputs("01_metric_definition", {"profile": "demo", "device": "cpu"}, {})
+    assert not InteractiveShell.initialized(), "a script must not find itself inside a shell"
