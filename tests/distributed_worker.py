@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from neuron_consistency.attacks import fgsm
+from neuron_consistency.centroids import class_centroids, distance_ratios
 from neuron_consistency.data.broden import BrodenSet
 from neuron_consistency.data.images import ImageSet
+from neuron_consistency.detection import MAHALANOBIS, fit_detectors
 from neuron_consistency.dissection import dissect, unit_thresholds
 from neuron_consistency.distributed import part, process_group
 from neuron_consistency.errors import NeuronConsistencyError
+from neuron_consistency.localisation_tables import localise
 from neuron_consistency.models import Classifier
 from neuron_consistency.objectives import Objective
 from neuron_consistency.responses import Responses, respond
+from neuron_consistency.targets import least_likely_targets
 from neuron_consistency.validation import accuracy, class_scores
 from neuron_consistency.weighting import Weighting, weigh
 from planted import SIZE, THRESHOLDS, planted_classifier
-from toys import CPU, fitted, toy_images, toy_model, train_toy
+from toys import CPU, attacked_set, bytes_of, fitted, toy_images, toy_model, train_toy
 
 DIE_AFTER = "DIE_AFTER"  # the epoch after whose checkpoint the first process kills itself
 
@@ -69,7 +74,28 @@ def measures(folder: Path) -> dict[str, Tensor]:
     assert tally.chance_intersection is not None
     found |= {"intersection": tally.intersection, "by chance": tally.chance_intersection, "units": tally.unit_area}
     found |= {"concepts": tally.concept_area, "showing": tally.concept_images, "images": torch.tensor(tally.images)}
-    return found | {"best images": tally.best_images, "best values": tally.best_values}
+    found |= {"best images": tally.best_images, "best values": tally.best_values}
+    return found | _second_paper(model, noisy, shared)
+
+
+def _second_paper(model: Classifier, images: ImageSet, shared: dict[str, Any]) -> dict[str, Tensor]:
+    """P2's targets, ratios and detectors, and P3's localisation."""
+    boxed = replace(images, boxes=torch.tensor([2, 3, 9, 12]).repeat(len(images), 1))
+    table = localise(model, boxed, steps=2, **shared)
+    found = {f"localised, {name}": torch.from_numpy(table[name].to_numpy(float)) for name in table if name != "map"}
+    targets = least_likely_targets([model], images, count=2, **shared)
+    order = torch.arange(len(images)).flip(0)  # the adversarial images do not lie as the clean ones do
+    changed = bytes_of(images)[order] ^ 16
+    attacked = attacked_set(images, changed, order, targets[order, 0])
+    centroids = class_centroids(model, images, **shared)
+    ratios = distance_ratios(model, images, attacked, centroids, **shared)
+    found |= {f"ratios, {name}": torch.from_numpy(ratios[name].to_numpy(float)) for name in ratios}
+    options: dict[str, Any] = {"correlation": torch.eye(4), "top_k": 3, **shared}
+    detectors = fit_detectors(model, training=images, selection=images, **options)
+    scores = detectors.scores(images, ks=[2], attack=partial(fgsm, epsilon=0.1), batch_size=9, precision="float32")
+    found |= {"targets": targets, "centroids": centroids, "centres": detectors.mahalanobis.centres}
+    found |= {"mismatch": scores.mismatch[2], "suspicion": scores.rivals[MAHALANOBIS], "mass": scores.mass["other"]}
+    return found | {"said": scores.predictions, "sources": scores.sources}
 
 
 def without_batch_norm() -> Classifier:

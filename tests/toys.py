@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuron_consistency.adversarial_set import AdversarialSet
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.models import Classifier
 from neuron_consistency.objectives import Objective
@@ -51,6 +52,32 @@ def toy_images(count: int, *, size: int = 16, noise: float = 0.1, seed: int = 0)
     labels = torch.arange(count) % 4
     images = COLOURS[labels][:, :, None, None] + noise * torch.randn(count, 3, size, size, generator=generator)
     return image_set((images.clamp(0, 1) * 255).round().to(torch.uint8), labels, num_classes=4)
+
+
+def bytes_of(images: ImageSet) -> Tensor:
+    """The 8-bit pixels of a set in memory."""
+    assert isinstance(images.pixels, Tensor)
+    return images.pixels
+
+
+def attacked_set(clean: ImageSet, pixels: Tensor, indices: Tensor, targets: Tensor) -> AdversarialSet:
+    """An adversarial set in memory, made of `clean`: its labels, and the change of its pixels as it is."""
+    change = (pixels.float() - bytes_of(clean)[indices].float()).flatten(1) / 255
+    return AdversarialSet(
+        clean.name,
+        clean.split,
+        clean.classes,
+        clean.synsets,
+        clean.labels[indices],
+        pixels,
+        "attacked",
+        networks=("a", "b"),
+        source=clean.fingerprint,
+        targets=targets,
+        indices=indices,
+        success=torch.stack([targets >= 0, targets > 0], dim=1),
+        rmsd=change.square().mean(1).sqrt(),
+    )
 
 
 def fitted(model: Classifier, images: ImageSet, *, steps: int = 60) -> Classifier:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +18,10 @@ from neuron_consistency.adversarial_set import AdversarialSet
 from neuron_consistency.claims import verdict
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
+from neuron_consistency.distributed import add_up, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, evaluating, read_layers
+from neuron_consistency.ordered import drawn_by_row, sums_in_order
 
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda maps: maps.mean((2, 3)),
@@ -53,7 +57,7 @@ def class_centroids(
     batch_size: int = 256,
     precision: str = "auto",
 ) -> Tensor:
-    """The mean features of each class, streamed as sums.
+    """The mean features of each class, streamed as sums; several processes share the images.
 
     Args:
         model: a classifier.
@@ -72,19 +76,24 @@ def class_centroids(
 
     Source: P2, r1 and r2; the layer, its pooling and the training images are ours.
     """
-    sums: Tensor | None = None
-    counts = torch.zeros(images.num_classes, dtype=torch.float64, device=device)
     with _reading(model, layer, pooling, device, precision) as phi:
-        for _, batch, labels in images.batches(batch_size, device=device):
-            features = phi(batch)[0].double()
-            if sums is None:
-                sums = features.new_zeros(images.num_classes, features.shape[1])
-            sums.index_add_(0, labels, features)
-            counts += labels.bincount(minlength=images.num_classes)
-    if sums is None or bool((counts == 0).any()):
+        batches = images.batches(batch_size, device=device, part=part())
+        found = sums_in_order(class_sums(phi(batch)[0], labels, images.num_classes) for _, batch, labels in batches)
+    sums, counts = (each.to(device) for each in found)
+    if bool((counts == 0).any()):
         missing = images.classes[int(counts.argmin())]
         raise ParameterError(f"no image of {missing!r} to take a centroid from: give images of every class")
     return (sums / counts[:, None]).float()
+
+
+def class_sums(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """The sum of the features of each class, and how many there are.
+
+    Shape:
+        features: (B, D); labels: (B,) int64; result: (K, D) and (K,), float64.
+    """
+    sums = torch.zeros(classes, features.shape[1], dtype=torch.float64, device=features.device)
+    return sums.index_add_(0, labels, features.double()), labels.bincount(minlength=classes).double()
 
 
 def distance_ratios(
@@ -104,7 +113,8 @@ def distance_ratios(
 
     r1 = norm(phi(x*) - c) / norm(phi(x) - c) with c the centroid of the true class, r2 with that of the target's. The
     noise is scaled to the L2 norm of x* - x, clipped to [0, 1] and rounded to 8 bits, as adversarial images are. One
-    pass over the adversarial images and one over the clean ones; memory: a few numbers an adversarial image.
+    pass over the adversarial images and one over the clean ones, which several processes share; memory: a few numbers
+    an adversarial image.
 
     Args:
         model: the network measured.
@@ -133,22 +143,22 @@ def distance_ratios(
     images = len(adversarial)
     origins, rmsd = adversarial.indices, adversarial.rmsd.float()
     ends = torch.stack([adversarial.labels, adversarial.targets], dim=1).to(device)
-    generator = torch.Generator(device).manual_seed(seed)
+    options: dict[str, Any] = {"device": device, "part": part()}
 
     def distances(features: Tensor, rows: Tensor) -> Tensor:
         """To the centroids of the true and of the target class, (B, 2)."""
         apart: Tensor = features[:, None] - centroids[ends[rows.to(device)]]
         return apart.square().sum(2).sqrt()
 
-    near, attacked, noisy = (torch.full((images, 2), torch.nan) for _ in range(3))
-    reached = torch.zeros(images, dtype=torch.bool)
-    rmsd_noise = torch.full((images,), torch.nan)
+    near, attacked, noisy = (torch.zeros(images, 2) for _ in range(3))
+    reached = torch.zeros(images, dtype=torch.uint8)
+    rmsd_noise = torch.zeros(images)
     with _reading(model, layer, pooling, device, precision) as phi:
-        for rows, batch, _ in adversarial.batches(batch_size, device=device):
+        for rows, batch, _ in adversarial.batches(batch_size, **options):
             features, predictions = phi(batch)
             attacked[rows] = distances(features, rows).cpu()
-            reached[rows] = predictions.cpu() == adversarial.targets[rows]
-        for places, batch, _ in clean.batches(batch_size, device=device):
+            reached[rows] = (predictions.cpu() == adversarial.targets[rows]).to(torch.uint8)
+        for places, batch, _ in clean.batches(batch_size, **options):
             features, _ = phi(batch)
             place_in_batch = torch.full((len(clean),), -1)
             place_in_batch[places] = torch.arange(len(places))
@@ -156,25 +166,32 @@ def distance_ratios(
             for rows in torch.split(made_of_these, batch_size):
                 own = place_in_batch[origins[rows]].to(device)
                 near[rows] = distances(features[own], rows).cpu()
-                noise = noisy_images(batch[own], rmsd[rows].to(device), generator=generator)
+                noise = noisy_images(batch[own], rmsd[rows].to(device), rows=rows, seed=seed)
                 noisy[rows] = distances(phi(noise)[0], rows).cpu()
                 rmsd_noise[rows] = (noise - batch[own]).flatten(1).square().mean(1).sqrt().cpu()
+    add_up(near, attacked, noisy, reached, rmsd_noise)  # of the other processes' rows, this one has zeros
     r, r_noise = attacked / near, noisy / near
     columns = {"image": torch.arange(images), "clean": origins, "r1": r[:, 0], "r2": r[:, 1], "rmsd": rmsd}
     columns |= {"r1 noise": r_noise[:, 0], "r2 noise": r_noise[:, 1], "rmsd noise": rmsd_noise}
-    columns |= {"reached": reached, "reached everywhere": adversarial.success.all(1)}
+    columns |= {"reached": reached.bool(), "reached everywhere": adversarial.success.all(1)}
     return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
 
 
-def noisy_images(images: Tensor, rmsd: Tensor, *, generator: torch.Generator) -> Tensor:
+def noisy_images(images: Tensor, rmsd: Tensor, *, rows: Tensor, seed: int) -> Tensor:
     """Gaussian noise scaled to a root mean squared change, clipped to [0, 1] and rounded to 8 bits.
 
     Clipping takes a little of the change away, rounding adds or takes a little.
 
+    Args:
+        images: without noise.
+        rmsd: the change wanted.
+        rows: numbers of the images in the whole; of an image's number and the seed the noise is made.
+        seed: of all noise.
+
     Shape:
-        images: (B, 3, H, W) in [0, 1]; rmsd: (B,); result: as images.
+        images: (B, 3, H, W) in [0, 1]; rmsd: (B,); rows: (B,) int64; result: as images.
     """
-    noise = torch.empty_like(images).normal_(generator=generator)
+    noise = drawn_by_row(rows.tolist(), partial(torch.randn, images.shape[1:]), seed=seed).to(images)
     scale = rmsd / noise.flatten(1).square().mean(1).sqrt()
     return ((images + scale[:, None, None, None] * noise).clamp_(0, 1) * 255).round() / 255
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn import functional
 from neuron_consistency.attacks import Attack
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
+from neuron_consistency.distributed import gathered, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.mahalanobis import Mahalanobis, fit_mahalanobis
 from neuron_consistency.models import Classifier, evaluating, read_layers
@@ -108,7 +110,7 @@ class Detectors:
         batch_size: int = 256,
         precision: str = "auto",
     ) -> Scores:
-        """One pass: every image's prediction and scores; only these are kept.
+        """One pass, which several processes share: every image's prediction and scores; only these are kept.
 
         Args:
             images: the set, clean or adversarial.
@@ -131,16 +133,17 @@ class Detectors:
                 "take both from one dataset"
             )
         layer, device = self.profiles.layer, next(self.model.parameters()).device
-        columns: dict[str, list[Tensor]] = {}
+        found: list[tuple[int, dict[str, Tensor]]] = []
         with evaluating(self.model), read_layers(self.model, [layer]) as outputs, autocast(device, precision):
-            for places, batch, labels in images.batches(batch_size, device=device):
+            for places, batch, labels in images.batches(batch_size, device=device, part=part()):
                 if attack is not None:
                     batch = attack(self.model, batch, labels)
                 self.model(batch)
-                for name, values in self._batch(outputs[layer], labels, ks, channels_at_once).items():
-                    columns.setdefault(name, []).append(values.cpu())
-                columns.setdefault("sources", []).append(places if sources is None else sources[places])
-        joined = {name: torch.cat(parts) for name, parts in columns.items()}
+                columns = self._batch(outputs[layer], labels, ks, channels_at_once)
+                columns["sources"] = places if sources is None else sources[places]
+                found.append((int(places[0]), {name: values.cpu() for name, values in columns.items()}))
+        everywhere = sorted((batch for of_process in gathered(found) for batch in of_process), key=itemgetter(0))
+        joined = {name: torch.cat([columns[name] for _, columns in everywhere]) for name in everywhere[0][1]}
         return Scores(
             joined["labels"],
             joined["predictions"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 import torch
 from scipy import stats
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet, MultiLabelSet
+from neuron_consistency.distributed import gathered, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation import grad_cam
 from neuron_consistency.localisation_scores import (
@@ -21,6 +24,7 @@ from neuron_consistency.localisation_scores import (
     pointing_game,
 )
 from neuron_consistency.models import Classifier
+from neuron_consistency.ordered import drawn_by_row
 
 MAPS = ("Grad-CAM", "random map", "image centre")
 SCORES = ("pointing game", "box IoU", "mask IoU", "insertion", "deletion")
@@ -43,7 +47,7 @@ def localise(
 
     Those are the chance levels: a random map of Grad-CAM's size, and one that points to the middle of the image.
     Images of several labels count once for each of their classes. The pointing game is scored by boxes, or where the
-    set has none by masks.
+    set has none by masks. Several processes share the images.
 
     Args:
         model: the network; moved to `device`.
@@ -67,10 +71,9 @@ def localise(
     masked = images.masked
     if not bool(masked.any()):
         by_image(images.boxes)
-    generator = torch.Generator().manual_seed(seed)
     model.to(device)
     frames = []
-    for places, batch, labels in images.batches(batch_size, device=device):
+    for places, batch, labels in images.batches(batch_size, device=device, part=part()):
         several = isinstance(images, MultiLabelSet)
         rows, classes = labels.nonzero().unbind(1) if several else (torch.arange(len(labels), device=device), labels)
         if not len(rows):
@@ -81,7 +84,8 @@ def localise(
         )
         with autocast(device, precision):
             own = grad_cam(model, batch, classes, layer=layer)
-        noise = torch.rand(own.shape, generator=generator).to(device)
+        numbers = (where * images.num_classes + classes.cpu()).tolist()
+        noise = drawn_by_row(numbers, partial(torch.rand, own.shape[1:]), seed=seed).to(device)
         pointed_at = masks if boxes is None else box_masks(boxes, size)
         assert pointed_at is not None
         for name, maps in zip(MAPS, (own, noise, centre_maps(len(own), size, device=device)), strict=True):
@@ -100,7 +104,9 @@ def localise(
                     )
             columns = {column: values.cpu().numpy() for column, values in scores.items()}
             frames.append(pd.DataFrame({"image": where, "class": classes.cpu(), "map": name} | columns))
-    return pd.concat(frames, ignore_index=True)
+    everywhere = [frame for of_process in gathered(frames) for frame in of_process]
+    everywhere.sort(key=lambda frame: int(frame["image"].iloc[0]))
+    return pd.concat(everywhere, ignore_index=True)
 
 
 def _truth(images: ImageSet, places: Tensor, classes: Tensor, masked: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neuron_consistency.centroids import class_sums
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
+from neuron_consistency.distributed import part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, evaluating, read_layers
+from neuron_consistency.ordered import sums_in_order
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def fit_mahalanobis(
     batch_size: int = 256,
     precision: str = "auto",
 ) -> Mahalanobis:
-    """Class means and one covariance for all classes of a layer's spatial means, in one pass.
+    """Class means and one covariance for all classes of a layer's spatial means, in one pass that processes share.
 
     Args:
         model: the network.
@@ -66,17 +69,18 @@ def fit_mahalanobis(
         raise ParameterError(f"shrinkage={shrinkage} must be in (0, 1]")
     name = layer or model.last_layer
     channels = model.layers[name]
-    sums = torch.zeros(images.num_classes, channels, dtype=torch.float64, device=device)
-    counts = torch.zeros(images.num_classes, dtype=torch.float64, device=device)
-    products = torch.zeros(channels, channels, dtype=torch.float64, device=device)
+
     model.to(device)
     with evaluating(model), read_layers(model, [name]) as outputs, autocast(device, precision):
-        for _, batch, labels in images.batches(batch_size, device=device):
+
+        def sums_of(batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             model(batch)
             features = outputs[name].double().mean((2, 3))
-            sums.index_add_(0, labels, features)
-            counts.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
-            products += features.T @ features
+            return *class_sums(features, labels, images.num_classes), features.T @ features
+
+        batches = images.batches(batch_size, device=device, part=part())
+        found = sums_in_order(sums_of(batch, labels) for _, batch, labels in batches)
+    sums, counts, products = (each.to(device) for each in found)
     seen = counts > 0
     means = sums[seen] / counts[seen, None]
     within = (products - (means * counts[seen, None]).T @ means) / counts.sum()

@@ -14,6 +14,7 @@ from torch import Tensor
 from neuron_consistency.adversarial_set import AdversarialSet
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
+from neuron_consistency.distributed import gather_rows, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, evaluating
 from neuron_consistency.responses import respond
@@ -42,6 +43,8 @@ def least_likely_targets(
 ) -> Tensor:
     """For every image the classes least likely by the mean probability over the models, the least likely first.
 
+    Several processes share the images.
+
     Args:
         models: the networks.
         images: the clean set.
@@ -63,17 +66,18 @@ def least_likely_targets(
             f"{count} targets by {len(models)} networks: {images.num_classes} classes leave 1 to "
             f"{images.num_classes - 1}, and one network is needed"
         )
-    targets = torch.empty(len(images), count, dtype=torch.int64)
+    found = []
     with ExitStack() as stack:
         for model in models:
             stack.enter_context(evaluating(model.to(device)))
         stack.enter_context(autocast(device, precision))
         stack.enter_context(torch.no_grad())
-        for indices, batch, labels in images.batches(batch_size, device=device):
+        for indices, batch, labels in images.batches(batch_size, device=device, part=part()):
             # In logarithms: the probabilities themselves would be zero for several classes at once.
             likely = torch.stack([model(batch).float().log_softmax(1) for model in models]).logsumexp(0)
             order = likely.scatter(1, labels[:, None], torch.inf).argsort(dim=1, stable=True)
-            targets[indices] = order[:, :count].cpu()
+            found.append((indices, order[:, :count].cpu()))
+    (targets,) = gather_rows(found)
     return targets
 
 
