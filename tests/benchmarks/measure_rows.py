@@ -75,7 +75,7 @@ def streaming(size: Size) -> Pair:
 def maps(size: Size) -> Pair:
     """Discrepancy maps of several neurons an image against captum's Occlusion, its perturbations_per_eval tuned."""
     model, images = _network(size), _images(size.of(5)).to(size.device)
-    layer, neurons = model.last_layer, list(range(8))
+    layer, neurons = model.last_layer, list(range(size.of(8, least=2)))
     side, step = occluder_geometry(SIDE)
 
     def responses(batch: Tensor) -> Tensor:
