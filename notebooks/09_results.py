@@ -23,6 +23,7 @@ import pandas as pd
 from myst_nb import glue
 
 from neuron_consistency import figures, paper, representation_figures, tracing_figures
+from neuron_consistency.choice_figures import choice_differences
 from neuron_consistency.results import read_result, record_table
 from neuron_consistency.stamps import cited, stamp_outputs
 from neuron_consistency.studies import read_studies
@@ -130,13 +131,11 @@ cited(
 )
 
 # %%
-changes = choices[choices["verdict"].notna()][["difference", "difference low", "difference high", "verdict"]]
-glue("changes", len(changes), display=False)
-told = with_intervals(changes, decimals=2)
-cited((told["difference"] + ": " + told["verdict"]).unstack("measure", sort=False), kept["choices-photographs"].record)
+cited(choice_differences(choices.reset_index()), kept["choices-photographs"].record)
 
 # %% [markdown]
-# Each interval is of 95 % for itself: of so many ({glue}`changes`) differences, one in twenty leaves zero by chance.
+# A point is open where its interval holds zero. Each interval is of 95 % for itself, so that one difference in twenty
+# leaves zero by chance.
 #
 # The share of images that activates a neuron, and the stronger attack (accuracy in per cent):
 

@@ -47,6 +47,7 @@ import pandas as pd
 import torch
 
 from neuron_consistency import figures
+from neuron_consistency.choice_figures import choice_differences
 from neuron_consistency.choices import BASE, NORMAL, WITHOUT, Seen, choice_plans, choice_table, threshold_sweep
 from neuron_consistency.compute import resolve_device
 from neuron_consistency.controls import measure_with_controls
@@ -121,10 +122,11 @@ held_out = {
 values = with_intervals(choices.set_index(["choice", "measure"])[["value", "low", "high"]], decimals=2)["value"]
 values.unstack("measure", sort=False).assign(**{"held out": pd.Series(held_out).mul(100).round(1)})
 
+# %% [markdown]
+# What differs from the standing choice; open where the interval holds zero:
+
 # %%
-differences = choices[choices["choice"] != BASE].set_index(["choice", "measure"])
-told = with_intervals(differences[["difference", "difference low", "difference high", "verdict"]], decimals=2)
-(told["difference"] + ": " + told["verdict"]).unstack("measure", sort=False)
+choice_differences(choices)
 
 # %% [markdown]
 # ## How much depends on the share that activates a neuron
