@@ -117,6 +117,39 @@ paper.TABLE_2
 # %% [markdown]
 # What both say of the paper's claims, case by case, is in {doc}`10_claims`.
 #
+# ## What P1 leaves open, on photographs
+#
+# The choices of {doc}`11_open_choices`, one changed at a time, on twelve classes and ResNet-18: what each does to the
+# consistency of the last layer and to accuracy. Held against training as in chapter 3:
+
+# %%
+choices = kept["choices-photographs"].tables["choices"].set_index(["choice", "measure"])
+cited(
+    with_intervals(choices[["value", "low", "high"]], decimals=2)["value"].unstack("measure", sort=False),
+    kept["choices-photographs"].record,
+)
+
+# %%
+changes = choices[choices["verdict"].notna()][["difference", "difference low", "difference high", "verdict"]]
+glue("changes", len(changes), display=False)
+told = with_intervals(changes, decimals=2)
+cited((told["difference"] + ": " + told["verdict"]).unstack("measure", sort=False), kept["choices-photographs"].record)
+
+# %% [markdown]
+# Each interval is of 95 % for itself: of so many ({glue}`changes`) differences, one in twenty leaves zero by chance.
+#
+# The share of images that activates a neuron, and the stronger attack (accuracy in per cent):
+
+# %%
+cited(
+    figures.sweep(kept["choices-photographs"].tables["shares"], x="quantile", y="U"), kept["choices-photographs"].record
+)
+
+# %%
+strong = kept["choices-photographs"].tables["strong"].set_index(["choice", "attack"])
+cited(with_intervals(strong, decimals=1)["accuracy"].unstack("attack", sort=False), kept["choices-photographs"].record)
+
+# %% [markdown]
 # ## P2's adversarial set on photographs
 #
 # Ten targets, the least likely ones, for each of 204 photographs, made on three normally trained networks at once: how
@@ -291,6 +324,14 @@ timed = benchmarks.tables["table"].drop(columns="apart").set_index(["work", "aga
 timed = with_intervals(timed, decimals=2)
 glue("benchmarks", timed, display=False)
 cited(timed, benchmarks.record)
+
+# %% [markdown]
+# Where the time of a training step goes, in per cent, as the profiler sees it:
+
+# %%
+profiled = benchmarks.tables["profile"].set_index("operation").round(1)
+glue("step-profile", profiled, display=False)
+cited(profiled, benchmarks.record)
 
 # %%
 grown = read_result("growth")

@@ -3,7 +3,8 @@
 Every row times our way and another in turns, in one process, and holds their results against each other. Rows of
 another kind of device than the one at hand stand there as not measured. The whole table goes to
 book/results/benchmarks/ with a record of the machine; some rows of it, or one whose two ways disagree, go to the
-terminal alone. Exits 1 where a goal is missed or a result is wrong.
+terminal alone. Beside the whole table is kept where the time of a training step goes. Exits 1 where a goal is missed
+or a result is wrong.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from neuron_consistency.compute import describe_device, resolve_device
 from neuron_consistency.results import keep_tables
 from neuron_consistency.store import commit
 from pairs import Size, run, table_of
+from step_profile import step_profile
 
 
 def main() -> int:
@@ -48,7 +50,8 @@ def main() -> int:
             "torch": torch.__version__,
             "repeats": given.repeats,
         }
-        print(keep_tables("benchmarks", {"table": table}, facts))
+        profile = step_profile(training_rows.watched_steps(Size(device)), device=device)
+        print(keep_tables("benchmarks", {"table": table, "profile": profile}, facts))
     return int(table["verdict"].isin(["missed", "wrong"]).any())
 
 

@@ -9,6 +9,7 @@ import torch
 import torchattacks
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from neuron_consistency.compute import has_fast_bfloat16
 from neuron_consistency.data.images import ImageSet
@@ -33,15 +34,23 @@ def _network(size: Size) -> Classifier:
     return build_model("resnet18", num_classes=CLASSES, image_size=SIDE).to(size.device).train()
 
 
-def _step(size: Size, objective: Objective, precision: str = "float32") -> Work:
+def _words(size: Size) -> str:
+    return f"ResNet-18, batch of {len(_batch(size)[0])}, {SIDE} px"
+
+
+def _step(size: Size, objective: Objective, precision: str = "float32", *, compiled: bool = False) -> Work:
     model = _network(size)
+    if compiled:  # block by block: the hooks that read layers stay outside, as they change with every step
+        torch._functorch.config.donated_buffer = False  # the attack goes back through the graph that the loss uses
+        for block in model.network.children():
+            block.forward = torch.compile(block.forward)  # type: ignore[method-assign]
     optimiser = optimiser_of(model, Schedule(epochs=1))
     return partial(training_step, loss_of(model, objective), optimiser, *_batch(size), precision=precision)
 
 
 def eq6_step(size: Size) -> Pair:
     """One step of Eq. 6 against one plain step."""
-    return Pair(_step(size, EQ6), _step(size, Objective()), f"ResNet-18, batch of {len(_batch(size)[0])}, {SIDE} px")
+    return Pair(_step(size, EQ6), _step(size, Objective()), _words(size))
 
 
 def _plainly(model: Classifier, attack: torchattacks.FGSM, images: Tensor, labels: Tensor) -> Tensor:
@@ -56,36 +65,68 @@ def _plainly(model: Classifier, attack: torchattacks.FGSM, images: Tensor, label
     return 0.5 * loss + EQ6.beta * distance
 
 
-def eq6_against_torchattacks(size: Size) -> Pair:
-    """The same loss with torchattacks' FGSM, in train mode."""
-    images, labels = _batch(size)
-    model = _network(size)
-    optimiser = optimiser_of(model, Schedule(epochs=1))
+def _train_mode_fgsm(model: Classifier) -> torchattacks.FGSM:
     attack = torchattacks.FGSM(model, eps=EPSILON)
     attack.set_model_training_mode(model_training=True, batchnorm_training=True, dropout_training=True)
+    return attack
 
-    def theirs() -> None:
+
+def _plain_step(size: Size) -> Work:
+    """A step of Eq. 6 as written with torchattacks."""
+    images, labels = _batch(size)
+    model = _network(size)
+    optimiser, attack = optimiser_of(model, Schedule(epochs=1)), _train_mode_fgsm(model)
+
+    def step() -> None:
         loss = _plainly(model, attack, images, labels)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
+    return step
+
+
+def eq6_against_torchattacks(size: Size) -> Pair:
+    """The same loss with torchattacks' FGSM, in train mode."""
+    images, labels = _batch(size)
+
     def difference() -> float:
         """Of the two losses, from the same weights: the adversarial images must be the same too."""
         one, other = _network(size), _network(size)
-        again = torchattacks.FGSM(other, eps=EPSILON)
-        again.set_model_training_mode(model_training=True, batchnorm_training=True, dropout_training=True)
-        return abs(EQ6(one, images, labels).loss.item() - _plainly(other, again, images, labels).item())
+        theirs = _plainly(other, _train_mode_fgsm(other), images, labels)
+        return abs(EQ6(one, images, labels).loss.item() - theirs.item())
 
-    words = f"ResNet-18, batch of {len(images)}, {SIDE} px"
-    return Pair(_step(size, EQ6), theirs, words, difference=difference, tolerance=1e-3)
+    return Pair(_step(size, EQ6), _plain_step(size), _words(size), difference=difference, tolerance=1e-3)
+
+
+def watched_steps(size: Size) -> dict[str, Work]:
+    """The steps whose time `step_profile` takes apart."""
+    return {
+        "plain": _step(size, Objective()),
+        "Eq. 6": _step(size, EQ6),
+        "Eq. 6 with torchattacks": _plain_step(size),
+        "Eq. 6 in bfloat16": _step(size, EQ6, "bfloat16"),
+    }
+
+
+def eq6_compiled(size: Size) -> Pair:
+    """A step of Eq. 6 whose network is compiled against one as the library does it."""
+    return Pair(_step(size, EQ6, compiled=True), _step(size, EQ6), _words(size))
+
+
+def eq6_against_matrix_products(size: Size) -> Pair:
+    """Of the rate of a large matrix product, what a step of Eq. 6 reaches: its operations as such products alone."""
+    step, side = _step(size, EQ6), 2048
+    with FlopCounterMode(display=False) as counter:
+        step()
+    left, right = torch.rand(2, side, side, device=size.device)
+    words = f"{_words(size)}, {counter.get_total_flops() / 1e9:.0f} x 10^9 operations"
+    return Pair(step, lambda: left @ right, words, scale=counter.get_total_flops() / (2 * side**3))
 
 
 def mixed_precision(size: Size) -> Pair:
     """A step of Eq. 6 in bfloat16 against one in float32."""
-    return Pair(
-        _step(size, EQ6, "bfloat16"), _step(size, EQ6), f"ResNet-18, batch of {len(_batch(size)[0])}, {SIDE} px"
-    )
+    return Pair(_step(size, EQ6, "bfloat16"), _step(size, EQ6), _words(size))
 
 
 def reweighted_epochs(size: Size) -> Pair:
@@ -115,5 +156,7 @@ def rows(size: Size) -> list[Row]:
         Row("a step of Eq. 6", "a plain step", 1 / 2.45, eq6_step),
         Row("a step of Eq. 6", "the same loss with torchattacks", 1.1, eq6_against_torchattacks),
         Row("a step of Eq. 6 in bfloat16", "in float32", 1.0 if fast else None, mixed_precision),
+        Row("a step of Eq. 6, blocks compiled", "as it is", None, eq6_compiled),
+        Row("a step of Eq. 6", "its operations at the rate of a matrix product", None, eq6_against_matrix_products),
         Row("an epoch of P3, weights every fifth", "a plain epoch", 1 / 1.5, reweighted_epochs),
     ]
