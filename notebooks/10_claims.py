@@ -44,8 +44,10 @@ for name in (name for name in read_studies() if name.endswith("photographs")):
         found = tables["findings"]
     elif "verdicts" in tables:
         found = pd.DataFrame(explanation_findings(tables["verdicts"]))
-    else:
+    elif "success" in tables:
         found = pd.DataFrame(success_findings(tables["success"], everywhere="all of them at once"))
+    else:  # a study that no claim is about, such as the sweeps of what a paper leaves open
+        continue
     photographs[name] = found.assign(case=found["case"] + f" ({name.removesuffix('-photographs')})")
 settings = {here: read_findings(profile), "photographs": pd.concat(photographs.values(), ignore_index=True)}
 table = ledger(claims, settings)
