@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import math
 import re
@@ -16,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from neuron_consistency.errors import StoreError
-from neuron_consistency.keys import code_key, imported_modules
+from neuron_consistency.keys import PACKAGE, code_key, imported_modules
 from neuron_consistency.parameters import notebook_path, notebook_source, repository_root
 from neuron_consistency.store import atomic_path, commit, read_json, write_json
 from neuron_consistency.trained import TrainedModel
@@ -59,7 +60,17 @@ def results_folder() -> Path:
 
 def library_key(notebook: str) -> str:
     """A hash of all that a notebook uses of this library to compute, this module, which only keeps it, left out."""
-    return code_key(set(imported_modules(notebook_source(notebook_path(notebook)))) - {__name__})
+    path = notebook_path(notebook)
+    return _library_key(path, tuple((str(file), file.stat().st_mtime_ns) for file in [path, *_library_files()]))
+
+
+def _library_files() -> list[Path]:
+    return sorted(file for ending in ("py", "tsv") for file in PACKAGE.rglob(f"*.{ending}"))
+
+
+@functools.lru_cache(maxsize=64)  # a page asks for each of its studies, and every time takes a second or two
+def _library_key(notebook: Path, _as_of: tuple[tuple[str, int], ...]) -> str:
+    return code_key(set(imported_modules(notebook_source(notebook))) - {__name__})
 
 
 def start_of(notebook: str) -> Start:
