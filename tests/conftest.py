@@ -24,6 +24,12 @@ def few_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def same_random_state() -> None:
+    """Each test draws the same numbers wherever and after whatever it runs, so that a failure comes back."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def _trained_toy() -> Classifier:
     return fitted(toy_model(), toy_images(128))
