@@ -61,7 +61,7 @@ environment: .venv/complete  ## create .venv from requirements.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo 'error: python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv'; exit 1; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet 'uv>=0.9'
 	@echo 'installing the packages of requirements.lock into .venv (some 5 GB; a minute or a few) ...'
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
