@@ -57,15 +57,15 @@ def together(names, table):
 # %% [markdown]
 # ## P1 on photographs
 #
-# Tiny ImageNet: forty classes, and twelve for a second architecture. Each network is trained normally, with Eq. 6, and
+# Tiny ImageNet: forty classes, and twelve with less training. Each network is trained normally, with Eq. 6, and
 # with Eq. 6 at $\beta = 0$, and measured as in {doc}`04_evaluation`, on photographs that none was trained on. Where
 # there are several seeds an interval covers other images and other seeds, with one it covers other images alone.
 #
 # Consistency of the last layer on real images and on the controls, under both kinds of label:
 
 # %%
-EVALUATIONS = ["evaluation-photographs", "evaluation-twelve-photographs"]
-DISSECTIONS = ["dissection-photographs", "dissection-twelve-photographs"]
+EVALUATIONS = [name for name in studies if studies[name].notebook == "04_evaluation"]
+DISSECTIONS = [name for name in studies if studies[name].notebook == "05_dissection"]
 cited(figures.consistency_intervals(kept[EVALUATIONS[0]].tables["consistency"]), kept[EVALUATIONS[0]].record)
 
 # %%
@@ -95,6 +95,15 @@ accuracies = with_intervals(together(EVALUATIONS, "accuracy").set_index(["study"
 cited(accuracies["accuracy"].unstack(sort=False), *(kept[name].record for name in EVALUATIONS))
 
 # %% [markdown]
+# Accuracy under one step and under five says little where gradients are masked. Under more steps from several starts,
+# and under AutoAttack, whose last part looks at no gradient, on fewer of the images (of each seed's network, with
+# Wilson intervals over images):
+
+# %%
+strong = kept["attacks-photographs"].tables["strong"].set_index(["choice", "seed", "attack"])
+cited(with_intervals(strong, decimals=1)["accuracy"].unstack("attack", sort=False), kept["attacks-photographs"].record)
+
+# %% [markdown]
 # Does the measure react? U of the first normally trained network, layer by layer, and of the same with random weights,
 # with labels of other images, and on images shown smaller and larger than in training:
 
@@ -116,7 +125,7 @@ shown(together(DISSECTIONS, "summary").set_index(["study", "model", "images"]), 
 paper.TABLE_2
 
 # %% [markdown]
-# What both say of the paper's claims, case by case, is in {doc}`10_claims`.
+# What they say of the paper's claims, case by case, is in {doc}`10_claims`.
 #
 # ## What P1 leaves open, on photographs
 #
@@ -145,7 +154,7 @@ cited(
 )
 
 # %%
-strong = kept["choices-photographs"].tables["strong"].set_index(["choice", "attack"])
+strong = kept["choices-photographs"].tables["strong"].set_index(["choice", "seed", "attack"])
 cited(with_intervals(strong, decimals=1)["accuracy"].unstack("attack", sort=False), kept["choices-photographs"].record)
 
 # %% [markdown]
