@@ -74,6 +74,7 @@ from functools import partial
 
 import pandas as pd
 import torch
+from IPython.display import display
 from myst_nb import glue
 
 from neuron_consistency.adversarial_set import obtain_adversarial_set
@@ -190,8 +191,9 @@ traced = trace_examples(
     precision=precision,
 )
 print(f"{shown}: {', '.join(traced)}")
-for name, one in traced.items():
-    glue(f"traced, {name}", explanation_panel(**one.panel()))
+*panels, last = (explanation_panel(**one.panel()) for one in traced.values())
+display(*panels)
+last
 
 # %% [markdown]
 # The same neurons in numbers, and below them the most influential neurons together beside as many drawn at random

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -86,9 +87,10 @@ def auto_attack_predictions(
         published composition: its APGD on the logits' ratio has no targets, and DeepFool stands for FAB. Not in the
         papers.
     """
-    # here, as it takes seconds and nothing else needs it
-    from art.attacks.evasion import AutoAttack, AutoProjectedGradientDescent, DeepFool, SquareAttack
-    from art.estimators.classification import PyTorchClassifier
+    with warnings.catch_warnings():  # here, as it takes seconds and nothing else needs it
+        warnings.filterwarnings("ignore", "IProgress not found")  # no bar is shown
+        from art.attacks.evasion import AutoAttack, AutoProjectedGradientDescent, DeepFool, SquareAttack
+        from art.estimators.classification import PyTorchClassifier
 
     predictions = torch.zeros(len(images), dtype=torch.int64)
     model.to(device)

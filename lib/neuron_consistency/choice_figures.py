@@ -32,6 +32,7 @@ def choice_differences(choices: pd.DataFrame) -> Figure:
             axis.errorbar(row["difference"], place, xerr=spread, fmt="o", ms=5, **style)
         axis.set_title(measure, fontsize=10)
         axis.set_yticks(range(len(names)), names)
+        axis.locator_params(axis="x", nbins=5)  # labels do not touch
     axes[0].set_ylim(len(names) - 0.5, -0.5)  # shared by all
     for axis in axes[len(measures) :]:
         axis.set_visible(False)
