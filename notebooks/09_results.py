@@ -165,42 +165,52 @@ cited(with_intervals(strong, decimals=1)["accuracy"].unstack("attack", sort=Fals
 # mean square, in grey levels of 255); and how the networks that had no part in it see the set.
 
 # %%
-made = kept["adversarial-photographs"].tables
-shown(made["success"].set_index(["set", "network"]).drop(columns="RMSD"), "adversarial-photographs", decimals=1)
+LARGE = "adversarial-photographs"
+made = kept[LARGE].tables
+shown(made["success"].set_index(["set", "network"]).drop(columns="RMSD"), LARGE, decimals=1)
 
 # %%
-shown(made["transfer"].set_index(["set", "network"]), "adversarial-photographs", decimals=1)
+shown(made["transfer"].set_index(["set", "network"]), LARGE, decimals=1)
 
 # %%
 full_size = made["full-size"].set_index(["device", "devices"]).round(2)
 glue("full-size", full_size, display=False)
-cited(full_size, kept["adversarial-photographs"].record)
+cited(full_size, kept[LARGE].record)
 
 # %% [markdown]
 # What the paper's half a million images of 224 pixels would take at that rate, scaled by the number of pixels.
 #
 # ## P2's measures on photographs
 #
-# Another, smaller set, on two networks, and what {doc}`06_representations` measures with it: CS1 and CS2 over LC,
-#
+# What {doc}`06_representations` measures with this set: CS1 and CS2 over LC,
 
 # %%
-REPRESENTATION, TRACING = "representation-photographs", "tracing-photographs"
-represented, traced = kept[REPRESENTATION].tables, kept[TRACING].tables
-cited(representation_figures.cs_curves(represented["curves"]), kept[REPRESENTATION].record)
+OWN, TRACING = "representation-photographs", "tracing-photographs"
+traced = kept[TRACING].tables
+cited(representation_figures.cs_curves(kept[LARGE].tables["curves"]), kept[LARGE].record)
+
+
+# %%
+def with_own_sets(table):
+    """The rows of the large set, and below them those of a smaller set that are of networks attacked themselves."""
+    rows = together([LARGE, OWN], table)
+    return rows[(rows["study"] == LARGE) | rows["network"].str.endswith("own set")].drop(columns="study")
+
 
 # %% [markdown]
 # the means over neurons, and those of the distances in feature space, beside the same images under noise and the
-# paper's means:
+# paper's means. Lines marked *own set* are of a second, smaller set, made on the consistently trained networks
+# themselves.
 
 # %%
-columns = [name for name in represented["neurons"] if name.split()[0] in ("U", "CS1", "CS2", "shows", "merely")]
-shown(represented["neurons"].set_index(["network", "layer"])[columns], REPRESENTATION)
+neurons = with_own_sets("neurons")
+columns = [name for name in neurons if name.split()[0] in ("U", "CS1", "CS2", "shows", "merely")]
+shown(neurons.set_index(["network", "layer"])[columns], LARGE, OWN)
 
 # %%
-ratios = represented["ratios"]
+ratios = with_own_sets("ratios")
 ratios = ratios[(ratios["of"] != "difference") & (ratios["clean images"] > 1)]
-shown(ratios.set_index(["network", "subset", "ratio", "of"]), REPRESENTATION, decimals=2)
+shown(ratios.set_index(["network", "subset", "ratio", "of"]), LARGE, OWN, decimals=2)
 
 # %%
 paper.DISTANCE_RATIOS
