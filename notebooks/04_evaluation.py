@@ -280,6 +280,9 @@ findings = keep_findings(
 )
 if study:
     kept_tables = {"consistency": tables, "differences": differences, "accuracy": accuracies, "reactions": reactions}
+    first = {titles[net.plan.key] for net in nets if net.plan.spec["seed"] == nets[0].plan.spec["seed"]}
+    counted = histograms[histograms["model"].isin(first)].round({"V": 3}).groupby(["model", "measure", "V"], sort=False)
+    kept_tables["histograms"] = counted.size().rename("neurons").reset_index()
     keep_result(study, start, kept_tables | {"findings": findings}, parameters=parameters, nets=nets)
 with_intervals(findings.set_index(["claim", "case"]))
 

@@ -19,6 +19,8 @@ from neuron_consistency.parameters import check
 parameters = check(globals())
 
 # %%
+import itertools
+
 import pandas as pd
 from myst_nb import glue
 
@@ -86,6 +88,42 @@ paper.TABLE_1
 # %%
 rows = together(EVALUATIONS, "differences").sort_values(["study", "first", "second"], kind="stable")
 shown(rows.set_index(["study", "first", "second", "set", "labels"]), *EVALUATIONS)
+
+# %% [markdown]
+# Is that more than a seed does? Each difference again, as the mean over seeds with the lowest and the highest seed in
+# brackets, beside how far the seeds of one and the same training lie apart (the wider of the two):
+
+
+# %%
+def beside_seeds(rows):
+    """How every two trainings differ in U, seed by seed, and how far the seeds of one of them lie apart."""
+    rows = rows[rows["set"].isin(["real", "FGSM"])].copy()
+    rows[["training", "seed"]] = rows["model"].str.rsplit(", seed ", n=1, expand=True)
+    found = []
+    for (images, labels), same in rows.groupby(["set", "labels"], sort=False):
+        by_seed = same.pivot(index="seed", columns="training", values="U")[same["training"].unique()]
+        apart = by_seed.max() - by_seed.min()
+        for second, first in itertools.combinations(by_seed, 2):
+            change = by_seed[first] - by_seed[second]
+            row = {"first": first, "second": second, "set": images, "labels": labels, "difference": change.mean()}
+            spread = {"difference low": change.min(), "difference high": change.max()}
+            found.append(row | spread | {"seeds apart": apart[[first, second]].max()})
+    return pd.DataFrame(found)
+
+
+SEVERAL = [name for name in EVALUATIONS if len(kept[name].record["seeds"]) > 1]
+rows = pd.concat({name: beside_seeds(kept[name].tables["consistency"]) for name in SEVERAL}, names=["study"])
+rows = rows.reset_index("study").sort_values(["study", "first", "second"], kind="stable")
+shown(rows.set_index(["study", "first", "second", "set", "labels"]), *SEVERAL)
+
+# %% [markdown]
+# The paper's Figure 5, the distribution over the neurons of the last layer, of one seed's networks; above on real
+# images, below on adversarial ones:
+
+# %%
+counted = kept[EVALUATIONS[0]].tables["histograms"]
+neurons = counted.loc[counted.index.repeat(counted["neurons"])]
+cited(figures.consistency_histograms(neurons), kept[EVALUATIONS[0]].record)
 
 # %% [markdown]
 # Accuracy in per cent. The paper states a fall of about ten points on clean images and a rise under attack.
