@@ -35,7 +35,7 @@ strong_images: int = 32  # images for the strong attack
 strong_steps: int = 10  # its steps ...
 restarts: int = 3  # ... and random starts
 auto_attack: bool = False  # AutoAttack on the same images, too: minutes to hours a network on a processor
-auto_attack_queries: int = 5000  # of its last part, Square, at most
+auto_attack_queries: int = 5000  # of its last part, Square, at most; as published
 batch_size: int = 200  # images a forward pass
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
@@ -175,7 +175,9 @@ for choice in (NORMAL, BASE, WITHOUT):
             ),
         }
         if auto_attack:
-            said["AutoAttack"] = auto_attack_predictions(net.model, some, queries=auto_attack_queries, **options)
+            said[f"AutoAttack, {auto_attack_queries} queries"] = auto_attack_predictions(
+                net.model, some, queries=auto_attack_queries, **options
+            )
         strong += [
             {"choice": choice, "seed": seed, "attack": attack} | accuracy_row(predictions, some.labels)
             for attack, predictions in said.items()
