@@ -85,8 +85,7 @@ def auto_attack_predictions(
 
     Source: Croce and Hein 2020, in the implementation of the Adversarial Robustness Toolbox. It departs from the
         published composition: its APGD on the logits' ratio has no targets, and there is no FAB; nor DeepFool, which
-        the toolbox has in its place: it keeps to no radius, and took three quarters of the time to find nothing. Not
-        in the papers.
+        the toolbox has in its place and which keeps to no radius. Not in the papers.
     """
     with warnings.catch_warnings():  # here, as it takes seconds and nothing else needs it
         warnings.filterwarnings("ignore", "IProgress not found")  # no bar is shown
