@@ -184,16 +184,12 @@ cited(choice_differences(choices.reset_index()), kept["choices-photographs"].rec
 # A point is open where its interval holds zero. Each interval is of 95 % for itself, so that one difference in twenty
 # leaves zero by chance.
 #
-# The share of images that activates a neuron, and the stronger attack (accuracy in per cent):
+# The share of images that activates a neuron:
 
 # %%
 cited(
     figures.sweep(kept["choices-photographs"].tables["shares"], x="quantile", y="U"), kept["choices-photographs"].record
 )
-
-# %%
-strong = kept["choices-photographs"].tables["strong"].set_index(["choice", "seed", "attack"])
-cited(with_intervals(strong, decimals=1)["accuracy"].unstack("attack", sort=False), kept["choices-photographs"].record)
 
 # %% [markdown]
 # ## P2's adversarial set on photographs
