@@ -7,18 +7,19 @@
 # does not fit its record stops it.
 #
 # `make results` runs the studies again, where they are out of date. They are listed in `notebooks/studies.yaml`, each a
-# run of a chapter with the parameters given there.
+# run of a chapter with the parameters given there. What each was run on, from which commit and how long, stands at the
+# end of this page; what they say of the papers' claims in {doc}`10_claims`.
 
 # %% tags=["parameters"]
 profile: str = "demo"  # only names the run: this page trains nothing
 device: str = "auto"  # unused here; every page has it
 
-# %%
+# %% tags=["hide-input"]
 from neuron_consistency.parameters import check
 
 parameters = check(globals())
 
-# %%
+# %% tags=["hide-input"]
 import itertools
 
 import pandas as pd
@@ -36,16 +37,8 @@ pd.set_option("display.max_rows", 500)  # tables are shown whole
 pd.set_option("display.max_colwidth", 200)
 studies = read_studies()
 kept = {name: read_result(name) for name in studies}
-overview = record_table({name: one.about for name, one in studies.items()}, kept)
-overview
-
-# %% [markdown]
-# *Library* says whether what the study uses of this library still computes the same as when it ran. *Training s* are
-# the seconds of training of all its networks on the device named, *run s* those of the notebook, with the trainings
-# that it found undone.
 
 
-# %%
 def shown(table, *names, decimals=3):
     """A table with its intervals in text; below it the page says of which studies it is."""
     return cited(with_intervals(table, decimals=decimals), *(kept[name].record for name in names))
@@ -65,12 +58,12 @@ def together(names, table):
 #
 # Consistency of the last layer on real images and on the controls, under both kinds of label:
 
-# %%
+# %% tags=["hide-input"]
 EVALUATIONS = [name for name in studies if studies[name].notebook == "04_evaluation"]
 DISSECTIONS = [name for name in studies if studies[name].notebook == "05_dissection"]
 cited(figures.consistency_intervals(kept[EVALUATIONS[0]].tables["consistency"]), kept[EVALUATIONS[0]].record)
 
-# %%
+# %% tags=["hide-input"]
 rows = together(EVALUATIONS, "consistency")
 rows = rows[rows["set"].isin(["real", "FGSM"])].set_index(["study", "model", "set", "labels"])
 shown(rows[["images", "m", "V", "V chance", "U", "U low", "U high", "U chance", "excluded"]], *EVALUATIONS)
@@ -79,13 +72,13 @@ shown(rows[["images", "m", "V", "V chance", "U", "U low", "U high", "U chance", 
 # The paper's V, from 1000 classes, before and after training with the consistent loss (*Adv*); its direction can be
 # compared, not its size:
 
-# %%
+# %% tags=["hide-input"]
 paper.TABLE_1
 
 # %% [markdown]
 # Differences between trainings, in U:
 
-# %%
+# %% tags=["hide-input"]
 rows = together(EVALUATIONS, "differences").sort_values(["study", "first", "second"], kind="stable")
 shown(rows.set_index(["study", "first", "second", "set", "labels"]), *EVALUATIONS)
 
@@ -94,7 +87,7 @@ shown(rows.set_index(["study", "first", "second", "set", "labels"]), *EVALUATION
 # brackets, beside how far the seeds of one and the same training lie apart (the wider of the two):
 
 
-# %%
+# %% tags=["hide-input"]
 def beside_seeds(rows):
     """How every two trainings differ in U, seed by seed, and how far the seeds of one of them lie apart."""
     rows = rows[rows["set"].isin(["real", "FGSM"])].copy()
@@ -120,7 +113,7 @@ shown(rows.set_index(["study", "first", "second", "set", "labels"]), *SEVERAL)
 # The paper's Figure 5, the distribution over the neurons of the last layer, of one seed's networks; above on real
 # images, below on adversarial ones:
 
-# %%
+# %% tags=["hide-input"]
 counted = kept[EVALUATIONS[0]].tables["histograms"]
 neurons = counted.loc[counted.index.repeat(counted["neurons"])]
 cited(figures.consistency_histograms(neurons), kept[EVALUATIONS[0]].record)
@@ -128,7 +121,7 @@ cited(figures.consistency_histograms(neurons), kept[EVALUATIONS[0]].record)
 # %% [markdown]
 # Accuracy in per cent. The paper states a fall of about ten points on clean images and a rise under attack.
 
-# %%
+# %% tags=["hide-input"]
 accuracies = with_intervals(together(EVALUATIONS, "accuracy").set_index(["study", "model", "images"]), decimals=1)
 cited(accuracies["accuracy"].unstack(sort=False), *(kept[name].record for name in EVALUATIONS))
 
@@ -137,7 +130,7 @@ cited(accuracies["accuracy"].unstack(sort=False), *(kept[name].record for name i
 # and under AutoAttack, whose last part looks at no gradient, on fewer of the images (of each seed's network, with
 # Wilson intervals over images):
 
-# %%
+# %% tags=["hide-input"]
 strong = kept["attacks-photographs"].tables["strong"].set_index(["choice", "seed", "attack"])
 cited(with_intervals(strong, decimals=1)["accuracy"].unstack("attack", sort=False), kept["attacks-photographs"].record)
 
@@ -145,7 +138,7 @@ cited(with_intervals(strong, decimals=1)["accuracy"].unstack("attack", sort=Fals
 # Does the measure react? U of the first normally trained network, layer by layer, and of the same with random weights,
 # with labels of other images, and on images shown smaller and larger than in training:
 
-# %%
+# %% tags=["hide-input"]
 reactions = kept[EVALUATIONS[0]].tables["reactions"].rename(columns={"case": "model"}).assign(set="true labels")
 cited(figures.sweep(reactions, x="layer", y="U"), kept[EVALUATIONS[0]].record)
 
@@ -153,13 +146,13 @@ cited(figures.sweep(reactions, x="layer", y="U"), kept[EVALUATIONS[0]].record)
 # The neurons of the same networks against the concepts of a densely labelled set of photographs, as in
 # {doc}`05_dissection`: how many in a hundred are aligned with any concept, beside the two chance levels.
 
-# %%
+# %% tags=["hide-input"]
 shown(together(DISSECTIONS, "summary").set_index(["study", "model", "images"]), *DISSECTIONS)
 
 # %% [markdown]
 # The paper's, by category, on Broden:
 
-# %%
+# %% tags=["hide-input"]
 paper.TABLE_2
 
 # %% [markdown]
@@ -170,14 +163,14 @@ paper.TABLE_2
 # The choices of {doc}`11_open_choices`, one changed at a time, on twelve classes and ResNet-18: what each does to the
 # consistency of the last layer and to accuracy. Held against training as in chapter 3:
 
-# %%
+# %% tags=["hide-input"]
 choices = kept["choices-photographs"].tables["choices"].set_index(["choice", "measure"])
 cited(
     with_intervals(choices[["value", "low", "high"]], decimals=2)["value"].unstack("measure", sort=False),
     kept["choices-photographs"].record,
 )
 
-# %%
+# %% tags=["hide-input"]
 cited(choice_differences(choices.reset_index()), kept["choices-photographs"].record)
 
 # %% [markdown]
@@ -186,7 +179,7 @@ cited(choice_differences(choices.reset_index()), kept["choices-photographs"].rec
 #
 # The share of images that activates a neuron:
 
-# %%
+# %% tags=["hide-input"]
 cited(
     figures.sweep(kept["choices-photographs"].tables["shares"], x="quantile", y="U"), kept["choices-photographs"].record
 )
@@ -198,15 +191,15 @@ cited(
 # many per cent reach their target on each network, with an interval over photographs; how strongly pixels change (root
 # mean square, in grey levels of 255); and how the networks that had no part in it see the set.
 
-# %%
+# %% tags=["hide-input"]
 LARGE = "adversarial-photographs"
 made = kept[LARGE].tables
 shown(made["success"].set_index(["set", "network"]).drop(columns="RMSD"), LARGE, decimals=1)
 
-# %%
+# %% tags=["hide-input"]
 shown(made["transfer"].set_index(["set", "network"]), LARGE, decimals=1)
 
-# %%
+# %% tags=["hide-input"]
 full_size = made["full-size"].set_index(["device", "devices"]).round(2)
 glue("full-size", full_size, display=False)
 cited(full_size, kept[LARGE].record)
@@ -218,13 +211,13 @@ cited(full_size, kept[LARGE].record)
 #
 # What {doc}`06_representations` measures with this set: CS1 and CS2 over LC,
 
-# %%
+# %% tags=["hide-input"]
 OWN, TRACING = "representation-photographs", "tracing-photographs"
 traced = kept[TRACING].tables
 cited(representation_figures.cs_curves(kept[LARGE].tables["curves"]), kept[LARGE].record)
 
 
-# %%
+# %% tags=["hide-input"]
 def with_own_sets(table):
     """The rows of the large set, and below them those of a smaller set that are of networks attacked themselves."""
     rows = together([LARGE, OWN], table)
@@ -236,27 +229,27 @@ def with_own_sets(table):
 # paper's means. Lines marked *own set* are of a second, smaller set, made on the consistently trained networks
 # themselves.
 
-# %%
+# %% tags=["hide-input"]
 neurons = with_own_sets("neurons")
 columns = [name for name in neurons if name.split()[0] in ("U", "CS1", "CS2", "shows", "merely")]
 shown(neurons.set_index(["network", "layer"])[columns], LARGE, OWN)
 
-# %%
+# %% tags=["hide-input"]
 ratios = with_own_sets("ratios")
 ratios = ratios[(ratios["of"] != "difference") & (ratios["clean images"] > 1)]
 shown(ratios.set_index(["network", "subset", "ratio", "of"]), LARGE, OWN, decimals=2)
 
-# %%
+# %% tags=["hide-input"]
 paper.DISTANCE_RATIOS
 
 # %% [markdown]
 # And how well the influential neurons tell adversarial images from honest ones, as in {doc}`07_tracing`, beside two
 # rivals; then under an attacker who knows them.
 
-# %%
+# %% tags=["hide-input"]
 cited(tracing_figures.auroc_intervals(traced["detections"]), kept[TRACING].record)
 
-# %%
+# %% tags=["hide-input"]
 cited(tracing_figures.auroc_intervals(traced["adaptive"]), kept[TRACING].record)
 
 # %% [markdown]
@@ -271,7 +264,7 @@ cited(tracing_figures.auroc_intervals(traced["adaptive"]), kept[TRACING].record)
 # table, says more about how the trainings went.
 
 
-# %%
+# %% tags=["hide-input"]
 def over_seeds(study: str) -> pd.DataFrame:
     """By measure and objective the mean over seeds, lowest and highest in brackets; untrained; chance."""
     measures = kept[study].tables["measures"]
@@ -286,7 +279,7 @@ def over_seeds(study: str) -> pd.DataFrame:
 over_seeds("explanation-photographs")
 
 
-# %%
+# %% tags=["hide-input"]
 def verdicts(study: str) -> pd.DataFrame:
     """The differences of a study, as they are shown."""
     return shown(kept[study].tables["verdicts"].set_index(["objective", "measure"]).drop(columns="architecture"), study)
@@ -306,10 +299,10 @@ verdicts("explanation-photographs")
 #
 # The same on twelve classes, with less to learn from:
 
-# %%
+# %% tags=["hide-input"]
 over_seeds("explanation-twelve-photographs")
 
-# %%
+# %% tags=["hide-input"]
 verdicts("explanation-twelve-photographs")
 
 # %% [markdown]
@@ -321,7 +314,7 @@ verdicts("explanation-twelve-photographs")
 # studies called *truth* the attack behind the weights spares the true object: there E does see the use of backgrounds,
 # which with the network's own mask it cannot ({doc}`08_explanation_consistency`).
 
-# %%
+# %% tags=["hide-input"]
 COLUMNS = [
     "accuracy",
     "accuracy, same background",
@@ -339,7 +332,7 @@ rows = rows[rows["seed"].notna() & rows["measure"].isin(COLUMNS)]
 means = rows.groupby(["study", "objective", "measure"], sort=False)["mean"].mean().unstack("measure")
 shown(means[COLUMNS], *debiasing)
 
-# %%
+# %% tags=["hide-input"]
 gaps = pd.concat(
     {name.removeprefix("explanation-debiasing-"): tables["verdicts"] for name, tables in debiasing.items()},
     names=["study"],
@@ -362,7 +355,7 @@ shown(gaps.set_index(["study", "objective", "measure"]).drop(columns="architectu
 # whose mask the attack spares. One seed each, so the unit is the image, and a verdict is of these two networks alone. E
 # is measured as it was trained with: with the distance and threshold of its row.
 
-# %%
+# %% tags=["hide-input"]
 CHOICES = ["accuracy", "accuracy, FGSM", "background gap", "pointing game", "box IoU", "E", "E, object spared"]
 ablation = {name: kept[name].tables["verdicts"] for name in studies if "ablation" in name}
 rows = pd.concat(
@@ -378,7 +371,7 @@ shown(rows.drop(columns=["architecture", "objective"]).sort_index(), *ablation)
 # `make bench` times every fast path of the library beside a plain way to the same result, in turns. {doc}`/scaling`
 # says how to read it.
 
-# %%
+# %% tags=["hide-input"]
 benchmarks = read_result("benchmarks")
 print(f"{benchmarks.record['device']}, PyTorch {benchmarks.record['torch']}, commit {benchmarks.record['commit']}")
 timed = benchmarks.tables["table"].drop(columns="apart").set_index(["work", "against", "on"])
@@ -390,13 +383,13 @@ cited(timed, benchmarks.record)
 # Where the time of a training step goes, in per cent, as the profiler sees it. What an optimiser does in many small
 # operations counts among the sums and the rest; kinds that no step has are left out.
 
-# %%
+# %% tags=["hide-input"]
 profiled = benchmarks.tables["profile"].set_index("operation").round(1)
 profiled = profiled[(profiled > 0).any(axis=1)]
 glue("step-profile", profiled, display=False)
 cited(profiled, benchmarks.record)
 
-# %%
+# %% tags=["hide-input"]
 grown = read_result("growth")
 growth = grown.tables["growth"].set_index(["grows", "images", "channels"]).round(2)
 glue("growth", growth, display=False)
@@ -407,12 +400,20 @@ cited(growth, grown.record)
 # the power law fitted to each (1 is linear).
 
 # %% [markdown]
-# ## What it cost
+# ## The studies, and what they cost
 #
-# Hours of the device named, of the trainings of each study's networks and of the whole run where it was taken, which
-# includes the trainings that it found undone. Blank: run before that was recorded.
+# *Library* says whether what the study uses of this library still computes the same as when it ran. *Training s* are
+# the seconds of training of all its networks on the device named, *run s* those of the notebook, with the trainings
+# that it found undone; blank: run before that was recorded.
 
-# %%
+# %% tags=["hide-input"]
+overview = record_table({name: one.about for name, one in studies.items()}, kept)
+overview
+
+# %% [markdown]
+# In hours:
+
+# %% tags=["hide-input"]
 hours = (overview[["training s", "run s"]] / 3600).round(2).set_axis(["training h", "run h"], axis=1)
 spent = overview[["on"]].join(hours.astype(object).fillna(""))
 glue("spent", spent, display=False)

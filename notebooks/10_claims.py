@@ -17,12 +17,12 @@
 profile: str = "demo"  # whose chapters are read: artifacts/<profile>/
 device: str = "auto"  # unused here; every page has it
 
-# %%
+# %% tags=["hide-input"]
 from neuron_consistency.parameters import check
 
 parameters = check(globals())
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 from myst_nb import glue
 
@@ -71,14 +71,14 @@ glue("ledger-claims", f"{len(table)}", display=False)
 #
 # ## P1: neurons, ambiguity, the consistent loss
 
-# %%
+# %% tags=["hide-input"]
 chapter = table["tested in"].str[:2]
 ledger_page(table[chapter.isin(["04", "05"])], list(settings))
 
 # %% [markdown]
 # ## P2: the adversarial set, tracing
 
-# %%
+# %% tags=["hide-input"]
 ledger_page(table[chapter.isin(["06", "07"])], list(settings))
 
 # %% [markdown]
@@ -87,12 +87,12 @@ ledger_page(table[chapter.isin(["06", "07"])], list(settings))
 # Here the intervals of one table of differences share their 95 %, and on photographs the unit is the seed
 # ({doc}`08_explanation_consistency`).
 
-# %%
+# %% tags=["hide-input"]
 ledger_page(table[chapter == "08"], list(settings))
 
 # %% [markdown]
 # ## Case by case
 
-# %%
+# %% tags=["hide-input"]
 cases = pd.concat(settings, names=["setting"]).reset_index("setting").reset_index(drop=True)
 with_intervals(cases.set_index(["claim", "setting", "case"]).sort_index())
