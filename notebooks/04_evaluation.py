@@ -22,7 +22,10 @@ quantile: float = 0.005  # share of the real images that activate a neuron ...
 top_k: int = 20  # ... but at least so many
 sigma: float = 2.0  # how fast correlation decays with WordNet distance
 sigmas: list[float] = [1.0, 1.5, 2.0, 2.5, 3.0]  # of the sweep
-sizes: list[int] = [48, 96]  # sides of the images, beside that of training, for the check of the measure
+sizes: list[int] = [
+    48,
+    96,
+]  # sides of the images, beside that of training, for the check of the measure; AlexNet needs 63 or more
 pgd_steps: int = 5  # steps of PGD in the accuracy table
 shown_neurons: int = 4  # rows of the picture of top images
 shown_images: int = 5  # real, and as many adversarial, images in a row
@@ -36,6 +39,7 @@ parameters = check(globals())
 
 # %%
 import pandas as pd
+import torch
 from myst_nb import glue
 
 from neuron_consistency import figures, paper
@@ -53,8 +57,10 @@ from neuron_consistency.controls import (
     reaction_table,
     shuffled,
 )
+from neuron_consistency.errors import ParameterError
 from neuron_consistency.findings import evaluation_findings
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
+from neuron_consistency.models import evaluating
 from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.robustness import accuracy_row, pgd_predictions
@@ -73,6 +79,15 @@ titles = distinct_titles(net.plan for net in nets)
 print(f"{len(images)} validation images of {images.num_classes} classes; evaluated here:")
 for net in nets:
     print(f"  {titles[net.plan.key]} [{net.plan.key}]")
+plain = next((net for net in nets if net.plan.spec["objective"] == "normal"), nets[0])
+for size in sizes:  # now, and not when everything else has been measured
+    try:
+        with torch.no_grad(), evaluating(plain.model):
+            plain.model.cpu()(torch.zeros(1, 3, size, size))
+    except RuntimeError as error:
+        raise ParameterError(
+            f"sizes={sizes}: images of {size} px leave {plain.title} no maps; use larger ones"
+        ) from error
 
 # %% [markdown]
 # ## One pass for each set
@@ -245,7 +260,6 @@ figures.sweep(sweep, x="sigma", y="U")
 # training, which changes how fine the maps are that a neuron's response is the maximum of.
 
 # %%
-plain = next((net for net in nets if net.plan.spec["objective"] == "normal"), nets[0])
 cases = {
     "as trained": (plain.model, images),
     "labels shuffled": (plain.model, shuffled(images)),
