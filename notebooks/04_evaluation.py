@@ -23,9 +23,6 @@ top_k: int = 20  # ... but at least so many
 sigma: float = 2.0  # how fast correlation decays with WordNet distance
 sigmas: list[float] = [1.0, 1.5, 2.0, 2.5, 3.0]  # of the sweep
 sizes: list[int] = [48, 96]  # sides of the images beside that of training, to check the measure; AlexNet: at least 63
-    48,
-    96,
-]  # sides of the images, beside that of training, for the check of the measure; AlexNet needs 63 or more
 pgd_steps: int = 5  # steps of PGD in the accuracy table
 shown_neurons: int = 4  # rows of the picture of top images
 shown_images: int = 5  # real, and as many adversarial, images in a row
