@@ -93,6 +93,8 @@ from myst_nb import glue
 from neuron_consistency import explanation_figures
 from neuron_consistency.claims import keep_findings
 from neuron_consistency.compute import resolve_device
+from neuron_consistency.controls import FGSM, REAL, compare_trainings, measure_with_controls
+from neuron_consistency.data.images import MultiLabelSet
 from neuron_consistency.explanation_gallery import consistency_rows, extreme_places, network_rows
 from neuron_consistency.explanation_measures import OWN_E, TRUE_E, compared, consistency_history, measure
 from neuron_consistency.filter_group_gallery import contrast_table, group_rows
@@ -103,6 +105,7 @@ from neuron_consistency.planted_readers import reader_table
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.tables import with_intervals
+from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import background_images, evaluation_images, obtain, provenance
 from neuron_consistency.weighting import QUANTILES
 
@@ -294,6 +297,48 @@ with_intervals(verdicts.set_index(["architecture", "objective", "measure"]))
 # alike, the choice of images did it; if only the paper's do, the smaller loss did. The differences that the paper makes
 # claims about are in the ledger of all claims ({doc}`10_claims`).
 #
+# With `objectives` that train by Eq. 6 of {doc}`03_consistent_loss_training`, as it is (`consistent`) and with each
+# image's loss times its weight (`both`), one more table says what the weights add to Eq. 6:
+
+# %%
+WEIGHTED, PLAIN = "both", "consistent"
+added = pd.DataFrame()
+if {WEIGHTED, PLAIN} <= set(objectives):
+    added = compared(measured, plans, WEIGHTED, PLAIN)
+with_intervals(added.set_index(["architecture", "measure"])) if len(added) else None
+
+# %% [markdown]
+# ## Do neurons become more consistent?
+#
+# P1's question, put to P3's networks: the consistency of the last convolutional layer's neurons, on all validation
+# images and on each network's own FGSM images, as in {doc}`04_evaluation` (which also has the controls that say what a
+# fall under attack means). U is free of bias, and its chance level is beside it. Images with several labels have no
+# such measure.
+
+# %%
+pairs = [(objective, "normal") for objective in objectives if objective != "normal"]
+pairs += [(WEIGHTED, PLAIN)] if len(added) else []
+neurons, changes = pd.DataFrame(), pd.DataFrame()
+if not isinstance(images, MultiLabelSet):
+    every = evaluation_images(plans[0])
+    A = correlation(distance_matrix(every.synsets))
+    passes = {}
+    for key, net in nets.items():
+        print(f"measuring the neurons of {titles[key]}", flush=True)
+        passes[titles[key]] = measure_with_controls(net.model, every, epsilon=epsilon, **shared)
+    neurons = pd.concat({title: one.table(A, equal_m=20) for title, one in passes.items()}, names=["model"])
+    neurons = neurons[neurons["set"].isin([REAL, FGSM])].reset_index("model")
+    changes = compare_trainings(passes, plans, titles, A, pairs, [(REAL, "true"), (FGSM, "true")])
+columns = ["images", "m", "V", "V chance", "U", "U low", "U high", "U chance", "excluded"]
+with_intervals(neurons.set_index(["model", "set", "labels"])[columns]) if len(neurons) else None
+
+# %% [markdown]
+# Differences in U, with intervals from paired replicates over images, and over seeds where there are several:
+
+# %%
+with_intervals(changes.set_index(["first", "second", "set", "labels"])) if len(changes) else None
+
+# %% [markdown]
 # ## Maps before and after
 #
 # The paper's figure 3: the explanation of the true class by each network, for images of the lowest E above. Under each
@@ -361,6 +406,10 @@ if study:
         "verdicts": verdicts,
         "training": described.merge(summary, on="network"),
         "consistency": training,
+        "added": added,
+        "neurons": neurons,
+        "changes": changes,
     }
+    kept_tables = {name: table for name, table in kept_tables.items() if len(table)}
     keep_result(study, start, kept_tables, parameters=parameters, nets=list(nets.values()))
 provenance(profile, list(nets.values()))
