@@ -132,8 +132,9 @@ cited(accuracies["accuracy"].unstack(sort=False), *(kept[name].record for name i
 # Wilson intervals over images):
 
 # %% tags=["hide-input"]
-strong = kept["attacks-photographs"].tables["strong"].set_index(["choice", "seed", "attack"])
-cited(with_intervals(strong, decimals=1)["accuracy"].unstack("attack", sort=False), kept["attacks-photographs"].record)
+ATTACKS = [name for name in studies if name.startswith("attacks-")]
+strong = with_intervals(together(ATTACKS, "strong").set_index(["study", "choice", "seed", "attack"]), decimals=1)
+cited(strong["accuracy"].unstack("attack", sort=False), *(kept[name].record for name in ATTACKS))
 
 # %% [markdown]
 # Does the measure react? U of the first normally trained network, layer by layer, and of the same with random weights,
