@@ -63,7 +63,10 @@ EVALUATIONS = [name for name in studies if studies[name].notebook == "04_evaluat
 DISSECTIONS = [name for name in studies if studies[name].notebook == "05_dissection"]
 cited(figures.consistency_intervals(kept[EVALUATIONS[0]].tables["consistency"]), kept[EVALUATIONS[0]].record)
 
-# %% tags=["hide-input"]
+# %% [markdown]
+# The numbers, network by network, in a long table that opens:
+
+# %% tags=["hide-cell"]
 rows = together(EVALUATIONS, "consistency")
 rows = rows[rows["set"].isin(["real", "FGSM"])].set_index(["study", "model", "set", "labels"])
 shown(rows[["images", "m", "V", "V chance", "U", "U low", "U high", "U chance", "excluded"]], *EVALUATIONS)
