@@ -79,12 +79,14 @@ shown(rows[["images", "m", "V", "V chance", "U", "U low", "U high", "U chance", 
 paper.TABLE_1
 
 # %% [markdown]
-# Differences between trainings, in U; where there are several seeds, of their means:
+# Differences between trainings, in U; where there are several seeds, of their means. *FGSM, common* are the images made
+# against the first normally trained network, shown to all:
 
 # %% tags=["hide-input"]
 SEVERAL = [name for name in EVALUATIONS if len(kept[name].record["seeds"]) > 1]
 rows = together(EVALUATIONS, "differences").sort_values(["study", "first", "second"], kind="stable")
 rows = rows[rows["first"].str.endswith("seeds") | ~rows["study"].isin(SEVERAL)]
+rows = rows.replace({"set": {"FGSM of one network for all": "FGSM, common"}})
 shown(rows.set_index(["study", "first", "second", "set", "labels"]), *EVALUATIONS)
 
 # %% [markdown]
@@ -149,10 +151,12 @@ cited(figures.sweep(reactions, x="layer", y="U"), kept[EVALUATIONS[0]].record)
 
 # %% [markdown]
 # The neurons of the same networks against the concepts of a densely labelled set of photographs, as in
-# {doc}`05_dissection`: how many in a hundred are aligned with any concept, beside the two chance levels.
+# {doc}`05_dissection`: how many in a hundred are aligned with any concept, beside the two chance levels (labels
+# shuffled, weights random). Adversarial images are to be compared with *those attacked*, the same images before:
 
 # %% tags=["hide-input"]
-shown(together(DISSECTIONS, "summary").set_index(["study", "model", "images"]), *DISSECTIONS)
+aligned = together(DISSECTIONS, "summary").set_index(["study", "model", "images"])["aligned, %"]
+cited(aligned.unstack(sort=False).round(1), *(kept[name].record for name in DISSECTIONS))
 
 # %% [markdown]
 # The paper's, by category, on Broden:
@@ -242,7 +246,8 @@ shown(neurons.set_index(["network", "layer"])[columns], LARGE, OWN)
 # %% tags=["hide-input"]
 ratios = with_own_sets("ratios")
 ratios = ratios[(ratios["of"] != "difference") & (ratios["clean images"] > 1)]
-shown(ratios.set_index(["network", "subset", "ratio", "of"]), LARGE, OWN, decimals=2)
+ratios = with_intervals(ratios.set_index(["network", "subset", "images", "clean images", "ratio", "of"]), decimals=2)
+cited(ratios["value"].unstack(["ratio", "of"], sort=False), kept[LARGE].record, kept[OWN].record)
 
 # %% tags=["hide-input"]
 paper.DISTANCE_RATIOS
