@@ -267,12 +267,11 @@ cited(tracing_figures.auroc_intervals(traced["adaptive"]), kept[TRACING].record)
 #
 # Forty classes of Tiny ImageNet, three seeds, ResNet-18: trained normally, with the paper's weights, with the same
 # weights divided by their mean, with Eq. 6 of P1, and with both papers' methods together (each image's Eq. 6 times its
-# weight). First each measure's mean over seeds, with the lowest and the highest seed in
-# brackets, then the differences to the normally trained networks. The unit is the
-# seed: an interval of three seeds is wide, and the intervals of one table share their 95 % among the measures (each
-# is wider, by Bonferroni). A difference counts where its interval leaves zero out, so half an interval's width is the
-# least difference that could have been seen: with three seeds only a large one. The spread over seeds, in the first
-# table, says more about how the trainings went.
+# weight). First each measure's mean over seeds, with the lowest and the highest seed in brackets, then the differences
+# to the normally trained networks. The unit is the seed: an interval of three seeds is wide, and the intervals of one
+# table share their 95 % among the measures (each is wider, by Bonferroni). A difference counts where its interval
+# leaves zero out, so half an interval's width is the least difference that could have been seen: with three seeds only
+# a large one. The spread over seeds, in the first table, says more about how the trainings went.
 
 
 # %% tags=["hide-input"]
@@ -280,8 +279,9 @@ def over_seeds(study: str) -> pd.DataFrame:
     """By measure and objective the mean over seeds, lowest and highest in brackets; untrained; chance."""
     measures = kept[study].tables["measures"]
     seeds = measures.dropna(subset="seed").groupby(["measure", "objective"], sort=False)["mean"]
-    spread = with_intervals(seeds.agg(["mean", "min", "max"]).rename(columns={"min": "low", "max": "high"}))
-    others = measures[measures["seed"].isna()].set_index("measure")[["mean", "chance"]].round(3)
+    spread = seeds.agg(["mean", "min", "max"]).rename(columns={"min": "low", "max": "high"})
+    spread = with_intervals(spread, decimals=2)  # of five trainings, side by side
+    others = measures[measures["seed"].isna()].set_index("measure")[["mean", "chance"]].round(2)
     others.columns = ["untrained", "chance"]
     whole = spread["mean"].unstack("objective", sort=False).join(others.astype(object).fillna(""))
     return cited(whole, kept[study].record)
