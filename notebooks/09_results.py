@@ -27,6 +27,7 @@ from myst_nb import glue
 
 from neuron_consistency import figures, paper, representation_figures, tracing_figures
 from neuron_consistency.choice_figures import choice_differences
+from neuron_consistency.controls import COMMON
 from neuron_consistency.results import read_result, record_table
 from neuron_consistency.stamps import cited, stamp_outputs
 from neuron_consistency.studies import read_studies
@@ -86,7 +87,7 @@ paper.TABLE_1
 SEVERAL = [name for name in EVALUATIONS if len(kept[name].record["seeds"]) > 1]
 rows = together(EVALUATIONS, "differences").sort_values(["study", "first", "second"], kind="stable")
 rows = rows[rows["first"].str.endswith("seeds") | ~rows["study"].isin(SEVERAL)]
-rows = rows.replace({"set": {"FGSM of one network for all": "FGSM, common"}})
+rows = rows.replace({"set": {COMMON: "FGSM, common"}})
 shown(rows.set_index(["study", "first", "second", "set", "labels"]), *EVALUATIONS)
 
 # %% [markdown]
@@ -148,6 +149,13 @@ cited(strong["accuracy"].unstack("attack", sort=False), *(kept[name].record for 
 # %% tags=["hide-input"]
 reactions = kept[EVALUATIONS[0]].tables["reactions"].rename(columns={"case": "model"}).assign(set="true labels")
 cited(figures.sweep(reactions, x="layer", y="U"), kept[EVALUATIONS[0]].record)
+
+# %% [markdown]
+# The last layer in numbers, of every study's first normally trained network:
+
+# %% tags=["hide-input"]
+rows = together(EVALUATIONS, "reactions").groupby(["study", "case"], sort=False).tail(1).set_index(["study", "case"])
+shown(rows[["layer", "accuracy", "m", "U", "U low", "U high", "U chance", "excluded"]], *EVALUATIONS)
 
 # %% [markdown]
 # The neurons of the same networks against the concepts of a densely labelled set of photographs, as in
@@ -276,15 +284,16 @@ cited(tracing_figures.auroc_intervals(traced["adaptive"]), kept[TRACING].record)
 
 # %% tags=["hide-input"]
 def over_seeds(study: str) -> pd.DataFrame:
-    """By measure and objective the mean over seeds, lowest and highest in brackets; untrained; chance."""
+    """By measure and objective the mean over seeds, lowest and highest in brackets; chance; untrained."""
     measures = kept[study].tables["measures"]
     seeds = measures.dropna(subset="seed").groupby(["measure", "objective"], sort=False)["mean"]
     spread = seeds.agg(["mean", "min", "max"]).rename(columns={"min": "low", "max": "high"})
     spread = with_intervals(spread, decimals=2)  # of five trainings, side by side
     others = measures[measures["seed"].isna()].set_index("measure")[["mean", "chance"]].round(2)
     others.columns = ["untrained", "chance"]
-    whole = spread["mean"].unstack("objective", sort=False).join(others.astype(object).fillna(""))
-    return cited(whole, kept[study].record)
+    others = others.astype(object).fillna("")
+    whole = others[["chance"]].join(spread["mean"].unstack("objective", sort=False), how="right")
+    return cited(whole.join(others["untrained"]), kept[study].record)
 
 
 over_seeds("explanation-photographs")
@@ -441,14 +450,11 @@ overview = record_table({name: one.about for name, one in studies.items()}, kept
 overview
 
 # %% [markdown]
-# In hours:
+# In hours. A study whose networks an earlier one had trained counts their training again, so the column does not add
+# up to what was spent:
 
 # %% tags=["hide-input"]
 hours = (overview[["training s", "run s"]] / 3600).round(2).set_axis(["training h", "run h"], axis=1)
 spent = overview[["on"]].join(hours.astype(object).fillna(""))
 glue("spent", spent, display=False)
-glue("spent-hours", f"{hours['training h'].sum():.1f}", display=False)
 spent
-
-# %% [markdown]
-# Together {glue:text}`spent-hours` hours of training.

@@ -95,7 +95,8 @@ def test_only_the_parameters_cell_annotates(notebook: Path) -> None:
 @each
 @pytest.mark.parametrize("profile", profile_names(ROOT))
 def test_profile_fits_the_notebook(notebook: Path, profile: str) -> None:
-    profile_parameters(profile, notebook.stem, root=ROOT)
+    """A parameter misspelt in a profile would leave the notebook at its own value."""
+    assert profile_parameters(profile, notebook.stem, root=ROOT).keys() <= notebook_parameters(notebook).keys()
 
 
 # the checks themselves, on a planted notebook
