@@ -160,12 +160,6 @@ def _cells(path: Path) -> list[tuple[bool, str]]:
     return found
 
 
-def notebook_source(path: Path) -> str:
-    """The code of a notebook, its cells joined; lines for IPython alone (% and !) are left out."""
-    lines = "\n".join(source for _, source in _cells(path)).splitlines()
-    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
-
-
 def notebook_parameters(path: str | Path) -> dict[str, Parameter]:
     """The parameters of a notebook (.ipynb or percent script), in the order of its cell.
 
