@@ -67,7 +67,7 @@ from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance, untrained
 
 stamp_outputs("04_evaluation", parameters, globals())
-start, where = start_of("04_evaluation"), resolve_device(device)
+start, where = start_of("04_evaluation", "consistency"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
 nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures, seeds=seeds)]
 images = evaluation_images(nets[0].plan, per_class=per_class)

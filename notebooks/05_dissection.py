@@ -86,7 +86,7 @@ from neuron_consistency.tables import with_intervals
 from neuron_consistency.trained import obtain, provenance
 
 stamp_outputs("05_dissection", parameters, globals())
-start, where = start_of("05_dissection"), resolve_device(device)
+start, where = start_of("05_dissection", "dissection"), resolve_device(device)
 nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures, seeds=seeds)]
 data = nets[0].plan.spec["data"]
 labelled = open_dense_set(

@@ -73,7 +73,7 @@ from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance, training_images
 
 stamp_outputs("06_representations", parameters, globals())
-start, where = start_of("06_representations"), resolve_device(device)
+start, where = start_of("06_representations", "representation", "attack"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
 nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures)]
 titles = distinct_titles(net.plan for net in nets)

@@ -110,7 +110,7 @@ from neuron_consistency.trained import background_images, evaluation_images, obt
 from neuron_consistency.weighting import QUANTILES
 
 stamp_outputs("08_explanation_consistency", parameters, globals())
-start, where = start_of("08_explanation_consistency"), resolve_device(device)
+start, where = start_of("08_explanation_consistency", "explanation", "consistency"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
 plans = plan_models(profile, parameters)
 titles = distinct_titles(plans)

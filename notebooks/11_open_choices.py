@@ -63,7 +63,7 @@ from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance
 
 stamp_outputs("11_open_choices", parameters, globals())
-start, where = start_of("11_open_choices"), resolve_device(device)
+start, where = start_of("11_open_choices", "choices", "consistency"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
 changes = {
     "beta": beta,

@@ -29,7 +29,7 @@ from neuron_consistency.data.scene_rendering import (
 )  # fmt: skip
 from neuron_consistency.data.scene_tables import CATEGORIES, compositions, vocabulary
 from neuron_consistency.errors import ParameterError, StoreError
-from neuron_consistency.keys import code_key
+from neuron_consistency.versions import RENDERER
 
 __all__ = ["Scene", "choose_classes", "object_classes", "render_scene", "scene_fingerprint", "write_scenes"]
 
@@ -184,6 +184,5 @@ def write_scenes(
 
 
 def scene_fingerprint(**parameters: object) -> str:
-    """A key for caches: hashes the parameters, the tables and the code that draws, comments and docstrings left out."""
-    code = code_key(["neuron_consistency.data.scenes"])
-    return hashlib.sha256(json.dumps([parameters, code], sort_keys=True, default=str).encode()).hexdigest()[:16]
+    """A key for caches: a hash of the parameters and the renderer's version."""
+    return hashlib.sha256(json.dumps([parameters, RENDERER], sort_keys=True, default=str).encode()).hexdigest()[:16]
