@@ -40,7 +40,7 @@ from myst_nb import glue
 from neuron_consistency import figures
 from neuron_consistency.adversarial_set import obtain_adversarial_set
 from neuron_consistency.compute import resolve_device
-from neuron_consistency.consistency import chance, consistency_row, neuron_table
+from neuron_consistency.consistency import chance, comparison, consistency_row, neuron_table
 from neuron_consistency.controls import FGSM, NOISE, REAL, SUCCESSFUL, WRONG, measure_with_controls
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, find_plan
@@ -192,7 +192,7 @@ with_intervals(
 questions = [(FGSM, "true"), (FGSM, "predicted"), (NOISE, "true")]
 answers = pd.DataFrame(
     {"set": name, "labels": kind}
-    | measured.estimate(name, A, kind=kind).compared(measured.estimate(REAL, A, kind=kind))
+    | comparison(*(measured.estimate(images, A, kind=kind) for images in (name, REAL)))
     for name, kind in questions
 )
 fall = -answers["difference"][0]

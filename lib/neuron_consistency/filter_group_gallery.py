@@ -13,6 +13,7 @@ from neuron_consistency.data.images import ImageSet
 from neuron_consistency.explanation import normalised, upsampled
 from neuron_consistency.filter_groups import filter_similarity, spectral_groups
 from neuron_consistency.models import Classifier, evaluating, read_layers
+from neuron_consistency.statistics import middle
 
 
 def group_contrast(similarity: Tensor, groups: Tensor) -> float:
@@ -62,7 +63,6 @@ def contrast_table(
         chance = torch.tensor(
             [group_contrast(similarity, members[torch.randperm(count, generator=generator)]) for _ in range(draws)]
         )
-        low, high = chance.quantile(torch.tensor([0.025, 0.975])).tolist()
         rows.append(
             {
                 "network": title,
@@ -70,9 +70,7 @@ def contrast_table(
                 "within": float(similarity[alike].mean()),
                 "between": float(similarity[members[:, None] != members].mean()),
                 "contrast": group_contrast(similarity, members),
-                "chance": float(chance.mean()),
-                "chance low": low,
-                "chance high": high,
+                **middle(chance).row("chance"),
             }
         )
         found[title] = members

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 
 from neuron_consistency.compute import autocast
@@ -25,6 +25,7 @@ from neuron_consistency.localisation_scores import (
 )
 from neuron_consistency.models import Classifier
 from neuron_consistency.ordered import drawn_by_row
+from neuron_consistency.statistics import mean, share
 
 MAPS = ("Grad-CAM", "random map", "image centre")
 SCORES = ("pointing game", "box IoU", "mask IoU", "insertion", "deletion")
@@ -146,13 +147,10 @@ def score_row(scores: Tensor) -> dict[str, float]:
     known = scores[~scores.isnan()].double()
     if not len(known):
         raise ParameterError("no image has a score: none of them has a box or a mask of its class")
-    mean, low, high = float(known.mean()), 0.0, 1.0
-    if bool(((known == 0) | (known == 1)).all()):
-        low, high = stats.binomtest(int(known.sum()), len(known)).proportion_ci(method="wilson")
-    elif len(known) > 1:
-        margin = float(stats.t.ppf(0.975, len(known) - 1) * known.std()) / len(known) ** 0.5
-        low, high = max(0.0, mean - margin), min(1.0, mean + margin)
-    return {"mean": mean, "low": low, "high": high, "images": len(known), "excluded": 1 - len(known) / len(scores)}
+    hits = bool(((known == 0) | (known == 1)).all())
+    found = share(known) if hits else mean(known, lone=math.inf)
+    row = found.row("mean", bare=True) | {"low": max(0.0, found.low), "high": min(1.0, found.high)}
+    return row | {"images": len(known), "excluded": 1 - len(known) / len(scores)}
 
 
 def localisation_table(scores: pd.DataFrame) -> pd.DataFrame:

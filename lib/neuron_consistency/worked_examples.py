@@ -12,6 +12,7 @@ from torch import Tensor
 
 from neuron_consistency.consistency import chance, consistency, mean_consistency, unbiased_consistency
 from neuron_consistency.responses import GROUPS, deal
+from neuron_consistency.statistics import middle
 from neuron_consistency.taxonomy import hypernyms, lemma, path
 
 
@@ -158,8 +159,8 @@ def interval_coverage(
         drawn = torch.randint(0, images, (resamples, images), generator=generator)
         weights = torch.zeros(resamples, images).scatter_add_(1, drawn, torch.ones(resamples, images))
         resampled = unbiased_consistency((weights @ per_image).view(resamples, neurons, classes), correlation)
-        low, high = resampled.nanmean(1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-        rows.append(("U, plain bootstrap over images", rows[-2][1], low, high))
+        again = middle(resampled.nanmean(1))
+        rows.append(("U, plain bootstrap over images", rows[-2][1], again.low, again.high))
     table = pd.DataFrame(rows, columns=["interval", "estimate", "low", "high"]).assign(truth=truth)
     table["coverage"] = table["low"].le(truth) & table["high"].ge(truth)
     table["width"] = table["high"] - table["low"]
