@@ -59,6 +59,7 @@ from neuron_consistency.findings import evaluation_findings
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.models import evaluating
 from neuron_consistency.plans import current_models, distinct_titles
+from neuron_consistency.plotting import top_images
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.robustness import accuracy_row, pgd_predictions
 from neuron_consistency.stamps import stamp_outputs
@@ -226,8 +227,8 @@ sets = [
 ]
 neurons = strongest_neurons(view.passes[REAL], view.layer, A, count=shown_neurons)
 print(titles[shown.plan.key])
-figures.top_images(
-    **top_image_rows(shown.model, view.layer, neurons, sets, A, count=shown_images, device=where, precision=precision)
+top_images(
+    top_image_rows(shown.model, view.layer, neurons, sets, A, count=shown_images, device=where, precision=precision)
 )
 
 # %% [markdown]

@@ -191,7 +191,7 @@ traced = trace_examples(
     precision=precision,
 )
 print(f"{shown}: {', '.join(traced)}")
-*panels, last = (explanation_panel(**one.panel()) for one in traced.values())
+*panels, last = (explanation_panel(one) for one in traced.values())
 display(*panels)
 last
 

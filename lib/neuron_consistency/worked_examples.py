@@ -112,6 +112,17 @@ def random_neurons(
     return pd.concat(tables, ignore_index=True)
 
 
+def random_neuron_bands(draws: pd.DataFrame) -> pd.DataFrame:
+    """The mean over the draws of `random_neurons`, with their middle 80 %.
+
+    Returns:
+        One row a measure and m, m rising: measure, m, value, chance, low, high.
+    """
+    grouped = draws.sort_values("m", kind="stable").groupby(["measure", "m"], sort=False)
+    ends = {"low": grouped["value"].quantile(0.1), "high": grouped["value"].quantile(0.9)}
+    return grouped[["value", "chance"]].mean().assign(**ends).reset_index()
+
+
 def interval_coverage(
     preferences: Tensor,
     correlation: Tensor,
