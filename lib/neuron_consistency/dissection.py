@@ -296,9 +296,8 @@ def category_shares(units: pd.DataFrame) -> pd.DataFrame:
 
     Source: P1, Table 2; the interval is ours.
     """
-    rows = []
-    for category in CATEGORIES:
-        aligned = (units["aligned"] & (units["category"] == category)).to_numpy()
-        row = {"category": category, "aligned": int(aligned.sum())}
-        rows.append(row | share(aligned).row("share", bare=True))
-    return pd.DataFrame(rows)
+    aligned = {name: (units["aligned"] & (units["category"] == name)).to_numpy() for name in CATEGORIES}
+    return pd.DataFrame(
+        {"category": name, "aligned": int(hits.sum())} | share(hits).row("share", bare=True)
+        for name, hits in aligned.items()
+    )

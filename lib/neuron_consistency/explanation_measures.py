@@ -43,11 +43,7 @@ class Measured:
         """One row a measure: measure, mean, low, high (95 % over images), images, excluded, chance."""
         rows = []
         for name, column in self.values.items():
-            values = torch.tensor(column.to_numpy(float))
-            bounded = bool(((values >= 0) & (values <= 1) | values.isnan()).all())
-            found = mean(values, lone=math.inf).row("mean", bare=True)
-            found |= {"images": int((~values.isnan()).sum()), "excluded": 0.0}
-            row = {"measure": name} | (score_row(values) if bounded else found)
+            row = {"measure": name, **score_row(torch.tensor(column.to_numpy(float)))}
             rows.append(row | {"chance": self.chance.get(str(name), math.nan)})
         return pd.DataFrame(rows)
 

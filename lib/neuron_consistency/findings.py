@@ -67,7 +67,6 @@ def evaluation_findings(
         return measured[titles[plan.key]].estimate(name, correlation, kind=kind)
 
     rows = []
-
     level = chance(labels, correlation).unbiased
     normal = [(plan,) for plan in plans if plan.spec["objective"] == "normal"]
     for title, same in seed_groups(normal, titles).items():

@@ -134,12 +134,13 @@ def _truth(images: ImageSet, places: Tensor, classes: Tensor, masked: Tensor) ->
 
 
 def score_row(scores: Tensor) -> dict[str, float]:
-    """The mean over images with its interval of 95 %, clipped to [0, 1], and the share of images that have no score.
+    """The mean over images with its interval of 95 %, and the share of images that have no score.
 
-    Scores that are all 0 or 1 get Wilson's interval, others Student's; of one image the interval is all of [0, 1].
+    Scores that are all 0 or 1 get Wilson's interval, others Student's. The interval of scores within [0, 1] is clipped
+    to it, that of one image has no other end.
 
     Shape:
-        scores: (N,) in [0, 1], NaN where an image has none.
+        scores: (N,), NaN where an image has none.
 
     Raises:
         ParameterError: no image has a score.
@@ -148,8 +149,9 @@ def score_row(scores: Tensor) -> dict[str, float]:
     if not len(known):
         raise ParameterError("no image has a score: none of them has a box or a mask of its class")
     hits = bool(((known == 0) | (known == 1)).all())
-    found = share(known) if hits else mean(known, lone=math.inf)
-    row = found.row("mean", bare=True) | {"low": max(0.0, found.low), "high": min(1.0, found.high)}
+    row = (share(known) if hits else mean(known, lone=math.inf)).row("mean", bare=True)
+    if known.min() >= 0 and known.max() <= 1:
+        row |= {"low": max(0.0, row["low"]), "high": min(1.0, row["high"])}
     return row | {"images": len(known), "excluded": 1 - len(known) / len(scores)}
 
 

@@ -66,8 +66,7 @@ class NeuronMeasures:
             row |= {"with concept": 1 - self.estimate("shows", part).excluded}
             for measure in MEASURES:
                 found = self._row(measure, part)
-                row |= {measure: found["value"]}
-                row |= {f"{measure} {name}": found[name] for name in ("low", "high", "chance")}
+                row |= Estimate.read(found, "value", bare=True).row(measure) | {f"{measure} chance": found["chance"]}
             rows.append(row)
         return pd.DataFrame(rows)
 

@@ -13,6 +13,9 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from torch import Tensor, from_numpy
 
+Numbers = ArrayLike | Tensor
+Words = tuple[str, str, str]
+
 TAIL = 0.025  # what an interval leaves out on each side
 LEVEL = 1 - 2 * TAIL
 Z = float(stats.norm.ppf(1 - TAIL))
@@ -65,12 +68,7 @@ class Estimate:
         return _around(value, float(np.hypot(self.value - self.low, other.value - other.low)))
 
     def verdict(
-        self,
-        *,
-        above: float = -math.inf,
-        below: float = math.inf,
-        words: tuple[str, str, str] = SIDES,
-        touching: bool = False,
+        self, *, above: float = -math.inf, below: float = math.inf, words: Words = SIDES, touching: bool = False
     ) -> str:
         """The first word where the interval lies between `above` and `below`, the second where it lies outside, else
         the third, also where a bound of the interval is NaN.
@@ -89,7 +87,7 @@ class Estimate:
         return self.row("value", bare=True) | {"verdict": said}
 
 
-def share(hits: ArrayLike | Tensor, clusters: ArrayLike | Tensor | None = None, *, whole: float = 1.0) -> Estimate:
+def share(hits: Numbers, clusters: Numbers | None = None, *, whole: float = 1.0) -> Estimate:
     """The share of hits with Wilson's interval; NaN of none.
 
     The members of a cluster, such as the images made from one clean image, succeed or fail together, so they are fewer
@@ -118,13 +116,7 @@ def share(hits: ArrayLike | Tensor, clusters: ArrayLike | Tensor | None = None, 
     return Estimate(whole * hit / len(values), whole * low, whole * high)
 
 
-def mean(
-    values: ArrayLike | Tensor,
-    clusters: ArrayLike | Tensor | None = None,
-    *,
-    level: float = LEVEL,
-    lone: float = math.nan,
-) -> Estimate:
+def mean(values: Numbers, clusters: Numbers | None = None, *, level: float = LEVEL, lone: float = math.nan) -> Estimate:
     """The mean with Student's interval; NaN values are left out.
 
     With clusters the variance is the linearised cluster-robust one, with one degree of freedom less than clusters.
@@ -220,5 +212,5 @@ def _student(count: int, level: float = LEVEL) -> float:
     return float(stats.t.ppf((1 + level) / 2, count - 1))
 
 
-def _cluster_sums(values: np.ndarray, clusters: ArrayLike | Tensor) -> np.ndarray:
+def _cluster_sums(values: np.ndarray, clusters: Numbers) -> np.ndarray:
     return np.bincount(np.unique(np.asarray(clusters), return_inverse=True)[1], weights=values)
