@@ -11,13 +11,14 @@ N ?=
 PARAMS ?=
 
 export PYTHONUNBUFFERED := 1
+export PROFILE DEVICE CORES PROCESSES WORKFLOW FROM N PARAMS  # recipes read them as data, not as words of a command
 ifneq ($(DATA),)
 export NEURON_CONSISTENCY_DATA := $(abspath $(DATA))
 endif
 
 BIN := .venv/bin
 RUN := $(BIN)/python -m neuron_consistency.workflow
-OPTIONS := --profile "$(PROFILE)" $(if $(DEVICE),--device "$(DEVICE)")
+OPTIONS := --profile "$$PROFILE" --device "$$DEVICE"
 
 .DEFAULT_GOAL := help
 .PHONY: help book test notebook results bench pairs environment lock clean
@@ -33,7 +34,7 @@ help:  ## this list
 	@echo '  WORKFLOW=  further arguments for Snakemake, e.g. "--executor slurm --jobs 20"'
 
 book: environment  ## run what is out of date, build the pages, print their path   (PROFILE DEVICE DATA CORES PROCESSES WORKFLOW)
-	@$(RUN) book $(OPTIONS) $(if $(CORES),--cores $(CORES)) $(if $(PROCESSES),--processes $(PROCESSES)) --snakemake '$(WORKFLOW)'
+	@$(RUN) book $(OPTIONS) --cores "$${CORES:-all}" --processes "$${PROCESSES:-1}" --snakemake "$$WORKFLOW"
 
 test: environment  ## lint, types, unit tests, pairs, every notebook with the profile smoke, the book's checks   (CORES)
 	$(BIN)/ruff check
@@ -42,17 +43,17 @@ test: environment  ## lint, types, unit tests, pairs, every notebook with the pr
 	$(BIN)/pytest -n $(or $(CORES),auto) --dist loadfile --no-loadscope-reorder
 
 notebook: environment  ## run one notebook with checked parameters   (N=04 PARAMS="sigma=1.5" PROFILE DEVICE DATA)
-	@$(RUN) run "$(N)" $(OPTIONS) --set '$(PARAMS)'
+	@$(RUN) run "$$N" $(OPTIONS) --set "$$PARAMS"
 
 results: environment  ## run the long studies anew; their tables go to book/results/   (N="name ..." DATA DEVICE)
-	@$(RUN) results $(N) $(if $(DEVICE),--device "$(DEVICE)")
+	@$(RUN) results $$N --device "$$DEVICE"
 
 bench: environment  ## time every fast path beside a plain one; the tables go to book/results/   (DATA DEVICE)
 	@$(BIN)/python tests/benchmarks/growth.py
 	@$(BIN)/python tests/benchmarks/table.py $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device "$(DEVICE)")
 
 pairs: environment  ## write each notebook from its script (FROM=ipynb: each script from its notebook)
-	@$(RUN) pairs --edited $(FROM)
+	@$(RUN) pairs --edited "$$FROM"
 
 environment: .venv/complete  ## create .venv from requirements.lock
 

@@ -1,7 +1,11 @@
-# The workflow: one training a network, one run a notebook, then the pages. `make book` calls it, after it has written
-# the list of networks; `make book WORKFLOW="--executor slurm --jobs 20"` takes the same rules to a cluster.
+# The workflow: one training a network, one run a notebook or a study, then the pages. `make book` and `make results` call
+# it, after they have written which networks the book wants; `make book WORKFLOW="--executor slurm --jobs 20"` takes the
+# same rules to a cluster.
 import json
+import logging
 from pathlib import Path
+
+from snakemake.logging import LogEvent, get_event
 
 from neuron_consistency.parameters import repository_root
 from neuron_consistency.store import artifacts, read_json
@@ -10,31 +14,38 @@ from neuron_consistency.workflow import injected_parameters
 PROFILE = config.get("profile", "demo")
 SITE = config.get("site", "book")
 DEVICE = config.get("device", "")
-OPTIONS = f"--profile {PROFILE}" + (f" --device {DEVICE}" if DEVICE else "")
-RUN = "OMP_NUM_THREADS={threads} " + f"{sys.executable} -m neuron_consistency.workflow"
 PROCESSES = int(config.get("processes", 1))
-TORCHRUN = f"-m torch.distributed.run --standalone --nproc-per-node {PROCESSES} " if PROCESSES > 1 else ""
+RUN = f"{sys.executable} -m neuron_consistency.workflow"
 
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
 MODELS = artifacts(PROFILE) / "models"
-STEMS = [plan["stem"] for plan in read_json(artifacts(PROFILE) / "plans.json")["plans"]]
+CURRENT = MODELS / "current.json"
+NETWORKS = [str(MODELS / f"{net['name']}.safetensors") for net in read_json(CURRENT)["book"]] if CURRENT.exists() else []
 PROSE = [
     str(path)
     for path in sorted(Path("book").rglob("*"))
     if path.is_file() and path.parts[1] not in ("notebooks", "_build")
 ]
 RESULTS = [path for path in PROSE if path.startswith("book/results/")]
+LIBRARY = [str(path) for path in sorted(Path("lib").rglob("*.py"))]
+CARD = DEVICE != "cpu" and Path("/dev/nvidia0").exists()
+CORES = workflow.cores or 1
 
-# Trainings share the cores of a processor evenly; a graphics card, or several, train one network at a time.
-missing = sum(not (MODELS / f"{stem}.safetensors").exists() for stem in STEMS)
-card = DEVICE != "cpu" and Path("/dev/nvidia0").exists()
-at_once = int(config.get("trainings", 1 if card or TORCHRUN else max(1, missing)))
-cores = workflow.cores or 1
+
+def told(record):
+    """Whether the terminal shows it: what there is to do, what is done and what failed; the steps say the rest."""
+    return record.levelno > logging.INFO or get_event(record) in (LogEvent.RUN_INFO, LogEvent.PROGRESS)
+
+
+for handler in logger.handlers:
+    if not isinstance(handler, logging.FileHandler):
+        handler.addFilter(told)
 
 
 wildcard_constraints:
     notebook="[^/]+",
     model="[^/]+",
+    study="[^/]+",
 
 
 rule book:
@@ -43,30 +54,30 @@ rule book:
     default_target: True
 
 
-# What a training computes is all in the key that its file name holds, so nothing else sets it off.
+# What a training computes is all in the key that its file name holds: only a missing file sets it off. Where it runs
+# and how stands in its resources, which no other file depends on. One processor core trains one network, with the same
+# sums wherever it is; graphics cards train one network at a time.
 rule train:
     output:
         weights=str(MODELS / "{model}.safetensors"),
         record=str(MODELS / "{model}.json"),
-    threads: max(1, cores // at_once)
-    params:
-        each=lambda wildcards, threads: max(1, threads // PROCESSES),
+    resources:
+        device=DEVICE or "auto",
+        start=f"-m torch.distributed.run --standalone --nproc-per-node {PROCESSES}" if PROCESSES > 1 else "",
+    threads: CORES if CARD else PROCESSES
     priority: 1
     shell:
-        "OMP_NUM_THREADS={params.each} "
-        + f"{sys.executable} {TORCHRUN}-m neuron_consistency.workflow"
-        + " train {wildcards.model} "
-        + OPTIONS
+        "OMP_NUM_THREADS=1 "
+        + f"{sys.executable} {{resources.start}} -m neuron_consistency.workflow train {{wildcards.model}} "
+        + f"--profile {PROFILE} --device {{resources.device}}"
 
 
 # The script, not the .ipynb: the pair agrees, and saving outputs in Jupyter is no change.
 rule notebook:
     input:
         script="notebooks/{notebook}.py",
-        library=[str(path) for path in sorted(Path("lib").rglob("*.py"))],
-        models=lambda wanted: (
-            [] if wanted.notebook.startswith("01") else [str(MODELS / f"{stem}.safetensors") for stem in STEMS]
-        ),
+        library=LIBRARY,
+        models=lambda wanted: [] if wanted.notebook.startswith("01") else NETWORKS,
         results=lambda wanted: RESULTS if wanted.notebook.startswith(("09", "10")) else [],
         chapters=lambda wanted: (  # the ledger reads what they found
             [f"{SITE}/notebooks/{name}.ipynb" for name in NOTEBOOKS if name < "09"]
@@ -77,24 +88,34 @@ rule notebook:
     output:
         f"{SITE}/notebooks/{{notebook}}.ipynb",
     params:
-        profile=PROFILE,
         values=lambda wanted: json.dumps(
             injected_parameters(repository_root() / f"notebooks/{wanted.notebook}.ipynb", PROFILE, DEVICE),
             sort_keys=True,
         ),
-    threads: max(1, cores // 2)
+    threads: max(1, CORES // 2)
     shell:
-        RUN + " run {wildcards.notebook} {output} " + OPTIONS
+        "OMP_NUM_THREADS={threads} "
+        + f"{RUN} run {{wildcards.notebook}} {{output}} --profile {PROFILE} --device '{DEVICE}'"
 
 
-rule html:
+# One at a time, since studies share networks. Its tables go to book/results/ once it is whole, which hold their record:
+# `make results` asks for those whose record is not what the study and the library ask for.
+rule study:
+    output:
+        str(artifacts("studies") / "{study}.ipynb"),
+    threads: CORES
+    shell:
+        "OMP_NUM_THREADS={threads} " + f"{RUN} study {{wildcards.study}} {{output}} --device '{DEVICE}'"
+
+
+rule pages:
     input:
         [f"{SITE}/notebooks/{name}.ipynb" for name in NOTEBOOKS],
         PROSE,
         "_config.yml",
-        [str(path) for path in sorted(Path("lib").rglob("*.py"))],
+        LIBRARY,
     output:
         f"{SITE}/_build/html/index.html",
-    threads: cores
+    threads: CORES
     shell:
-        f"{sys.executable} -m neuron_consistency.workflow html --site {SITE}"
+        f"{RUN} pages --site {SITE}"

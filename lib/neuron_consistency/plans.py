@@ -193,7 +193,7 @@ def training_parameters(profile: str) -> dict[str, Any]:
     return standing | profile_parameters(profile, TRAINING_NOTEBOOK)
 
 
-def default_plans(profile: str, device: str | None = None) -> list[ModelPlan]:
+def default_plans(profile: str, device: str = "") -> list[ModelPlan]:
     """What notebook 03 trains with the parameters that stand in it and those of the profile, on that device if any."""
     return plan_models(profile, training_parameters(profile) | ({"device": device} if device else {}))
 
@@ -209,9 +209,16 @@ def write_current(profile: str, plans: Iterable[ModelPlan], *, chosen: bool) -> 
     what it `chosen`, beside which the book's own stay.
     """
     path = _current_path(profile)
-    entries = [{"key": plan.key, "spec": plan.spec} for plan in plans]
+    entries = [{"name": plan.path.stem, "key": plan.key, "spec": plan.spec} for plan in plans]
     book = read_json(path)["book"] if chosen and path.exists() else []
     write_json(path, {"book": book if chosen else entries, "chosen": entries if chosen else []})
+
+
+def book_models(profile: str) -> list[ModelPlan]:
+    """The networks that the last build of the book wanted; none where there was no build."""
+    path = _current_path(profile)
+    entries = read_json(path)["book"] if path.exists() else []
+    return [ModelPlan(profile, entry["key"], entry["spec"]) for entry in entries]
 
 
 def current_models(

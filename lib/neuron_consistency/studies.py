@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ import yaml
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.parameters import notebook_parameters, notebook_path, repository_root, validate
 from neuron_consistency.results import RECORD, read_result, results_folder
-from neuron_consistency.store import artifacts
-from neuron_consistency.workflow import injected_parameters, run_notebook
+from neuron_consistency.workflow import injected_parameters
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Study:
     profile: str
     parameters: dict[str, Any]
 
-    def values(self, device: str | None = None) -> dict[str, object]:
+    def values(self, device: str = "") -> dict[str, object]:
         """What the run injects."""
         injected = injected_parameters(notebook_path(self.notebook), self.profile, device)
         return injected | self.parameters | {"study": self.name}
@@ -45,10 +43,8 @@ class Study:
             return False
         found, known = read_result(self.name), notebook_parameters(notebook_path(self.notebook))
         asked = {name: parameter.default for name, parameter in known.items()} | self.values()
-        asked["device"] = found.record["parameters"].get(
-            "device"
-        )  # where it ran is in the record, and no reason to rerun
-        return found.current and found.record["parameters"] == asked
+        where = {"device": found.record["parameters"].get("device")}  # it is in the record, and no reason to rerun
+        return found.current and found.record["parameters"] == asked | where
 
 
 def read_studies(root: Path | None = None) -> dict[str, Study]:
@@ -68,24 +64,3 @@ def read_studies(root: Path | None = None) -> dict[str, Study]:
         validate(study.parameters | {"study": name}, notebook_parameters(notebook), f"{path.name}, {name}")
         found[name] = study
     return found
-
-
-def run_studies(names: Sequence[str], *, device: str | None = None) -> None:
-    """Runs the named studies, or all that are out of date; networks that are already trained are not trained again.
-
-    Raises:
-        ParameterError: there is no study of that name.
-        NeuronConsistencyError: a notebook failed.
-    """
-    studies = read_studies()
-    if unknown := [name for name in names if name not in studies]:
-        raise ParameterError(f"no study {', '.join(unknown)}; there are: {', '.join(studies)}")
-    for name in names or studies:
-        study = studies[name]
-        if not names and study.is_kept():
-            print(f"[{name}] up to date")
-            continue
-        notebook = notebook_path(study.notebook)
-        output = artifacts(study.profile) / "runs" / f"{name}.ipynb"
-        run_notebook(notebook, output, profile=study.profile, values=study.values(device))
-        print(f"[{name}] {results_folder() / name}; the executed notebook: {output}", flush=True)

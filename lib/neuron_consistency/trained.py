@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,13 +86,23 @@ def obtain(plan: ModelPlan, *, device: str = "auto") -> TrainedModel:
     where = resolve_device(device)
     record_path = plan.path.with_suffix(".json")
     if not agreed(plan.path.exists() and record_path.exists()):
-        _train(plan, where)
+        with _one_thread(where):
+            _train(plan, where)
         agreed(None)  # the first process has written what the others read
     record = read_json(record_path)
     num_classes = record["num_classes"]
     model = build_model(plan.spec["architecture"], num_classes=num_classes, image_size=plan.spec["data"]["image_size"])
     load_weights(model, plan.path)
     return TrainedModel(plan, model.to(where).eval(), record)
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """On a processor, sums that more threads share come out otherwise, and a key would name several networks."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if device.type == "cpu" else before)
+    yield
+    torch.set_num_threads(before)
 
 
 def untrained(net: TrainedModel) -> Classifier:
