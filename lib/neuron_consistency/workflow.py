@@ -26,7 +26,7 @@ from neuron_consistency.parameters import (
     repository_root,
     validate,
 )
-from neuron_consistency.store import artifacts, read_json, write_json
+from neuron_consistency.store import artifacts, write_json
 
 DATA = "NEURON_CONSISTENCY_DATA"
 ERRORS = "NEURON_CONSISTENCY_ERRORS"  # names the file that gathers what the steps of one run failed of
