@@ -34,7 +34,8 @@ CORES = workflow.cores or 1
 
 def told(record):
     """Whether the terminal shows it: what there is to do, what is done and what failed; the steps say the rest."""
-    return record.levelno > logging.INFO or get_event(record) in (LogEvent.RUN_INFO, LogEvent.PROGRESS)
+    shown = get_event(record) in (LogEvent.RUN_INFO, LogEvent.PROGRESS) or record.getMessage().startswith("Nothing")
+    return shown or record.levelno > logging.INFO
 
 
 for handler in logger.handlers:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from neuron_consistency import results, studies, versions
+from neuron_consistency import results, studies, workflow
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.parameters import notebook_parameters, notebook_path, repository_root, validate
 from neuron_consistency.plans import ModelPlan
@@ -23,8 +23,9 @@ from neuron_consistency.results import (
     record_table,
     start_of,
 )
-from neuron_consistency.studies import Study, read_studies, run_studies
+from neuron_consistency.studies import Study, read_studies
 from neuron_consistency.trained import TrainedModel
+from neuron_consistency.workflow import make_results
 from toys import toy_model
 
 NOTEBOOK = "08_explanation_consistency"
@@ -163,25 +164,30 @@ def test_a_study_with_a_misspelt_parameter_is_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_study_starts_nothing() -> None:
     with pytest.raises(ParameterError, match="no study nothing; there are: "):
-        run_studies(["nothing"])
+        make_results(["nothing"], "")
 
 
 def test_only_what_is_out_of_date_is_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = Study("a-study", "it", NOTEBOOK, "demo", {"seeds": [3]})
-    ran: list[dict[str, Any]] = []
+    asked: list[str] = []
+
+    def snakemake(_lock: int, words: list[str], **_config: object) -> tuple[int, str]:
+        asked.extend(Path(word).stem for word in words if word.endswith(".ipynb"))
+        return 0, ""
+
     monkeypatch.setattr(studies, "read_studies", lambda: {"a-study": study})
-    monkeypatch.setattr(studies, "run_notebook", lambda *_args, values, **_more: ran.append(values))
-    monkeypatch.setattr(studies, "artifacts", lambda _profile: folder.parent)
-    run_studies([])
-    assert ran == [{"seeds": [3], "study": "a-study"}]  # the kept one had other seeds
+    monkeypatch.setattr(workflow, "_snakemake", snakemake)
+    monkeypatch.setattr(workflow, "artifacts", lambda _profile: folder.parent)
+    make_results([], "cpu")
+    assert asked == ["a-study"]  # the kept one had other seeds
     known = notebook_parameters(notebook_path(NOTEBOOK))
     whole = {name: parameter.default for name, parameter in known.items()} | study.values()
     validate(whole, known, NOTEBOOK)
     edit(folder, parameters=whole | {"device": "cuda"})
-    run_studies([])
-    assert len(ran) == 1
-    run_studies(["a-study"])  # named, it is run anyway
-    assert len(ran) == 2
+    make_results([], "cpu")
+    assert len(asked) == 1
+    make_results(["a-study"], "cpu")  # named, it is run anyway
+    assert len(asked) == 2
     edit(folder, versions={"explanation": 0})
-    run_studies([])
-    assert len(ran) == 3
+    make_results([], "cpu")
+    assert len(asked) == 3

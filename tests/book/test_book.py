@@ -1,8 +1,12 @@
 """The built book: every page there, nothing broken, nothing loaded from another host; and the checks themselves."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import yaml
 
 from neuron_consistency.book import build_site, notebook_faults, page_faults
 from neuron_consistency.errors import NeuronConsistencyError
+from neuron_consistency.store import read_json
 from neuron_consistency.workflow import main
 from smoke import NOTEBOOKS, ROOT, smoke_site
 
@@ -173,3 +178,35 @@ def test_book_with_an_unknown_profile_or_data_folder_starts_nothing(
     monkeypatch.setenv("NEURON_CONSISTENCY_DATA", "/nowhere/at/all")
     assert main(["book", "--strict"]) == 1
     assert "no such folder" in capsys.readouterr().err
+
+
+@pytest.fixture
+def book_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A build of the book in a folder of its own, up to the network of the smoke profile that it is asked for."""
+    monkeypatch.setenv("NEURON_CONSISTENCY_ARTIFACTS", str(tmp_path))
+    options = ["book", "--strict", "--profile", "smoke", "--device", "cpu", "--site", str(tmp_path / "site")]
+    return [sys.executable, "-m", "neuron_consistency.workflow", *options]
+
+
+def test_killed_run_is_no_obstacle_and_another_device_or_number_of_processes_trains_nothing_anew(
+    tmp_path: Path, book_in: list[str]
+) -> None:
+    """Else a power cut would leave a lock behind, and `DEVICE=` would delete networks that took hours."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*book_in, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    assert run("--snakemake=--dry-run").returncode == 0
+    models = tmp_path / "smoke" / "models"
+    name = next(net["name"] for net in read_json(models / "current.json")["book"] if "alexnet" in net["name"])
+    wanted = f"--snakemake={models / name}.safetensors"
+    with subprocess.Popen([*book_in, wanted], cwd=ROOT, stdout=subprocess.PIPE, text=True, process_group=0) as first:
+        assert any(name in line for line in first.stdout or ())  # the training runs
+        assert "the workflow runs here already (process" in run(wanted).stdout
+        os.killpg(first.pid, signal.SIGKILL)
+    assert not (models / f"{name}.safetensors").exists()
+    second = run(wanted)
+    assert second.returncode == 0, second.stdout
+    assert (models / f"{name}.safetensors").exists()
+    assert "Nothing to be done" in run(f"{wanted} --dry-run", "--device", "auto").stdout
+    assert "Nothing to be done" in run(f"{wanted} --dry-run", "--processes", "2").stdout

@@ -163,6 +163,20 @@ def test_run_takes_parameters_and_leaves_the_copy_in_its_place(
     assert not list((repository / "artifacts").rglob("*.ipynb")), "the partial copy has moved"
 
 
+@pytest.mark.parametrize("damaged", ["", "{", "7", '["a"]', "[1.0]"])
+def test_a_damaged_note_of_an_earlier_runs_times_stops_nothing(
+    repository: Path, damaged: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is written as a run ends; without it no run says how long is left."""
+    times = repository / "artifacts" / "demo" / "partial" / "01_small.seconds"
+    times.parent.mkdir(parents=True)
+    times.write_text(damaged)
+    assert main(["run", "01", "out.ipynb"]) == 0
+    assert " s left" not in capsys.readouterr().out
+    assert main(["run", "01", "out.ipynb"]) == 0
+    assert "cell 1 of 3, 0 s, about " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
