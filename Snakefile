@@ -5,7 +5,7 @@ from pathlib import Path
 
 from neuron_consistency.parameters import repository_root
 from neuron_consistency.store import artifacts, read_json
-from neuron_consistency.workflow import injected_parameters, notebook_key
+from neuron_consistency.workflow import injected_parameters
 
 PROFILE = config.get("profile", "demo")
 SITE = config.get("site", "book")
@@ -63,6 +63,7 @@ rule train:
 rule notebook:
     input:
         script="notebooks/{notebook}.py",
+        library=[str(path) for path in sorted(Path("lib").rglob("*.py"))],
         models=lambda wanted: (
             [] if wanted.notebook.startswith("01") else [str(MODELS / f"{stem}.safetensors") for stem in STEMS]
         ),
@@ -81,7 +82,6 @@ rule notebook:
             injected_parameters(repository_root() / f"notebooks/{wanted.notebook}.ipynb", PROFILE, DEVICE),
             sort_keys=True,
         ),
-        code=lambda wanted: notebook_key(Path(f"notebooks/{wanted.notebook}.ipynb")),
     threads: max(1, cores // 2)
     shell:
         RUN + " run {wildcards.notebook} {output} " + OPTIONS

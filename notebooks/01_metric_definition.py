@@ -34,11 +34,17 @@ import pandas as pd
 import torch
 from myst_nb import glue
 
-from neuron_consistency import figures, paper
+from neuron_consistency import metric_figures, paper
 from neuron_consistency.consistency import chance, consistency, unbiased_consistency
 from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.taxonomy import class_synsets, correlation, distance, distance_matrix, lemma, path, resolve
-from neuron_consistency.worked_examples import consistency_terms, interval_coverage, random_neurons, subtree
+from neuron_consistency.worked_examples import (
+    consistency_terms,
+    interval_coverage,
+    random_neuron_bands,
+    random_neurons,
+    subtree,
+)
 
 stamp_outputs("01_metric_definition", parameters, globals())
 # %% [markdown]
@@ -64,7 +70,7 @@ stamp_outputs("01_metric_definition", parameters, globals())
 # %%
 wnids = [resolve(name) for name in animals]
 nodes, edges = subtree(wnids, highlight=(wnids[0], wnids[2]))
-figures.tree_path(nodes, edges)
+metric_figures.tree_path(nodes, edges)
 
 # %%
 quoted = [
@@ -102,7 +108,7 @@ curves = pd.concat(
     pd.DataFrame({"distance": reach, "sigma": str(value), "correlation": correlation(reach, sigma=value)})
     for value in sigmas
 )
-figures.correlation_decay(curves)
+metric_figures.correlation_decay(curves)
 
 # %% [markdown]
 # Over all classes of a dataset the correlations form the matrix $A$. Related classes show as blocks.
@@ -111,7 +117,7 @@ figures.correlation_decay(curves)
 synsets = class_synsets(dataset)
 tree = distance_matrix(list(synsets.values()))
 A = correlation(tree, sigma=sigma)
-figures.correlation_map(pd.DataFrame(A.numpy(), index=list(synsets), columns=list(synsets)))
+metric_figures.correlation_map(pd.DataFrame(A.numpy(), index=list(synsets), columns=list(synsets)))
 
 # %% [markdown]
 # ## Eq. 3: one number for a neuron
@@ -176,8 +182,8 @@ print(f"sum of the terms {by_hand:.6f}, the library's consistency() {by_library:
 
 # %%
 labels = torch.arange(len(synsets)).repeat_interleave(per_class)
-simulated = random_neurons(labels, A, sizes=sizes, repeats=draws, seed=seed)
-figures.random_neurons(simulated)
+simulated = random_neuron_bands(random_neurons(labels, A, sizes=sizes, repeats=draws, seed=seed))
+metric_figures.random_neurons(simulated)
 
 # %%
 level = chance(labels, A)
@@ -187,7 +193,7 @@ glue("chance-large-m", f"{float(level.biased(torch.tensor(largest))):.3f}", disp
 glue("small-m", smallest, display=False)
 glue("large-m", largest, display=False)
 glue("chance-unbiased", f"{level.unbiased:.3f}", display=False)
-simulated.groupby(["measure", "m"], sort=False)[["value", "chance"]].mean().unstack("measure").round(4)
+simulated.set_index(["measure", "m"])[["value", "chance"]].unstack("measure").round(4)
 
 # %% [markdown]
 # On {glue:text}`small-m` images a random neuron reads V = {glue:text}`chance-small-m`, on {glue:text}`large-m` images

@@ -40,10 +40,11 @@ from myst_nb import glue
 from neuron_consistency import figures
 from neuron_consistency.adversarial_set import obtain_adversarial_set
 from neuron_consistency.compute import resolve_device
-from neuron_consistency.consistency import chance, consistency_row, neuron_table
+from neuron_consistency.consistency import chance, comparison, consistency_row, neuron_table
 from neuron_consistency.controls import FGSM, NOISE, REAL, SUCCESSFUL, WRONG, measure_with_controls
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, find_plan
+from neuron_consistency.plotting import top_images
 from neuron_consistency.responses import respond
 from neuron_consistency.robustness import accuracy_row
 from neuron_consistency.stamps import stamp_outputs
@@ -131,9 +132,7 @@ adversarial = respond(
 )
 neurons = strongest_neurons(real, layer, A, count=shown_neurons)
 sets = [("real", images, real, None), ("adversarial", targeted, adversarial, None)]
-figures.top_images(
-    **top_image_rows(net.model, layer, neurons, sets, A, count=shown_images, device=where, precision=precision)
-)
+top_images(top_image_rows(net.model, layer, neurons, sets, A, count=shown_images, device=where, precision=precision))
 
 # %% [markdown]
 # In the real rows the images of a neuron share a class or a close relative of it. In the adversarial rows the pictures
@@ -191,8 +190,7 @@ with_intervals(
 # %%
 questions = [(FGSM, "true"), (FGSM, "predicted"), (NOISE, "true")]
 answers = pd.DataFrame(
-    {"set": name, "labels": kind}
-    | measured.estimate(name, A, kind=kind).compared(measured.estimate(REAL, A, kind=kind))
+    {"set": name, "labels": kind} | comparison(*(measured.estimate(images, A, kind=kind) for images in (name, REAL)))
     for name, kind in questions
 )
 fall = -answers["difference"][0]

@@ -59,6 +59,7 @@ from neuron_consistency.findings import evaluation_findings
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.models import evaluating
 from neuron_consistency.plans import current_models, distinct_titles
+from neuron_consistency.plotting import top_images
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.robustness import accuracy_row, pgd_predictions
 from neuron_consistency.stamps import stamp_outputs
@@ -67,7 +68,7 @@ from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance, untrained
 
 stamp_outputs("04_evaluation", parameters, globals())
-start, where = start_of("04_evaluation"), resolve_device(device)
+start, where = start_of("04_evaluation", "consistency"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
 nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures, seeds=seeds)]
 images = evaluation_images(nets[0].plan, per_class=per_class)
@@ -226,8 +227,8 @@ sets = [
 ]
 neurons = strongest_neurons(view.passes[REAL], view.layer, A, count=shown_neurons)
 print(titles[shown.plan.key])
-figures.top_images(
-    **top_image_rows(shown.model, view.layer, neurons, sets, A, count=shown_images, device=where, precision=precision)
+top_images(
+    top_image_rows(shown.model, view.layer, neurons, sets, A, count=shown_images, device=where, precision=precision)
 )
 
 # %% [markdown]

@@ -56,7 +56,7 @@ import time
 import pandas as pd
 from myst_nb import glue
 
-from neuron_consistency import figures, paper
+from neuron_consistency import dissection_figures, paper
 from neuron_consistency.attacks import least_likely
 from neuron_consistency.claims import keep_findings
 from neuron_consistency.compute import describe_device, resolve_device
@@ -79,6 +79,7 @@ from neuron_consistency.dissection_controls import (
 )
 from neuron_consistency.findings import dissection_findings
 from neuron_consistency.plans import current_models, distinct_titles
+from neuron_consistency.plotting import top_images
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.store import artifacts
@@ -86,7 +87,7 @@ from neuron_consistency.tables import with_intervals
 from neuron_consistency.trained import obtain, provenance
 
 stamp_outputs("05_dissection", parameters, globals())
-start, where = start_of("05_dissection"), resolve_device(device)
+start, where = start_of("05_dissection", "dissection"), resolve_device(device)
 nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures, seeds=seeds)]
 data = nets[0].plan.spec["data"]
 labelled = open_dense_set(
@@ -161,7 +162,7 @@ shares = pd.concat(category_shares(labels).assign(model=title, images=name) for 
 table_two(shares, CATEGORIES)
 
 # %%
-figures.category_shares(shares)
+dissection_figures.category_shares(shares)
 
 # %% [markdown]
 # The same in one number a row: the share of neurons aligned with anything, and the mean of the neurons' best IoU, which
@@ -228,7 +229,7 @@ shown = nets[0]
 one = counted[titles[shown.plan.key]]
 best = best_units(units[titles[shown.plan.key], REAL], count=shown_neurons)
 print(titles[shown.plan.key])
-figures.top_images(**example_masks(shown.model, labelled, one, best, count=shown_images, precision=precision))
+top_images(example_masks(shown.model, labelled, one, best, count=shown_images, precision=precision))
 
 # %% [markdown]
 # Do the same neurons keep their concept on adversarial images? Of the neurons aligned on the real images, the share

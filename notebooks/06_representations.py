@@ -50,7 +50,7 @@ parameters = check(globals())
 import pandas as pd
 from myst_nb import glue
 
-from neuron_consistency import figures, paper, representation_figures
+from neuron_consistency import paper, representation_figures
 from neuron_consistency.adversarial_set import obtain_adversarial_set
 from neuron_consistency.centroids import (
     class_centroids,
@@ -64,6 +64,7 @@ from neuron_consistency.compute import describe_device, resolve_device
 from neuron_consistency.findings import representation_findings, success_findings
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, distinct_titles
+from neuron_consistency.plotting import top_images
 from neuron_consistency.representation import measure_neurons, top_responses
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.stamps import stamp_outputs
@@ -73,7 +74,7 @@ from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance, training_images
 
 stamp_outputs("06_representations", parameters, globals())
-start, where = start_of("06_representations"), resolve_device(device)
+start, where = start_of("06_representations", "representation", "attack"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
 nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures)]
 titles = distinct_titles(net.plan for net in nets)
@@ -303,8 +304,8 @@ chosen = strongest_neurons(views[0], layer, A, count=shown_neurons)
 own = neurons[titles[shown.plan.key]].table.query("layer == @layer").set_index("neuron")
 near = distances <= concept_distance
 print(titles[shown.plan.key])
-figures.top_images(
-    **top_image_rows(
+top_images(
+    top_image_rows(
         shown.model,
         layer,
         chosen,

@@ -106,7 +106,7 @@ from neuron_consistency.tracing_tables import agreement, mass_table
 from neuron_consistency.trained import evaluation_images, obtain, provenance, training_images
 
 stamp_outputs("07_tracing", parameters, globals())
-start, where = start_of("07_tracing"), resolve_device(device)
+start, where = start_of("07_tracing", "tracing", "attack"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
 plans = current_models(profile, architectures=architectures, objectives=objectives)
 nets = [obtain(plan, device=device) for plan in plans]
@@ -191,7 +191,7 @@ traced = trace_examples(
     precision=precision,
 )
 print(f"{shown}: {', '.join(traced)}")
-*panels, last = (explanation_panel(**one.panel()) for one in traced.values())
+*panels, last = (explanation_panel(one) for one in traced.values())
 display(*panels)
 last
 

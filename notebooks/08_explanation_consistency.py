@@ -95,7 +95,7 @@ from neuron_consistency.claims import keep_findings
 from neuron_consistency.compute import resolve_device
 from neuron_consistency.controls import FGSM, REAL, compare_trainings, measure_with_controls
 from neuron_consistency.data.images import MultiLabelSet
-from neuron_consistency.explanation_gallery import consistency_rows, extreme_places, network_rows
+from neuron_consistency.explanation_gallery import explanation_rows, extreme_places, network_rows
 from neuron_consistency.explanation_measures import OWN_E, TRUE_E, compared, consistency_history, measure
 from neuron_consistency.filter_group_gallery import contrast_table, group_rows
 from neuron_consistency.findings import explanation_findings
@@ -110,7 +110,7 @@ from neuron_consistency.trained import background_images, evaluation_images, obt
 from neuron_consistency.weighting import QUANTILES
 
 stamp_outputs("08_explanation_consistency", parameters, globals())
-start, where = start_of("08_explanation_consistency"), resolve_device(device)
+start, where = start_of("08_explanation_consistency", "explanation", "consistency"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
 plans = plan_models(profile, parameters)
 titles = distinct_titles(plans)
@@ -187,7 +187,7 @@ summary.round(3)
 # ### E over training
 
 # %%
-explanation_figures.consistency_over_training(training)
+explanation_figures.explanation_over_training(training)
 
 # %%
 kept = ["model", "epoch", "flipped", "mean weight", "spared", "unmarked", "covered"]
@@ -231,8 +231,8 @@ for key, model, architecture in [
         **shared,
     )
 high, low = extreme_places(torch.tensor(measured[plans[0].key].values[OWN_E].to_numpy()), count=shown_images)
-explanation_figures.consistency_examples(
-    **consistency_rows(first.model, images, [*high, *low], weighting, device=where, precision=precision)
+explanation_figures.explanation_examples(
+    explanation_rows(first.model, images, [*high, *low], weighting, device=where, precision=precision)
 )
 
 # %% [markdown]
@@ -269,7 +269,7 @@ distributions = pd.concat(
     for key, found in measured.items()
     if column in found.values
 )
-explanation_figures.consistency_distributions(distributions)
+explanation_figures.explanation_distributions(distributions)
 
 # %% [markdown]
 # ## The verdict
@@ -348,7 +348,7 @@ with_intervals(changes.set_index(["first", "second", "set", "labels"])) if len(c
 models = {titles[key]: net.model for key, net in nets.items()}
 layers = {titles[key]: explained_layer(parameters, net.plan.spec["architecture"]) for key, net in nets.items()}
 explanation_figures.maps_of_networks(
-    **network_rows(models, images, low, layers=layers, device=where, precision=precision)
+    network_rows(models, images, low, layers=layers, device=where, precision=precision)
 )
 
 # %% [markdown]
@@ -385,7 +385,7 @@ with_intervals(contrasts.set_index("network")) if shown_groups else None
 
 # %%
 explanation_figures.maps_of_networks(
-    **group_rows(grouped.model, images, groups[grouped.title], layer, count=shown_images, **shared)
+    group_rows(grouped.model, images, groups[grouped.title], layer, count=shown_images, **shared)
 ) if shown_groups else None
 
 # %% [markdown]

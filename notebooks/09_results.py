@@ -26,7 +26,6 @@ import pandas as pd
 from myst_nb import glue
 
 from neuron_consistency import figures, paper, representation_figures, tracing_figures
-from neuron_consistency.choice_figures import choice_differences
 from neuron_consistency.controls import COMMON
 from neuron_consistency.results import read_result, record_table
 from neuron_consistency.stamps import cited, stamp_outputs
@@ -188,7 +187,7 @@ cited(
 )
 
 # %% tags=["hide-input"]
-cited(choice_differences(choices.reset_index()), kept["choices-photographs"].record)
+cited(figures.choice_differences(choices.reset_index()), kept["choices-photographs"].record)
 
 # %% [markdown]
 # A point is open where its interval holds zero. Each interval is of 95 % for itself, so that one difference in twenty

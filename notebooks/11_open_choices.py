@@ -50,7 +50,6 @@ import torch
 
 from neuron_consistency import figures
 from neuron_consistency.auto_attack import auto_attack_predictions
-from neuron_consistency.choice_figures import choice_differences
 from neuron_consistency.choices import BASE, NORMAL, WITHOUT, Seen, choice_plans, choice_table, threshold_sweep
 from neuron_consistency.compute import resolve_device
 from neuron_consistency.controls import measure_with_controls
@@ -63,7 +62,7 @@ from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance
 
 stamp_outputs("11_open_choices", parameters, globals())
-start, where = start_of("11_open_choices"), resolve_device(device)
+start, where = start_of("11_open_choices", "choices", "consistency"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
 changes = {
     "beta": beta,
@@ -129,7 +128,7 @@ values.unstack("measure", sort=False).assign(**{"held out": pd.Series(held_out).
 # What differs from the standing choice; open where the interval holds zero:
 
 # %%
-choice_differences(choices)
+figures.choice_differences(choices)
 
 # %% [markdown]
 # ## How much depends on the share that activates a neuron

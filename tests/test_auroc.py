@@ -14,6 +14,7 @@ from torch import Tensor
 
 from neuron_consistency.auroc import auroc
 from neuron_consistency.errors import ParameterError
+from neuron_consistency.statistics import Estimate
 from neuron_consistency.tracing_figures import auroc_intervals
 
 
@@ -80,10 +81,11 @@ def test_paired_differences_are_narrower_than_unpaired() -> None:
     )
     one = auroc(above, below, sources, 80 + sources)
     nearly = auroc(above + 0.1 * torch.randn(80, generator=generator), below, sources, 80 + sources)
-    value, low, high = one.minus(nearly)
-    assert value == pytest.approx(one.value - nearly.value)
-    assert 0 < high - low < 0.5 * (one.high - one.low)
-    assert one.minus(one) == (0, 0, 0)
+    difference = one.minus(nearly)
+    assert difference.value == pytest.approx(one.value - nearly.value)
+    assert 0 < difference.high - difference.low < 0.5 * (one.high - one.low)
+    assert one.minus(one) == Estimate(0, 0, 0)
+    assert one.minus(0.5) == Estimate(one.value - 0.5, one.low - 0.5, one.high - 0.5)
     with pytest.raises(ParameterError, match="same images"):
         one.minus(auroc(above[:40], below, sources[:40], 80 + sources))
 

@@ -11,13 +11,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 from torch import Tensor, nn
 
 from neuron_consistency.centroids import (
     against_noise,
     class_centroids,
-    cluster_mean,
     distance_ratios,
     first_of_each_class,
     noisy_images,
@@ -129,23 +127,6 @@ def test_noise_has_the_size_asked_for_and_is_a_file_s() -> None:
 
 
 # means and intervals
-
-
-@given(st.lists(st.floats(-5, 5), min_size=3, max_size=12), st.integers(1, 4))
-def test_copies_of_an_image_add_no_certainty(values: list[float], copies: int) -> None:
-    """Ten targets of one image are not ten images: the interval is that of the images."""
-    single = np.array(values)
-    found = cluster_mean(np.repeat(single, copies), np.repeat(np.arange(len(single)), copies))
-    margin = stats.t.ppf(0.975, len(single) - 1) * stats.sem(single)
-    expected = [single.mean(), single.mean() - margin, single.mean() + margin]
-    assert [found["value"], found["low"], found["high"]] == pytest.approx(expected, abs=1e-9)
-
-
-def test_a_mean_of_too_little_has_no_interval() -> None:
-    one = cluster_mean(np.array([1.0, 2.0, np.nan]), np.array([4, 4, 5]))
-    assert one["value"] == 1.5
-    assert math.isnan(one["low"])
-    assert math.isnan(cluster_mean(np.array([np.nan]), np.array([0]))["value"])
 
 
 def table(r1: float, r2: float, *, images: int = 40) -> pd.DataFrame:

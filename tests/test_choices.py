@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from neuron_consistency.attacks import fgsm
-from neuron_consistency.choice_figures import choice_differences
 from neuron_consistency.choices import (
     BASE,
     MEASURES,
@@ -23,6 +22,7 @@ from neuron_consistency.consistency import chance
 from neuron_consistency.controls import FGSM, REAL, Measured
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
+from neuron_consistency.figures import choice_differences
 from neuron_consistency.models import Classifier
 from neuron_consistency.plans import training_parameters
 from neuron_consistency.responses import respond

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 
 from neuron_consistency import paper
 from neuron_consistency.claims import (
@@ -17,11 +16,9 @@ from neuron_consistency.claims import (
     keep_findings,
     ledger,
     ledger_page,
-    mean_interval,
     overall,
     read_claims,
     read_findings,
-    verdict,
 )
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.findings import (
@@ -32,23 +29,7 @@ from neuron_consistency.findings import (
     success_findings,
 )
 from neuron_consistency.plans import ModelPlan
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "sides", "expected"),
-    [
-        (0.1, 0.2, {"above": 0.0}, "holds"),
-        (-0.1, 0.2, {"above": 0.0}, "cannot be told"),
-        (-0.2, -0.1, {"above": 0.0}, "fails"),
-        (-0.2, -0.1, {"below": 0.0}, "holds"),
-        (0.97, 1.02, {"above": 0.95, "below": 1.05}, "holds"),
-        (0.9, 1.02, {"above": 0.95, "below": 1.05}, "cannot be told"),
-        (1.06, 1.2, {"above": 0.95, "below": 1.05}, "fails"),
-        (math.nan, math.nan, {"above": 0.0}, "cannot be told"),
-    ],
-)
-def test_a_verdict_follows_from_its_interval(low: float, high: float, sides: dict[str, float], expected: str) -> None:
-    assert verdict(low, high, **sides) == expected
+from neuron_consistency.statistics import Estimate
 
 
 @pytest.mark.parametrize(
@@ -64,15 +45,6 @@ def test_a_verdict_follows_from_its_interval(low: float, high: float, sides: dic
 )
 def test_one_case_that_is_open_or_fails_is_enough_not_to_be_reproduced(cases: list[str], expected: str) -> None:
     assert overall(cases) == expected
-
-
-def test_an_interval_of_a_mean_is_students() -> None:
-    """By hand: mean 2, standard deviation 1, three values, t = 4.3027."""
-    mean, low, high = mean_interval(torch.tensor([1.0, 2.0, 3.0]))
-    assert mean == 2
-    assert high - mean == pytest.approx(4.30265 / math.sqrt(3), rel=1e-4)
-    assert mean - low == pytest.approx(high - mean)
-    assert math.isnan(mean_interval(torch.tensor([1.0]))[1])
 
 
 # the claims of this book
@@ -136,9 +108,10 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_findings_come_back_and_the_ledger_counts_them(runs: Path) -> None:
     assert read_findings("demo").empty
-    rows = [finding("related-images", f"net {n}", 0.1 * n, 0.1 * n - 0.15, 0.1 * n + 0.15, above=0) for n in (1, 2)]
+    measured = [Estimate(0.1 * n, 0.1 * n - 0.15, 0.1 * n + 0.15) for n in (1, 2)]
+    rows = [finding("related-images", f"net {n}", one, above=0) for n, one in enumerate(measured, 1)]
     keep_findings("demo", "04_evaluation", rows)
-    keep_findings("demo", "07_tracing", [finding("neurons-tell-why", "net", 0.5, 0.4, 0.6, above=0)])
+    keep_findings("demo", "07_tracing", [finding("neurons-tell-why", "net", Estimate(0.5, 0.4, 0.6), above=0)])
     found = read_findings("demo")
     assert found["verdict"].to_list() == ["cannot be told", "holds", "holds"]
     table = ledger(read_claims(), {"here": found, "photographs": found[found["claim"] == ""]}).set_index("claim")
@@ -154,8 +127,8 @@ def test_findings_come_back_and_the_ledger_counts_them(runs: Path) -> None:
 
 
 def test_where_nothing_is_settled_the_ledger_tells_what_could_have_been_seen() -> None:
-    halves = {"a": 0.3, "b": 0.2}
-    rows = [finding("related-images", name, 0.1, 0.1 - half, 0.1 + half, above=0) for name, half in halves.items()]
+    found = {name: Estimate(0.1, 0.1 - half, 0.1 + half) for name, half in {"a": 0.3, "b": 0.2}.items()}
+    rows = [finding("related-images", name, one, above=0) for name, one in found.items()]
     table = ledger(read_claims(), {"here": pd.DataFrame(rows)})
     assert table["verdict, here"][0] == "cannot be told (least seen 0.2)"
 
@@ -163,7 +136,7 @@ def test_where_nothing_is_settled_the_ledger_tells_what_could_have_been_seen() -
 def test_a_finding_of_an_unlisted_claim_is_refused(runs: Path) -> None:
     """A claim that a chapter settles and the ledger lacks would be lost without a word."""
     with pytest.raises(ParameterError, match="lists no neurons-tell-why under 04_evaluation"):
-        keep_findings("demo", "04_evaluation", [finding("neurons-tell-why", "net", 0.5, 0.4, 0.6, above=0)])
+        keep_findings("demo", "04_evaluation", [finding("neurons-tell-why", "net", Estimate(0.5, 0.4, 0.6), above=0)])
     (runs / "demo" / "findings").mkdir(parents=True)
     (runs / "demo" / "findings" / "04_evaluation.csv").write_text("a,b\n1,2\n")
     with pytest.raises(StoreError, match="remove it and run the chapter again"):

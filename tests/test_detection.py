@@ -314,7 +314,7 @@ def test_examples_are_the_median_of_their_kind_and_are_traced(detectors: Detecto
     assert "match of true" in traced[ATTACKED].explanation
     assert "match of true" not in traced[RIGHT].explanation
     assert all(len(found) <= 3 for found in traced[RIGHT].examples.values())
-    assert len(explanation_panel(**traced[RIGHT].panel()).axes) >= 2
+    assert len(explanation_panel(traced[RIGHT]).axes) >= 2
     right_only = made([0, 0], [0.1, 0.2])
     assert typical_examples(right_only, right_only) == {RIGHT: 0}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency import figures
+from neuron_consistency import dissection_figures
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
 from neuron_consistency.dissection import category_shares
 from neuron_consistency.dissection_controls import (
@@ -26,6 +26,7 @@ from neuron_consistency.dissection_controls import (
     with_random_weights,
 )
 from neuron_consistency.models import Classifier, build_model
+from neuron_consistency.plotting import top_images
 from planted import SIZE, planted_classifier, write_set
 
 
@@ -89,7 +90,7 @@ def test_table_two_has_a_row_for_each_set_and_a_column_for_each_category(dissect
     table = table_two(shares, CATEGORIES)
     assert list(table.index.get_level_values("images")) == list(dissected.tallies)
     assert list(table.columns) == list(CATEGORIES)
-    figures.category_shares(shares)
+    dissection_figures.category_shares(shares)
 
 
 def test_the_best_units_are_shown_inside_their_concept(
@@ -97,10 +98,11 @@ def test_the_best_units_are_shown_inside_their_concept(
 ) -> None:
     best = best_units(dissected.units(REAL, min_images=1), count=3)
     assert best["label"].is_unique
-    rows = example_masks(model, broden, dissected, best, count=2)
-    assert [len(row) for row in rows["images"]] == [2, 2, 2]
-    assert all(region.shape == (SIZE, SIZE) for row in rows["regions"] for region in row)
-    figures.top_images(**rows)
+    grid = example_masks(model, broden, dissected, best, count=2)
+    assert [len(pictures) for _, pictures in grid.rows] == [2, 2, 2]
+    regions = [picture.bright for _, pictures in grid.rows for picture in pictures]
+    assert all(region is not None and region.shape == (SIZE, SIZE) for region in regions)
+    top_images(grid)
 
 
 def test_offered_concepts_count_labels_images_and_pixels(dissected: Dissected) -> None:

@@ -67,10 +67,11 @@ def test_planted_groups_stand_out_and_random_filters_do_not() -> None:
 
 def test_rows_show_each_group_where_it_looks() -> None:
     groups = torch.tensor([0, 0, 0, 1, 1, 1])
-    rows = group_rows(network(grouped=True), noise(16, seed=2), groups, "filters", count=2, **SHARED)
-    upper, lower = rows["maps"].values()
-    assert rows["captions"] == ["a", "b"]  # images 0 and 1
+    grid = group_rows(network(grouped=True), noise(16, seed=2), groups, "filters", count=2, **SHARED)
+    groups_shown = grid.rows[1:]  # below the images
+    upper, lower = (torch.stack([one.heat for one in row if one.heat is not None]) for _, row in groups_shown)
+    assert grid.above == ["a", "b"]  # images 0 and 1
     assert upper[:, :4].mean() > 5 * upper[:, 4:].mean()
     assert lower[:, 4:].mean() > 5 * lower[:, :4].mean()
-    assert list(rows["maps"]) == ["group 1, 3 filters", "group 2, 3 filters"]
-    assert all(text.endswith("x its mean") for texts in rows["predictions"].values() for text in texts)
+    assert [title for title, _ in groups_shown] == ["group 1\n3 filters", "group 2\n3 filters"]
+    assert all(picture.caption.endswith("x its mean") for _, row in groups_shown for picture in row)

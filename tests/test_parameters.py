@@ -19,21 +19,25 @@ from neuron_consistency.parameters import (
     validate,
 )
 
-CELL = """# %% [markdown]
-# # A notebook with `# %% tags=["parameters"]` in its text
-
-# %% tags=["parameters"]
-profile: str = "demo"  # whose results
+CELL = """profile: str = "demo"  # whose results
 epsilon: float = 8 / 255  # radius
 steps: int = 5
 classes: int | None = None  # all
 # above its line
 layers: list[str] = ["a"]
 epochs_of: dict[str, int] = {"alexnet": 12}
-
-# %%
-print(epsilon)
 """
+
+
+def write_notebook(path: Path, source: str = CELL, tags: tuple[str, ...] = ("parameters",)) -> Path:
+    """A notebook whose first cell only speaks of parameters, and whose second holds `source`."""
+    cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": ["# A notebook with parameters"]},
+        {"cell_type": "code", "metadata": {"tags": list(tags)}, "source": source.splitlines(keepends=True)},
+        {"cell_type": "code", "metadata": {}, "source": ["other: int = 1"]},
+    ]
+    path.write_text(json.dumps({"cells": cells}))
+    return path
 
 
 @pytest.fixture
@@ -41,17 +45,13 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A bare repository with one notebook, and the working folder inside it."""
     (tmp_path / "notebooks" / "profiles").mkdir(parents=True)
     (tmp_path / "Snakefile").touch()
-    source = CELL.split("\n# %%")[1].partition("\n")[2]
-    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": source.splitlines(keepends=True)}
-    (tmp_path / "notebooks" / "04_evaluation.ipynb").write_text(json.dumps({"cells": [cell]}))
+    write_notebook(tmp_path / "notebooks" / "04_evaluation.ipynb")
     monkeypatch.chdir(tmp_path / "notebooks")
     return tmp_path
 
 
 def test_cell_is_read_with_types_defaults_and_comments(tmp_path: Path) -> None:
-    file = tmp_path / "04.py"
-    file.write_text(CELL)
-    found = notebook_parameters(file)
+    found = notebook_parameters(write_notebook(tmp_path / "04.ipynb"))
     assert list(found) == ["profile", "epsilon", "steps", "classes", "layers", "epochs_of"]
     assert found["epsilon"] == Parameter("float", 8 / 255, "radius")
     assert found["classes"] == Parameter("int | None", None, "all")
@@ -68,15 +68,13 @@ def test_cell_is_read_with_types_defaults_and_comments(tmp_path: Path) -> None:
     ],
 )
 def test_cell_that_cannot_be_checked_is_refused(tmp_path: Path, line: str, says: str) -> None:
-    file = tmp_path / "x.py"
-    file.write_text(f'\n# %% tags=["parameters"]\n{line}\n')
+    file = write_notebook(tmp_path / "x.ipynb", line)
     with pytest.raises(ParameterError, match=says):
         notebook_parameters(file)
 
 
 def test_notebook_without_parameters_cell_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "x.py"
-    file.write_text("\n# %%\nsigma: int = 2\n")
+    file = write_notebook(tmp_path / "x.ipynb", tags=())
     with pytest.raises(ParameterError, match="no cell tagged"):
         notebook_parameters(file)
 

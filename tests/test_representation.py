@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from neuron_consistency import figures, representation_figures
+from neuron_consistency import representation_figures
 from neuron_consistency.consistency import chance, consistency, unbiased_consistency
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.gallery import top_image_rows
 from neuron_consistency.models import Classifier
+from neuron_consistency.plotting import top_images
 from neuron_consistency.representation import cosine, measure_neurons, top_responses
 from neuron_consistency.representation_tables import MEASURES, NeuronMeasures
 from neuron_consistency.responses import GROUPS, LayerResponses, Responses, deal
@@ -311,7 +312,7 @@ def test_the_images_that_target_a_neuron_s_concept_are_framed() -> None:
     passes = [top_responses(model, one, device=CPU, min_images=10, precision="float32") for one in (images, attacked)]
     sets = [("real", images, passes[0], None), ("adversarial", attacked, passes[1], None)]
     chosen = [2, 0]
-    rows = top_image_rows(
+    grid = top_image_rows(
         model,
         "colours",
         chosen,
@@ -321,8 +322,8 @@ def test_the_images_that_target_a_neuron_s_concept_are_framed() -> None:
         device=CPU,
         marked={"adversarial": torch.stack([aims == concept for concept in chosen])},
     )
-    assert rows["framed"] == [[False] * 3, [True] * 3] * 2
-    frames = [axis.spines["left"].get_linewidth() for axis in figures.top_images(**rows).axes]
+    assert [[picture.framed for picture in row] for _, row in grid.rows] == [[False] * 3, [True] * 3] * 2
+    frames = [axis.spines["left"].get_linewidth() for axis in top_images(grid).axes]
     assert [width == 3 for width in frames] == [False] * 3 + [True] * 3 + [False] * 3 + [True] * 3
 
 

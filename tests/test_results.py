@@ -11,14 +11,13 @@ import pandas as pd
 import pytest
 import torch
 
-from neuron_consistency import results, studies
+from neuron_consistency import results, studies, versions
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.parameters import notebook_parameters, notebook_path, repository_root, validate
 from neuron_consistency.plans import ModelPlan
 from neuron_consistency.results import (
     Start,
     keep_result,
-    library_key,
     read_result,
     record_faults,
     record_table,
@@ -48,7 +47,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def keep(study: str = "a-study", start: Start | None = None, table: str = "measures", **parameters: Any) -> Path:
     nets = [net(1), net(0)]
-    return keep_result(study, start or start_of(NOTEBOOK), {table: TABLE}, parameters=parameters, nets=nets)
+    return keep_result(
+        study, start or start_of(NOTEBOOK, "explanation"), {table: TABLE}, parameters=parameters, nets=nets
+    )
 
 
 def edit(folder: Path, **changes: Any) -> None:
@@ -78,18 +79,28 @@ def test_a_later_run_replaces_an_earlier_one_whole(folder: Path) -> None:
 
 def test_a_study_is_of_the_commit_it_began_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkout that moves on while a study runs for an hour has not made its tables."""
-    start = start_of(NOTEBOOK)
+    start = start_of(NOTEBOOK, "explanation")
     monkeypatch.setattr(results, "commit", lambda: "f" * 12)
     keep(start=start)
     assert read_result("a-study").record["commit"] == "0123456789ab"
     with pytest.raises(StoreError, match="the library changed while"):
         keep(start=replace(start, library="0" * 16))
-    assert read_result("a-study").record["library"] == start.library
 
 
-def test_a_result_of_another_library_says_so(folder: Path) -> None:
-    edit(folder, library="0" * 16)
+def test_only_results_of_a_topic_whose_version_was_raised_say_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the book shows old numbers as today's, or calls right ones out of date."""
+    monkeypatch.setitem(versions.MEASURES, "tracing", versions.MEASURES["tracing"] + 1)
+    assert read_result("a-study").current
+    monkeypatch.setitem(versions.MEASURES, "explanation", versions.MEASURES["explanation"] + 1)
     assert not read_result("a-study").current
+
+
+def test_the_record_holds_the_versions_that_matter(folder: Path) -> None:
+    keep("photographs", dataset="tiny-imagenet")
+    keep("drawn", dataset="scenes")
+    expected = {"training": versions.TRAINING, "explanation": versions.MEASURES["explanation"]}
+    assert read_result("photographs").record["versions"] == expected
+    assert read_result("drawn").record["versions"] == expected | {"renderer": versions.RENDERER}
 
 
 @pytest.mark.parametrize(
@@ -100,6 +111,8 @@ def test_a_result_of_another_library_says_so(folder: Path) -> None:
         (lambda folder: (folder / "more.csv").write_text("a\n"), "in no record"),
         (lambda folder: edit(folder, commit="0123456789ab+"), "made at commit"),
         (lambda folder: edit_out(folder, "parameters"), "lacks parameters"),
+        (lambda folder: edit_out(folder, "versions"), "lacks versions"),
+        (lambda folder: edit(folder, versions={"astrology": 1}), "versions of astrology, which this library does not"),
         (lambda folder: edit(folder, study="another"), "its record is of another"),
         (lambda folder: (folder / results.RECORD).write_text("{}"), "lacks commit"),
         (lambda folder: (folder / results.RECORD).write_text("{"), "cannot be read"),
@@ -169,7 +182,6 @@ def test_only_what_is_out_of_date_is_run(folder: Path, monkeypatch: pytest.Monke
     assert len(ran) == 1
     run_studies(["a-study"])  # named, it is run anyway
     assert len(ran) == 2
-    edit(folder, library="0" * 16)
+    edit(folder, versions={"explanation": 0})
     run_studies([])
     assert len(ran) == 3
-    assert library_key(NOTEBOOK) != "0" * 16

@@ -15,11 +15,11 @@ from neuron_consistency.adversarial_set import AdversarialSet
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier
+from neuron_consistency.statistics import share
 from neuron_consistency.targets import (
     full_size_table,
     least_likely_targets,
     random_targets,
-    share,
     success_table,
     transfer_table,
 )
@@ -125,39 +125,6 @@ def test_more_targets_than_other_classes_are_refused(count: int) -> None:
         least_likely_targets([], levels([0], [0]), count=1, **OPTIONS)
 
 
-# shares and their intervals
-
-
-@given(hits=st.lists(st.booleans(), min_size=2, max_size=60))
-@settings(max_examples=60)
-def test_with_one_image_a_cluster_the_interval_is_wilsons(hits: list[bool]) -> None:
-    mean, low, high = share(torch.tensor(hits), torch.arange(len(hits)))
-    wilson = stats.binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
-    assert mean == pytest.approx(100 * sum(hits) / len(hits))
-    assert (low, high) == pytest.approx((100 * wilson.low, 100 * wilson.high), abs=1e-6)
-
-
-@given(hits=st.lists(st.booleans(), min_size=2, max_size=30), times=st.integers(2, 10))
-@settings(max_examples=60)
-def test_copies_of_an_image_count_as_one(hits: list[bool], times: int) -> None:
-    """Ten targets that stand or fall together say no more than one: the interval may not shrink."""
-    clusters = torch.arange(len(hits))
-    once = share(torch.tensor(hits), clusters)
-    again = share(torch.tensor(hits).repeat_interleave(times), clusters.repeat_interleave(times))
-    assert again == pytest.approx(once, abs=1e-6)
-
-
-def test_the_interval_of_clustered_images_covers_as_often_as_it_says() -> None:
-    """40 clusters of 10 whose own rates are uniform: a plain interval over 400 would cover in about two of three."""
-    generator = torch.Generator().manual_seed(0)
-    clusters, covered = torch.arange(40).repeat_interleave(10), 0
-    for _ in range(400):
-        rates = torch.rand(40, generator=generator)
-        _, low, high = share(torch.rand(400, generator=generator) < rates[clusters], clusters)
-        covered += low <= 50 <= high
-    assert 0.91 < covered / 400 < 0.985
-
-
 # the tables
 
 
@@ -173,8 +140,8 @@ def test_the_success_table_is_what_the_set_stores_beside_the_clean_images() -> N
     assert table["reached clean"].tolist() == [25, 25, 0]
     assert table["RMSD"].tolist() == pytest.approx([0.2, 0.2, 0.2])
     assert table["RMSD of 255"].tolist() == pytest.approx([51, 51, 51])
-    low, high = share(adversarial.success[:, 0], adversarial.indices)[1:]
-    assert (table.at["one", "reached low"], table.at["one", "reached high"]) == (low, high)
+    expected = share(adversarial.success[:, 0], adversarial.indices, whole=100).row("reached")
+    assert {name: table.at["one", name] for name in expected} == expected
 
 
 def test_the_transfer_table_tells_the_target_from_merely_wrong() -> None:

@@ -14,6 +14,7 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier
 from neuron_consistency.responses import respond
 from neuron_consistency.tracing import prediction_difference
+from neuron_consistency.tracing_examples import TracedPrediction
 from neuron_consistency.tracing_figures import explanation_panel
 from neuron_consistency.tracing_tables import (
     Profiles,
@@ -74,7 +75,8 @@ def test_an_explanation_names_the_neurons_and_what_chance_gives() -> None:
     assert table["match"].tolist() == pytest.approx([0.75, 0.0])
     assert table["match of true"].tolist() == pytest.approx([0.0, 1.0])
     assert table["match chance"].iloc[0] == pytest.approx((0.75 + 0.0 + 0.375) / 3)
-    figure = explanation_panel(images[0], "red", table, {0: [images[0]] * 2, 1: []})
+    traced = TracedPrediction(images[0], "red", table, random=table, examples={0: [images[0]] * 2, 1: []})
+    figure = explanation_panel(traced)
     assert len(figure.axes) == 4
 
 

@@ -6,16 +6,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from torch import Tensor
 
 from neuron_consistency.errors import ParameterError
+from neuron_consistency.statistics import TAIL, Estimate, Z, standard_error
 
-_Z = float(stats.norm.ppf(0.975))
 
-
-@dataclass(frozen=True)
-class Auroc:
+@dataclass(frozen=True, kw_only=True)
+class Auroc(Estimate):
     """An area under the ROC curve with its interval of 95 %; chance is .5, NaN where a side is empty.
 
     Attributes:
@@ -27,23 +25,26 @@ class Auroc:
         parts: (S,), what each source image moves the value by, for paired differences.
     """
 
-    value: float
-    low: float
-    high: float
     positives: int
     negatives: int
     parts: np.ndarray
 
-    def minus(self, other: Auroc) -> tuple[float, float, float]:
-        """The difference to another detector's on the same images, with its paired interval: value, low, high.
+    def columns(self) -> dict[str, float]:
+        """positives, negatives, AUROC, low and high."""
+        return {"positives": self.positives, "negatives": self.negatives} | self.row("AUROC", bare=True)
+
+    def minus(self, other: Estimate | float) -> Estimate:
+        """The difference to a known number, or to another detector's on the same images, with its paired interval.
 
         Raises:
             ParameterError: the two are of different images.
         """
+        if not isinstance(other, Auroc):
+            return super().minus(other)
         if (self.positives, self.negatives, len(self.parts)) != (other.positives, other.negatives, len(other.parts)):
             raise ParameterError("only detectors that saw the same images can be compared in pairs")
-        value, margin = self.value - other.value, _Z * _deviation(self.parts - other.parts)
-        return value, value - margin, value + margin
+        value, margin = self.value - other.value, Z * standard_error(self.parts - other.parts)
+        return Estimate(value, value - margin, value + margin)
 
 
 def auroc(positives: Tensor, negatives: Tensor, positive_sources: Tensor, negative_sources: Tensor) -> Auroc:
@@ -67,15 +68,15 @@ def auroc(positives: Tensor, negatives: Tensor, positive_sources: Tensor, negati
     above, below = positives.double().numpy(), negatives.double().numpy()
     names, places = np.unique(np.concatenate([positive_sources, negative_sources]), return_inverse=True)
     if not len(above) or not len(below):
-        nothing = float("nan")
-        return Auroc(nothing, nothing, nothing, len(above), len(below), np.full(len(names), np.nan))
+        nothing, parts = (math.nan,) * 3, np.full(len(names), np.nan)
+        return Auroc(*nothing, positives=len(above), negatives=len(below), parts=parts)
     won, beaten = _share_below(above, below), 1 - _share_below(below, above)
     value = float(won.mean())
     parts = np.zeros(len(names))
     np.add.at(parts, places[: len(above)], (won - value) / len(above))
     np.add.at(parts, places[len(above) :], (beaten - value) / len(below))
-    low, high = _interval(value, _deviation(parts), min(len(np.unique(positive_sources)), len(below)))
-    return Auroc(value, low, high, len(above), len(below), parts)
+    low, high = _interval(value, standard_error(parts), min(len(np.unique(positive_sources)), len(below)))
+    return Auroc(value, low, high, positives=len(above), negatives=len(below), parts=parts)
 
 
 def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -85,18 +86,11 @@ def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.asarray(twice / (2 * len(others)))
 
 
-def _deviation(parts: np.ndarray) -> float:
-    """The standard error that follows from what each of S source images moves a value by."""
-    if len(parts) < 2:
-        return float("nan")
-    return math.sqrt(len(parts) / (len(parts) - 1) * float(np.square(parts).sum()))
-
-
 def _interval(value: float, deviation: float, pairs: int) -> tuple[float, float]:
     if value in (0.0, 1.0):
-        reach = 0.025 ** (1 / pairs)
+        reach = TAIL ** (1 / pairs)
         return (reach, 1.0) if value else (0.0, 1 - reach)
-    margin = _Z * deviation / (value * (1 - value))
+    margin = Z * deviation / (value * (1 - value))
     centre = math.log(value / (1 - value))
     low, high = (float(1 / (1 + np.exp(-(centre + shift)))) for shift in (-margin, margin))
     return low, high

@@ -128,7 +128,7 @@ def make_book(
     _clear_lock(root)
     from neuron_consistency.plans import default_plans, write_current
 
-    wanted = default_plans(profile)
+    wanted = default_plans(profile, device)
     write_current(profile, wanted, chosen=False)
     plans = [{"stem": plan.path.stem, "key": plan.key, "spec": plan.spec} for plan in wanted]
     write_json(_plans_file(profile), {"plans": plans})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,17 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 
 from neuron_consistency.adversarial_set import AdversarialSet
-from neuron_consistency.claims import verdict
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.distributed import add_up, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, evaluating, read_layers
 from neuron_consistency.ordered import drawn_by_row, sums_in_order
+from neuron_consistency.statistics import Estimate, mean
 
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda maps: maps.mean((2, 3)),
@@ -196,30 +194,6 @@ def noisy_images(images: Tensor, rmsd: Tensor, *, rows: Tensor, seed: int) -> Te
     return ((images + scale[:, None, None, None] * noise).clamp_(0, 1) * 255).round() / 255
 
 
-def cluster_mean(values: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
-    """A mean with its interval of 95 % where values of one cluster depend on each other; NaN values are left out.
-
-    Args:
-        values: one an adversarial image.
-        clusters: the clean image that each was made of.
-
-    Shape:
-        values, clusters: (M,).
-
-    Source: ours; the linearised cluster-robust variance, Student's t with one degree of freedom less than clusters.
-    """
-    kept = ~np.isnan(values)
-    values = values[kept].astype(np.float64)
-    _, cluster = np.unique(clusters[kept], return_inverse=True)
-    count = int(cluster.max()) + 1 if len(cluster) else 0
-    if count < 2:
-        return {"value": float(values.mean()) if count else math.nan, "low": math.nan, "high": math.nan}
-    mean = float(values.mean())
-    sums = np.bincount(cluster, values - mean)
-    margin = stats.t.ppf(0.975, count - 1) * math.sqrt(count / (count - 1) * np.square(sums).sum()) / len(values)
-    return {"value": mean, "low": mean - margin, "high": mean + margin}
-
-
 def against_noise(ratios: pd.DataFrame, ratio: str) -> pd.DataFrame:
     """Means of r1 or r2 over adversarial images and over their noise, and of the difference.
 
@@ -234,7 +208,9 @@ def against_noise(ratios: pd.DataFrame, ratio: str) -> pd.DataFrame:
     attacked, noise = (ratios[name].to_numpy(np.float64) for name in (ratio, f"{ratio} noise"))
     parts = {"adversarial": attacked, "noise": noise, "difference": attacked - noise}
     counts = {"images": len(ratios), "clean images": len(np.unique(clusters))}
-    return pd.DataFrame({"of": name} | counts | cluster_mean(part, clusters) for name, part in parts.items())
+    return pd.DataFrame(
+        {"of": name} | counts | mean(part, clusters).row("value", bare=True) for name, part in parts.items()
+    )
 
 
 def ratio_means(ratios: pd.DataFrame) -> pd.DataFrame:
@@ -274,9 +250,7 @@ def ratio_claims(ratios: pd.DataFrame, *, tolerance: float) -> pd.DataFrame:
         ("r2 below noise", r2["difference"], {"below": 0.0}),
     )
     return pd.DataFrame(
-        {"claim": claim, "value": row["value"], "low": row["low"], "high": row["high"]}
-        | {"verdict": verdict(row["low"], row["high"], **side)}
-        for claim, row, side in claims
+        {"claim": claim, **Estimate.read(row, "value", bare=True).settles(**side)} for claim, row, side in claims
     )
 
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.attacks import fgsm
-from neuron_consistency.claims import seeds_interval
-from neuron_consistency.consistency import Estimate, consistency_row, mean_over_seeds
+from neuron_consistency.consistency import consistency_row
 from neuron_consistency.controls import FGSM, REAL, Measured
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.models import Classifier
 from neuron_consistency.plans import ModelPlan, plan_models
 from neuron_consistency.responses import respond
+from neuron_consistency.statistics import Estimate, mean_over_seeds, over_seeds
 
 NORMAL, BASE, WITHOUT = "trained normally", "Eq. 6 as in chapter 3", "beta = 0"
 MEASURES = {"U, real": (REAL, "true"), "U, FGSM": (FGSM, "true"), "U, FGSM, predicted labels": (FGSM, "predicted")}
@@ -88,18 +88,23 @@ def choice_table(
     Source: ours.
     """
     rows = []
+
+    def add(choice: str, measure: str, value: Estimate, change: Estimate) -> None:
+        row = {"choice": choice, "measure": measure} | value.row("value", bare=True) | change.row("difference")
+        rows.append(row | {"verdict": change.verdict(above=0)})
+
     for choice, each in seen.items():
         for measure, (name, kind) in MEASURES.items():
             values = [one.measured.estimate(name, correlation, kind=kind) for one in each]
             others = [one.measured.estimate(name, correlation, kind=kind) for one in seen[against]]
-            change = mean_over_seeds([a.minus(b) for a, b in zip(values, others, strict=True)])
-            rows.append(_row(choice, measure, _bounds(mean_over_seeds(values)), _bounds(change)))
+            change = over_seeds([a.minus(b) for a, b in zip(values, others, strict=True)])
+            add(choice, measure, over_seeds(values), change)
         points = [one.right(labels) for one in each]
         theirs = [one.right(labels) for one in seen[against]]
         for measure in points[0]:
             mine = torch.stack([one[measure] for one in points])
             gain = mine - torch.stack([one[measure] for one in theirs])
-            rows.append(_row(choice, measure, seeds_interval(mine), seeds_interval(gain)))
+            add(choice, measure, mean_over_seeds(mine), mean_over_seeds(gain))
     table = pd.DataFrame(rows)
     table.loc[table["choice"] == against, "verdict"] = ""
     return table
@@ -157,17 +162,3 @@ def threshold_sweep(
                 row = consistency_row(responses, model.last_layer, correlation, equal_m=2)
                 rows.append({"model": title, "quantile": quantile, "set": name} | row)
     return pd.DataFrame(rows)
-
-
-def _bounds(found: Estimate) -> tuple[float, float, float]:
-    return found.value, found.low, found.high
-
-
-def _row(
-    choice: str, measure: str, value: tuple[float, float, float], change: tuple[float, float, float]
-) -> dict[str, float | str]:
-    row: dict[str, float | str] = {"choice": choice, "measure": measure}
-    row |= dict(zip(("value", "low", "high"), value, strict=True))
-    row |= dict(zip(("difference", "difference low", "difference high"), change, strict=True))
-    settled = "higher" if change[1] > 0 else "lower" if change[2] < 0 else "cannot be told"
-    return row | {"verdict": settled}

@@ -12,16 +12,13 @@ from typing import Any
 import pandas as pd
 import yaml
 from pandas.io.formats.style import Styler
-from scipy import stats
-from torch import Tensor
 
-from neuron_consistency.consistency import seed_margin
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.parameters import notebook_path, repository_root
+from neuron_consistency.statistics import FAILS, HOLDS, OPEN, Estimate
 from neuron_consistency.store import artifacts, atomic_path
 
 COLUMNS = ["claim", "case", "value", "low", "high", "verdict"]
-HOLDS, FAILS, OPEN = "holds", "fails", "cannot be told"
 
 
 @dataclass(frozen=True)
@@ -64,51 +61,11 @@ def read_claims(root: Path | None = None) -> dict[str, Claim]:
     return found
 
 
-def verdict(low: float, high: float, *, above: float = -math.inf, below: float = math.inf) -> str:
-    """ "holds" where an interval lies between `above` and `below`, "fails" where it lies outside, else neither."""
-    if above < low and high < below:
-        return HOLDS
-    return FAILS if high <= above or low >= below else OPEN
-
-
 def finding(
-    claim: str,
-    case: str,
-    value: float,
-    low: float,
-    high: float,
-    *,
-    above: float = -math.inf,
-    below: float = math.inf,
+    claim: str, case: str, found: Estimate, *, above: float = -math.inf, below: float = math.inf
 ) -> dict[str, Any]:
     """What one case (a network, perhaps under an attack) says of a claim: a row with COLUMNS."""
-    row = {"claim": claim, "case": case, "value": value, "low": low, "high": high}
-    return row | {"verdict": verdict(low, high, above=above, below=below)}
-
-
-def mean_interval(values: Tensor, *, level: float = 0.95) -> tuple[float, float, float]:
-    """The mean with Student's interval; NaN bounds for fewer than two values.
-
-    Shape:
-        values: (N,).
-    """
-    numbers = values.double()
-    mean = float(numbers.mean()) if len(numbers) else math.nan
-    if len(numbers) < 2:
-        return mean, math.nan, math.nan
-    margin = float(stats.t.ppf((1 + level) / 2, len(numbers) - 1)) * float(numbers.std()) / math.sqrt(len(numbers))
-    return mean, mean - margin, mean + margin
-
-
-def seeds_interval(values: Tensor) -> tuple[float, float, float]:
-    """The mean over seeds and images, with an interval that covers other images and, of several seeds, other seeds.
-
-    Shape:
-        values: (S, N), the same images for each of S seeds.
-    """
-    mean, low, _ = mean_interval(values.mean(0))
-    margin = seed_margin(values.mean(1).tolist(), mean - low)
-    return mean, mean - margin, mean + margin
+    return {"claim": claim, "case": case} | found.settles(above=above, below=below)
 
 
 def keep_findings(profile: str, chapter: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

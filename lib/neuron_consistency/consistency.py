@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.responses import Responses
+from neuron_consistency.statistics import Estimate, jackknife
 
 
 def consistency(counts: Tensor, correlation: Tensor) -> Tensor:
@@ -80,94 +79,15 @@ def chance(labels: Tensor, correlation: Tensor) -> Chance:
     return Chance(float(unbiased_consistency(frequencies, correlation)))
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over neurons with its jackknife interval.
-
-    Attributes:
-        value: the mean over the neurons that have two active images or more.
-        low, high: the interval of 95 % over images, the network and the thresholds held fixed.
-        excluded: share of neurons without two active images.
-        replicates: the mean with each group of images left out, for differences of paired estimates.
-    """
-
-    value: float
-    low: float
-    high: float
-    excluded: float
-    replicates: np.ndarray
-
-    def minus(self, other: Estimate) -> Estimate:
-        """The difference of two means over the same images, its interval from paired replicates.
-
-        Each mean is over the neurons that its own set activates; `excluded` is the larger of the two shares left out.
-        """
-        value = self.value - other.value
-        return jackknife(value, self.replicates - other.replicates, max(self.excluded, other.excluded))
-
-    def compared(self, other: Estimate) -> dict[str, float | str]:
-        """Both values, their difference with its interval, and the verdict: a line of a table."""
-        return comparison(self.value, other.value, self.minus(other))
-
-    def verdict(self) -> str:
-        """Of a difference: whether its interval lies above zero, below it, or cannot tell."""
-        if self.low > 0:
-            return "higher"
-        return "lower" if self.high < 0 else "cannot be told"
-
-
-def comparison(one: float, other: float, difference: Estimate) -> dict[str, float | str]:
-    """Two values of U, their difference with its interval, and the verdict: a line of a table."""
-    return {
-        "U": one,
-        "U there": other,
-        "difference": difference.value,
-        "low": difference.low,
-        "high": difference.high,
-        "U is": difference.verdict(),
-    }
-
-
-def jackknife(value: float, replicates: np.ndarray, excluded: float) -> Estimate:
-    """A value with the interval of 95 % that its replicates give, each of them with one group of images left out.
-
-    Shape:
-        replicates: (G,) float64.
-    """
-    groups = len(replicates)
-    spread = np.sqrt((groups - 1) / groups * np.square(replicates - replicates.mean()).sum())
-    margin = float(stats.t.ppf(0.975, groups - 1) * spread)
-    return Estimate(value, value - margin, value + margin, excluded, replicates)
-
-
-def seed_margin(values: Sequence[float], margin: float) -> float:
-    """Half the interval of a mean over seeds: `margin`, what other images could have moved it, and the seeds' spread.
-
-    The same images are measured for every seed, so the two are independent, and their squares add up. One seed has no
-    spread that could be known.
+def comparison(one: Estimate, other: Estimate, difference: Estimate | None = None) -> dict[str, float | str]:
+    """Two values of U, their difference with its interval, and the verdict: a line of a table.
 
     Args:
-        values: one a seed.
-        margin: half the interval over images of their mean.
-
-    Source: ours; Student's t for the spread.
+        difference: None takes that of the two.
     """
-    if len(values) < 2:
-        return margin
-    spread = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(np.hypot(margin, spread))
-
-
-def mean_over_seeds(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean of one estimate per seed, all over the same images; its interval covers other images and other seeds.
-
-    Source: ours.
-    """
-    values = [one.value for one in estimates]
-    replicates = np.mean([one.replicates for one in estimates], axis=0)
-    found = jackknife(float(np.mean(values)), replicates, max(one.excluded for one in estimates))
-    margin = seed_margin(values, found.high - found.value)
-    return replace(found, low=found.value - margin, high=found.value + margin)
+    found = difference or one.minus(other)
+    told = {"U": one.value, "U there": other.value} | found.row("difference", bare=True)
+    return told | {"U is": found.verdict(above=0)}
 
 
 def mean_consistency(counts: Tensor, correlation: Tensor, *, unbiased: bool) -> Estimate:
@@ -186,8 +106,7 @@ def mean_consistency(counts: Tensor, correlation: Tensor, *, unbiased: bool) -> 
     neurons = measure(total, correlation)
     kept = ~neurons.isnan()
     if not bool(kept.any()):
-        nothing = np.full(len(counts), np.nan)
-        return Estimate(float("nan"), float("nan"), float("nan"), 1.0, nothing)
+        return jackknife(float("nan"), np.full(len(counts), np.nan), 1.0)
     left_out = measure(total - counts, correlation)[:, kept].nanmean(1)
     excluded = 1 - float(kept.double().mean())
     return jackknife(float(neurons[kept].mean()), left_out.numpy(), excluded)
@@ -232,13 +151,9 @@ def consistency_row(
     return {
         "images": len(responses.labels),
         "m": float(m.double().mean()),
-        "V": biased.value,
-        "V low": biased.low,
-        "V high": biased.high,
+        **biased.row("V"),
         "V chance": float(level.biased(m).nanmean()),
-        "U": unbiased.value,
-        "U low": unbiased.low,
-        "U high": unbiased.high,
+        **unbiased.row("U"),
         "U chance": level.unbiased,
         "V top": float(consistency(top, correlation).nanmean()),
         "U top": float(unbiased_consistency(top, correlation).nanmean()),

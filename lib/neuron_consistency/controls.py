@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.attacks import Attack, fgsm, sign_noise
-from neuron_consistency.consistency import Estimate, comparison, consistency_row, mean_consistency, mean_over_seeds
+from neuron_consistency.consistency import comparison, consistency_row, mean_consistency
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.models import Classifier
 from neuron_consistency.plans import ModelPlan, matched, seed_groups
 from neuron_consistency.responses import Responses, respond
 from neuron_consistency.robustness import accuracy_row
+from neuron_consistency.statistics import Estimate, over_seeds
 
 REAL, FGSM, SUCCESSFUL, NOISE, WRONG, COMMON = (
     "real",
@@ -158,7 +159,7 @@ def compare_trainings(
 
     Returns:
         One row a pair of networks, or of groups of networks of several seeds, and set: first, second, set, labels, and
-        the columns of `Estimate.compared`.
+        the columns of `consistency.comparison`.
 
     Shape:
         correlation: (K, K).
@@ -170,12 +171,12 @@ def compare_trainings(
                 [measured[titles[plan.key]].estimate(name, correlation, kind=kind) for plan in pair] for pair in same
             ]
             lines = {
-                (titles[a.key], titles[b.key]): one.compared(other)
+                (titles[a.key], titles[b.key]): comparison(one, other)
                 for (a, b), (one, other) in zip(same, found, strict=True)
             }
             if len(same) > 1:
-                one, other = (mean_over_seeds(each).value for each in zip(*found, strict=True))
-                difference = mean_over_seeds([first.minus(second) for first, second in found])
+                one, other = (over_seeds(each) for each in zip(*found, strict=True))
+                difference = over_seeds([first.minus(second) for first, second in found])
                 lines[title, f"{same[0][1].title}, {len(same)} seeds"] = comparison(one, other, difference)
             rows += [{"first": a, "second": b, "set": name, "labels": kind, **line} for (a, b), line in lines.items()]
     return pd.DataFrame(rows)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neuron_consistency.auroc import Auroc, auroc
 from neuron_consistency.detection import Scores
-from neuron_consistency.robustness import accuracy_row
+from neuron_consistency.statistics import OPEN, share
 
 MISMATCH, ERRORS = "mismatch", "errors, no attack"
 
@@ -31,7 +31,7 @@ def choose_k(clean: Scores, attacked: Scores) -> tuple[int, pd.DataFrame]:
         k: auroc(attacked.mismatch[k][fooled], scores[right], attacked.sources[fooled], clean.sources[right])
         for k, scores in clean.mismatch.items()
     }
-    table = pd.DataFrame({"k": k} | _columns(area) for k, area in areas.items())
+    table = pd.DataFrame({"k": k} | area.columns() for k, area in areas.items())
     return int(table["k"].iloc[table["AUROC"].fillna(0).argmax()]), table
 
 
@@ -81,15 +81,14 @@ def detection_table(
             area = auroc(suspicion[detector][positive], negatives, scores.sources[positive], clean.sources[right])
             areas[detector] = area
             row: dict[str, object] = {"attack": name, "detector": detector, "attacked": int(tried.sum())}
-            row |= _share("success", positive[tried]) | _columns(area) | {"chance": 0.5}
+            row |= share(positive[tried], whole=100).row("success") | area.columns() | {"chance": 0.5}
             lacking = _lacking(area, unaided)
-            row["verdict"] = lacking or _verdict(area.low - 0.5, area.high - 0.5, "chance")
+            row["verdict"] = lacking or area.verdict(above=0.5, words=_words("chance"))
             if detector != MISMATCH:
-                lead, low, high = areas[MISMATCH].minus(area)
-                row |= {"lead": lead, "lead low": low, "lead high": high}
-                row["mismatch is"] = lacking or _verdict(low, high, "it")
+                lead = areas[MISMATCH].minus(area)
+                row |= lead.row("lead") | {"mismatch is": lacking or lead.verdict(above=0, words=_words("it"))}
             alarm = negatives.quantile(1 - false_alarms, interpolation="higher") if len(negatives) else torch.inf
-            row |= _share("unseen", (positive & (suspicion[detector] <= alarm))[tried])
+            row |= share((positive & (suspicion[detector] <= alarm))[tried], whole=100).row("unseen")
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -154,27 +153,8 @@ def _by_detector(scores: Scores, k: int) -> dict[str, Tensor]:
     return {MISMATCH: scores.mismatch[k], **scores.rivals}
 
 
-def _columns(area: Auroc) -> dict[str, float]:
-    return {
-        "positives": area.positives,
-        "negatives": area.negatives,
-        "AUROC": area.value,
-        "low": area.low,
-        "high": area.high,
-    }
-
-
-def _share(name: str, hits: Tensor) -> dict[str, float]:
-    """Per cent of hits with Wilson's interval; NaN of no images."""
-    nothing = dict.fromkeys(("accuracy", "low", "high"), float("nan"))
-    row = accuracy_row(hits.long(), torch.ones(len(hits), dtype=torch.int64)) if len(hits) else nothing
-    return {name: row["accuracy"], f"{name} low": row["low"], f"{name} high": row["high"]}
-
-
-def _verdict(low: float, high: float, rival: str) -> str:
-    if low > 0:
-        return f"better than {rival}"
-    return f"worse than {rival}" if high < 0 else "cannot be told"
+def _words(rival: str) -> tuple[str, str, str]:
+    return f"better than {rival}", f"worse than {rival}", OPEN
 
 
 def _lacking(area: Auroc, unaided: bool) -> str:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import pandas as pd
 import torch
-from scipy.stats import norm
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -17,6 +16,7 @@ from neuron_consistency.data.broden import CATEGORIES, BrodenSet
 from neuron_consistency.distributed import gathered, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, read_layers
+from neuron_consistency.statistics import share
 from neuron_consistency.tally import Tallier, Tally, partners, upsampling_matrix
 
 SMALLEST_MAP = 7  # below this a neuron's mask is too coarse to match any concept (Bau et al. use 7x7 and more)
@@ -281,7 +281,7 @@ def unit_labels(tally: Tally, *, iou_threshold: float = 0.04, min_images: int = 
     return units.assign(iou=best.numpy(), aligned=best.numpy() > iou_threshold)
 
 
-def category_shares(units: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
+def category_shares(units: pd.DataFrame) -> pd.DataFrame:
     """The share of a layer's units that are aligned with a concept of each category: a row of P1's Table 2.
 
     Each unit counts once, under its best concept, so shares add up to less than 1. The interval is Wilson's for a
@@ -290,17 +290,14 @@ def category_shares(units: pd.DataFrame, *, confidence: float = 0.95) -> pd.Data
 
     Args:
         units: from `unit_labels`.
-        confidence: of the interval.
 
     Returns:
         One row a category: category, aligned (number), share, low, high.
 
     Source: P1, Table 2; the interval is ours.
     """
-    total, z = len(units), float(norm.ppf((1 + confidence) / 2))
-    aligned = units.loc[units["aligned"], "category"].value_counts().reindex(list(CATEGORIES), fill_value=0)
-    share = aligned / total
-    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
-    half = z / (1 + z**2 / total) * (share * (1 - share) / total + z**2 / (4 * total**2)) ** 0.5
-    table = pd.DataFrame({"aligned": aligned, "share": share, "low": centre - half, "high": centre + half})
-    return table.clip(lower=0).rename_axis("category").reset_index()
+    aligned = {name: (units["aligned"] & (units["category"] == name)).to_numpy() for name in CATEGORIES}
+    return pd.DataFrame(
+        {"category": name, "aligned": int(hits.sum())} | share(hits).row("share", bare=True)
+        for name, hits in aligned.items()
+    )

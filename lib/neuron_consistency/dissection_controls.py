@@ -23,6 +23,7 @@ from neuron_consistency.dissection import (
     unit_thresholds,
 )
 from neuron_consistency.models import Classifier
+from neuron_consistency.plotting import Picture, PictureGrid
 from neuron_consistency.tally import Tally
 
 REAL, SHUFFLED, RANDOM, SAME, ADVERSARIAL = (
@@ -179,10 +180,10 @@ def example_masks(
     *,
     count: int,
     precision: str = "auto",
-) -> dict[str, Any]:
-    """The arguments of `figures.top_images`: for each unit its strongest real images, bright inside its mask.
+) -> PictureGrid:
+    """For each unit its strongest real images, bright inside its mask, to be drawn by `plotting.top_images`.
 
-    Under an image stands how much of the mask lies inside the concept.
+    Below an image stands how much of the mask lies inside the concept.
 
     Args:
         model: the network, on its device.
@@ -192,7 +193,7 @@ def example_masks(
         count: images of each unit.
         precision: of the forward passes.
     """
-    rows: dict[str, list[Any]] = {"images": [], "regions": [], "captions": [], "row_titles": []}
+    rows = []
     tally, size = dissected.tallies[REAL], dissected.image_size
     numbers = broden.labels.set_index(["name", "category"])["number"]
     for unit in units.to_dict("records"):
@@ -208,14 +209,14 @@ def example_masks(
             size=broden.label_size,
             precision=precision,
         ).cpu()
-        rows["images"].append(list(images))
-        rows["regions"].append(list(functional.interpolate(masks[None].float(), size=(size, size))[0].bool()))
-        rows["captions"].append(
-            [_inside(broden, index, unit["category"], number, mask) for index, mask in zip(indices, masks, strict=True)]
-        )
+        regions = functional.interpolate(masks[None].float(), size=(size, size))[0].bool()
         title = f"unit {unit['unit']}\n{unit['label']}\n({unit['category']})\nIoU {unit['iou']:.2f}"
-        rows["row_titles"].append(title)
-    return rows
+        pictures = [
+            Picture(image, _inside(broden, index, unit["category"], number, mask), bright=region)
+            for image, index, mask, region in zip(images, indices, masks, regions, strict=True)
+        ]
+        rows.append((title, pictures))
+    return PictureGrid(rows)
 
 
 def _inside(broden: BrodenSet, index: int, category: str, number: int, mask: Tensor) -> str:

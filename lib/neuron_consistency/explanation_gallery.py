@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.explanation import explanation_consistency, grad_cam, normalised, upsampled
 from neuron_consistency.models import Classifier
+from neuron_consistency.plotting import Picture, PictureGrid, in_lines
 from neuron_consistency.weighting import Weighting
 
 
@@ -27,7 +27,7 @@ def extreme_places(consistency: Tensor, *, count: int) -> tuple[list[int], list[
     return order[:count], low[:count]
 
 
-def consistency_rows(
+def explanation_rows(
     model: Classifier,
     images: ImageSet,
     places: Sequence[int],
@@ -35,8 +35,10 @@ def consistency_rows(
     *,
     device: torch.device,
     precision: str = "auto",
-) -> dict[str, Any]:
-    """The arguments of `explanation_figures.consistency_examples` for the images at `places`.
+) -> PictureGrid:
+    """The images at `places` and their explanations, before and after the attack on their background.
+
+    To be drawn by `explanation_figures.explanation_examples`.
 
     Source: P3, figure 4.
     """
@@ -54,7 +56,7 @@ def consistency_rows(
             mask=images.masks(where).to(device) if weighting.mask == "truth" else None,
             layer=weighting.layer,
         )
-        after = model(found.attacked).argmax(1)
+        said = model(found.attacked).argmax(1)
     several = found.classes.ndim == 2
     classes = found.classes[:, 0] if several else found.classes
     maps, attacked_maps = (each[:, 0] if several else each for each in (found.maps, found.attacked_maps))
@@ -63,16 +65,16 @@ def consistency_rows(
         f"{name}\nE = {e:.2f}"
         if several or int(new) == int(old)
         else f"{name}, then {images.classes[int(new)]}\nE = {e:.2f}"
-        for name, old, new, e in zip(names, classes, after, found.consistency.tolist(), strict=True)
+        for name, old, new, e in zip(names, classes, said, found.consistency.tolist(), strict=True)
     ]
-    return {
-        "images": batch.cpu(),
-        "attacked": found.attacked.cpu(),
-        "masks": found.mask[:, 0].cpu(),
-        "maps": _shown(maps, batch),
-        "attacked_maps": _shown(attacked_maps, batch),
-        "captions": flips,
-    }
+    before, after, masks = batch.cpu(), found.attacked.cpu(), found.mask[:, 0].cpu()
+    rows = [
+        ("image", [Picture(image) for image in before]),
+        ("explanation", under_maps(before, maps)),
+        ("background\nattacked", [Picture(image, outlined=mask) for image, mask in zip(after, masks, strict=True)]),
+        ("explanation", under_maps(after, attacked_maps)),
+    ]
+    return PictureGrid(rows, flips)
 
 
 def network_rows(
@@ -83,8 +85,8 @@ def network_rows(
     layers: Mapping[str, str | None],
     device: torch.device,
     precision: str = "auto",
-) -> dict[str, Any]:
-    """The arguments of `explanation_figures.maps_of_networks`: Grad-CAM of the true class by every network.
+) -> PictureGrid:
+    """Images with Grad-CAM of their true class by every network, to be drawn by `explanation_figures.maps_of_networks`.
 
     Args:
         models: by title.
@@ -98,15 +100,23 @@ def network_rows(
     """
     batch, labels = images.batch(torch.tensor(list(places)), device)
     classes = labels.argmax(1) if labels.ndim == 2 else labels
-    rows: dict[str, Any] = {"images": batch.cpu(), "captions": [images.classes[int(label)] for label in classes]}
-    maps, said = {}, {}
+    shown = batch.cpu()
+    rows = [("image", [Picture(image) for image in shown])]
     for title, model in models.items():
         with autocast(device, precision):
-            maps[title] = _shown(grad_cam(model, batch, classes, layer=layers[title]), batch)
+            maps = grad_cam(model, batch, classes, layer=layers[title])
             with torch.no_grad():
-                said[title] = [images.classes[int(label)] for label in model(batch).argmax(1)]
-    return rows | {"maps": maps, "predictions": said}
+                said = [images.classes[int(label)] for label in model(batch).argmax(1)]
+        rows.append((in_lines(title), under_maps(shown, maps, said)))
+    return PictureGrid(rows, [images.classes[int(label)] for label in classes])
 
 
-def _shown(maps: Tensor, images: Tensor) -> Tensor:
-    return upsampled(normalised(maps), images.shape[2:])[:, 0].cpu()
+def under_maps(images: Tensor, maps: Tensor, captions: Sequence[str] = ()) -> list[Picture]:
+    """Images, each under its map, with what stands below them.
+
+    Shape:
+        images: (B, 3, H, W); maps: (B, h, w).
+    """
+    heats = upsampled(normalised(maps), images.shape[2:])[:, 0].cpu()
+    texts = captions or [""] * len(images)
+    return [Picture(image, text, heat) for image, text, heat in zip(images, texts, heats, strict=True)]

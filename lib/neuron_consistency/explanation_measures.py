@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 
 from neuron_consistency.attacks import Attack, fgsm, pgd
@@ -17,6 +17,7 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.localisation_tables import MAPS, SCORES, localise, score_row
 from neuron_consistency.models import Classifier
 from neuron_consistency.plans import ModelPlan, matched
+from neuron_consistency.statistics import LEVEL, mean
 from neuron_consistency.validation import average_precision_parts, class_scores
 from neuron_consistency.weighting import Weighting, weigh
 
@@ -42,20 +43,9 @@ class Measured:
         """One row a measure: measure, mean, low, high (95 % over images), images, excluded, chance."""
         rows = []
         for name, column in self.values.items():
-            values = torch.tensor(column.to_numpy(float))
-            bounded = bool(((values >= 0) & (values <= 1) | values.isnan()).all())
-            row = score_row(values) if bounded else _interval(values[~values.isnan()], level=0.95)
-            rows.append({"measure": name} | row | {"chance": self.chance.get(str(name), float("nan"))})
+            row = {"measure": name, **score_row(torch.tensor(column.to_numpy(float)))}
+            rows.append(row | {"chance": self.chance.get(str(name), math.nan)})
         return pd.DataFrame(rows)
-
-
-def _interval(values: Tensor, *, level: float) -> dict[str, float]:
-    """The mean with Student's interval; of one value the interval is unbounded."""
-    mean, count = float(values.mean()), len(values)
-    margin = float("inf")
-    if count > 1:
-        margin = float(stats.t.ppf((1 + level) / 2, count - 1) * values.std()) / count**0.5
-    return {"mean": mean, "low": mean - margin, "high": mean + margin, "images": count, "excluded": 0.0}
 
 
 def measure(
@@ -162,7 +152,7 @@ def _localised(
 
 
 def compared(
-    measured: Mapping[str, Measured], plans: Sequence[ModelPlan], first: str, second: str, *, level: float = 0.95
+    measured: Mapping[str, Measured], plans: Sequence[ModelPlan], first: str, second: str, *, level: float = LEVEL
 ) -> pd.DataFrame:
     """Every measure of the networks of the objective `first` less those of `second`, and a verdict by one rule.
 
@@ -195,19 +185,10 @@ def compared(
         units = differences[0] if one else pd.DataFrame([each.mean() for each in differences])
         each = 1 - (1 - level) / units.shape[1]
         for name, column in units.items():
-            found = _interval(torch.tensor(column.dropna().to_numpy(float)), level=each)
-            up, down = WORDS.get(str(name), ("better", "worse"))
-            rows.append(
-                {
-                    "architecture": architecture,
-                    "measure": name,
-                    "difference": found["mean"],
-                    "low": found["low"],
-                    "high": found["high"],
-                    "unit": "image" if one else "seed",
-                    "verdict": up if found["low"] > 0 else down if found["high"] < 0 else "not shown",
-                }
-            )
+            found = mean(column, level=each, lone=math.inf)
+            words = *WORDS.get(str(name), ("better", "worse")), "not shown"
+            row = {"architecture": architecture, "measure": name} | found.row("difference", bare=True)
+            rows.append(row | {"unit": "image" if one else "seed", "verdict": found.verdict(above=0, words=words)})
     return pd.DataFrame(rows)
 
 

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
-from neuron_consistency.explanation import normalised, upsampled
+from neuron_consistency.explanation_gallery import under_maps
 from neuron_consistency.filter_groups import filter_similarity, spectral_groups
 from neuron_consistency.models import Classifier, evaluating, read_layers
+from neuron_consistency.plotting import Picture, PictureGrid
+from neuron_consistency.statistics import middle
 
 
 def group_contrast(similarity: Tensor, groups: Tensor) -> float:
@@ -62,7 +64,6 @@ def contrast_table(
         chance = torch.tensor(
             [group_contrast(similarity, members[torch.randperm(count, generator=generator)]) for _ in range(draws)]
         )
-        low, high = chance.quantile(torch.tensor([0.025, 0.975])).tolist()
         rows.append(
             {
                 "network": title,
@@ -70,9 +71,7 @@ def contrast_table(
                 "within": float(similarity[alike].mean()),
                 "between": float(similarity[members[:, None] != members].mean()),
                 "contrast": group_contrast(similarity, members),
-                "chance": float(chance.mean()),
-                "chance low": low,
-                "chance high": high,
+                **middle(chance).row("chance"),
             }
         )
         found[title] = members
@@ -90,11 +89,11 @@ def group_rows(
     device: torch.device,
     batch_size: int = 128,
     precision: str = "auto",
-) -> dict[str, Any]:
-    """The arguments of `explanation_figures.maps_of_networks` for the `count` largest groups of filters.
+) -> PictureGrid:
+    """The `count` largest groups of filters, to be drawn by `explanation_figures.maps_of_networks`.
 
     A column is the image that fires a group most (each group another one), a row a group's mean map over those
-    images; every filter counts alike, by its mean over all images. Under a map stands how many times its own mean the
+    images. Every filter counts alike, by its mean over all images. Below a map stands how many times its own mean the
     group fires.
 
     Shape:
@@ -119,11 +118,10 @@ def group_rows(
         model(batch)
         maps = outputs[layer].float().cpu() * scale[:, None, None]
     names = labels.argmax(1) if labels.ndim == 2 else labels
-    rows: dict[str, Any] = {"images": batch.cpu(), "captions": [images.classes[int(label)] for label in names]}
-    shown, said = {}, {}
+    shown = batch.cpu()
+    rows = [("image", [Picture(image) for image in shown])]
     for number, group in enumerate(largest, 1):
-        title = f"group {number}, {int(sizes[group])} filters"
         own = maps[:, groups == group].mean(1)
-        shown[title] = upsampled(normalised(own), batch.shape[2:])[:, 0]
-        said[title] = [f"{value:.1f} x its mean" for value in own.mean((1, 2)).tolist()]
-    return rows | {"maps": shown, "predictions": said}
+        texts = [f"{value:.1f} x its mean" for value in own.mean((1, 2)).tolist()]
+        rows.append((f"group {number}\n{int(sizes[group])} filters", under_maps(shown, own, texts)))
+    return PictureGrid(rows, [images.classes[int(label)] for label in names])

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.claims import finding, mean_interval, seeds_interval
-from neuron_consistency.consistency import Estimate, chance, mean_over_seeds
+from neuron_consistency.claims import finding
+from neuron_consistency.consistency import chance
 from neuron_consistency.controls import FGSM, REAL, Measured
 from neuron_consistency.detection_tables import ERRORS, MISMATCH
 from neuron_consistency.explanation_measures import GAP, OWN_E
 from neuron_consistency.plans import TITLES, ModelPlan, matched, seed_groups
+from neuron_consistency.statistics import Estimate, mean, mean_over_seeds, over_seeds
 
 Findings = list[dict[str, Any]]
 
@@ -67,23 +67,18 @@ def evaluation_findings(
         return measured[titles[plan.key]].estimate(name, correlation, kind=kind)
 
     rows = []
-
-    def conclude(claim: str, title: str, found: Estimate, **bounds: float) -> None:
-        rows.append(finding(claim, title, found.value, found.low, found.high, **bounds))
-
     level = chance(labels, correlation).unbiased
     normal = [(plan,) for plan in plans if plan.spec["objective"] == "normal"]
     for title, same in seed_groups(normal, titles).items():
-        real = mean_over_seeds([estimate(plan, REAL) for (plan,) in same])
-        conclude("related-images", title, real, above=level)
-        rows[-1] |= {name: rows[-1][name] - level for name in ("value", "low", "high")}
+        real = over_seeds([estimate(plan, REAL) for (plan,) in same])
+        rows.append(finding("related-images", title, real.minus(level), above=0))
         for claim, kind in (("less-consistent-under-attack", "true"), ("ambiguous-not-obedient", "predicted")):
             falls = [estimate(plan, FGSM, kind).minus(estimate(plan, REAL, kind)) for (plan,) in same]
-            conclude(claim, title, mean_over_seeds(falls), below=0)
+            rows.append(finding(claim, title, over_seeds(falls), below=0))
     for claim, rival in (("training-keeps-consistency", "normal"), ("consistent-loss-adds", "adversarial")):
         for title, same in seed_groups(matched(plans, "consistent", rival), titles).items():
             gains = [estimate(one, FGSM).minus(estimate(other, FGSM)) for one, other in same]
-            conclude(claim, title, mean_over_seeds(gains), above=0)
+            rows.append(finding(claim, title, over_seeds(gains), above=0))
     predictions = {
         "clean": {title: one.passes[REAL].predictions for title, one in measured.items()},
         "FGSM": {title: one.passes[FGSM].predictions for title, one in measured.items()},
@@ -91,8 +86,8 @@ def evaluation_findings(
     }
     for title, same in seed_groups(matched(plans, "consistent", "normal"), titles).items():
         changes = [estimate(one, REAL).minus(estimate(other, REAL)) for one, other in same]
-        most = mean_over_seeds([estimate(other, REAL) for _, other in same]).value / 10
-        conclude("real-images-unchanged", title, mean_over_seeds(changes), above=-most, below=most)
+        most = over_seeds([estimate(other, REAL) for _, other in same]).value / 10
+        rows.append(finding("real-images-unchanged", title, over_seeds(changes), above=-most, below=most))
         for claim, images, bounds in (
             ("clean-accuracy-falls", "clean", {"below": 0.0}),
             ("attacked-accuracy-rises", "FGSM", {"above": 0.0}),
@@ -100,7 +95,7 @@ def evaluation_findings(
         ):
             right = {title: (said == labels).double() for title, said in predictions[images].items()}
             points = torch.stack([100 * (right[titles[one.key]] - right[titles[other.key]]) for one, other in same])
-            rows.append(finding(claim, title, *seeds_interval(points), **bounds))
+            rows.append(finding(claim, title, mean_over_seeds(points), **bounds))
     return rows
 
 
@@ -130,14 +125,13 @@ def dissection_findings(
     rows = []
     for title in (titles[plan.key] for plan in plans if plan.spec["objective"] == "normal"):
         aligned, lost = change(title, real, shuffled), change(title, adversarial, before)
-        rows.append(finding("neurons-have-concepts", title, *mean_interval(aligned), above=0))
-        rows.append(finding("concepts-lost-under-attack", title, *mean_interval(lost), below=0))
+        rows.append(finding("neurons-have-concepts", title, mean(aligned), above=0))
+        rows.append(finding("concepts-lost-under-attack", title, mean(lost), below=0))
     for one, other in matched(plans, "consistent", "normal"):
         kept = change(titles[one.key], adversarial, before)
         plain = change(titles[other.key], adversarial, before)
-        (a, a_low, _), (b, b_low, _) = mean_interval(kept), mean_interval(plain)
-        margin = float(np.hypot(a - a_low, b - b_low))  # other neurons in each network
-        rows.append(finding("training-keeps-concepts", titles[one.key], a - b, a - b - margin, a - b + margin, above=0))
+        gain = mean(kept).minus(mean(plain))  # other neurons in each network
+        rows.append(finding("training-keeps-concepts", titles[one.key], gain, above=0))
     return rows
 
 
@@ -148,11 +142,9 @@ def success_findings(success: pd.DataFrame, *, everywhere: str) -> Findings:
         success: from `success_table`, with the column set.
         everywhere: what the row of all networks is called.
     """
-    rows = success[success["network"] == everywhere]
-    bounds = ["reached", "reached low", "reached high"]
     return [
-        finding("one-image-fools-all", row["set"], *(row[name] - row["reached clean"] for name in bounds), above=0)
-        for _, row in rows.iterrows()
+        finding("one-image-fools-all", row["set"], Estimate.read(row, "reached").minus(row["reached clean"]), above=0)
+        for _, row in success[success["network"] == everywhere].iterrows()
     ]
 
 
@@ -186,25 +178,20 @@ def detection_findings(errors: pd.DataFrame, detections: pd.DataFrame, worst: pd
         worst: from `worst_cases`.
     """
     rows = [
-        finding(
-            "neurons-tell-why",
-            str(title),
-            *(row[f"predicted - true{bound}"] for bound in ("", " low", " high")),
-            above=0,
-        )
+        finding("neurons-tell-why", str(title), Estimate.read(row, "predicted - true"), above=0)
         for title, row in errors.dropna(subset="predicted - true").iterrows()
     ]
     attacks = detections[detections["attack"] != ERRORS].dropna(subset="AUROC")
     for _, row in attacks.iterrows():
         case = f"{row['model']}, {row['attack']}"
         if row["detector"] == MISMATCH:
-            rows.append(finding("neurons-tell-attacks", case, row["AUROC"], row["low"], row["high"], above=0.5))
+            rows.append(finding("neurons-tell-attacks", case, Estimate.read(row, "AUROC", bare=True), above=0.5))
         else:
-            lead = [row[f"lead{bound}"] for bound in ("", " low", " high")]
-            rows.append(finding("better-than-rivals", f"{case}, {row['detector']}", *lead, above=0))
+            lead = Estimate.read(row, "lead")
+            rows.append(finding("better-than-rivals", f"{case}, {row['detector']}", lead, above=0))
     for _, row in worst.iterrows():
         case = f"{row['model']}, {row['attack']}"
-        rows.append(finding("survives-adaptation", case, row["AUROC"], row["low"], row["high"], above=0.5))
+        rows.append(finding("survives-adaptation", case, Estimate.read(row, "AUROC", bare=True), above=0.5))
     return rows
 
 
@@ -221,5 +208,5 @@ def explanation_findings(verdicts: pd.DataFrame) -> Findings:
         if claim:
             case = TITLES[row["architecture"]] + (", mean 1" if row["objective"].endswith("mean1") else "")
             side = {"below": 0.0} if measure == GAP else {"above": 0.0}
-            rows.append(finding(claim, case, row["difference"], row["low"], row["high"], **side))
+            rows.append(finding(claim, case, Estimate.read(row, "difference", bare=True), **side))
     return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from neuron_consistency.consistency import unbiased_consistency
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.localisation import discrepancy_maps, highlighted_region
 from neuron_consistency.models import Classifier
+from neuron_consistency.plotting import Picture, PictureGrid
 from neuron_consistency.responses import Responses
 
 
@@ -43,24 +43,24 @@ def _row(
     marked: Tensor | None,
     device: torch.device,
     precision: str,
-) -> tuple[list[Tensor], list[Tensor], list[str], list[bool]]:
-    """The images that fire a neuron most, the regions that drive it, captions "true" or "true as predicted", and
-    which of them are marked."""
+) -> list[Picture]:
+    """The images that fire a neuron most, bright where they drive it, under captions "true" or "true as predicted"."""
     found = responses.layers[layer]
     indices = found.top_indices[:count, neuron]
     indices = indices[found.top_values[:count, neuron] > 0]
     if len(indices) == 0:
-        return [], [], [], []
+        return []
     batch, labels = images.batch(indices, device)
     if attack is not None:
         batch = attack(model, batch, labels)
     maps = discrepancy_maps(model, layer, batch, [[neuron]] * len(batch), precision=precision)
-    captions = []
-    for index in indices.tolist():
+    pictures = []
+    for index, image, region in zip(indices.tolist(), batch.cpu(), highlighted_region(maps[:, 0]).cpu(), strict=True):
         true, predicted = (images.classes[int(names[index])] for names in (responses.labels, responses.predictions))
-        captions.append(true if true == predicted else f"{true}\nas {predicted}")
-    frames = [False] * len(indices) if marked is None else marked[indices].tolist()
-    return list(batch.cpu()), list(highlighted_region(maps[:, 0]).cpu()), captions, frames
+        caption = true if true == predicted else f"{true}\nas {predicted}"
+        framed = marked is not None and bool(marked[index])
+        pictures.append(Picture(image, caption, bright=region, framed=framed))
+    return pictures
 
 
 def top_image_rows(
@@ -74,8 +74,8 @@ def top_image_rows(
     device: torch.device,
     marked: Mapping[str, Tensor] | None = None,
     precision: str = "auto",
-) -> dict[str, Any]:
-    """The arguments of `figures.top_images`: for every neuron a row of its strongest images in every set.
+) -> PictureGrid:
+    """For every neuron a row of its strongest images in every set, to be drawn by `plotting.top_images`.
 
     Args:
         model: the network, in eval mode.
@@ -93,7 +93,7 @@ def top_image_rows(
 
     Source: P1, figures 3 and 4; P2, figure 2.
     """
-    rows: dict[str, Any] = {"images": [], "regions": [], "captions": [], "framed": [], "row_titles": []}
+    rows = []
     for place, neuron in enumerate(neurons):
         for name, images, responses, attack in sets:
             row = _row(
@@ -108,11 +108,8 @@ def top_image_rows(
                 device=device,
                 precision=precision,
             )
-            for column, content in zip(("images", "regions", "captions", "framed"), row, strict=True):
-                rows[column].append(content)
             counts = responses.layers[layer].counts["true"].sum(0)[neuron]
             active, u = int(counts.sum()), float(unbiased_consistency(counts, correlation))
-            rows["row_titles"].append(
-                f"neuron {neuron}\n{name}\n" + (f"U = {u:.2f}" if active > 1 else f"{active} active")
-            )
-    return rows
+            text = f"U = {u:.2f}" if active > 1 else f"{active} active"
+            rows.append((f"neuron {neuron}\n{name}\n{text}", row))
+    return PictureGrid(rows)

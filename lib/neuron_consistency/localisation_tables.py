@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 
 from neuron_consistency.compute import autocast
@@ -25,6 +25,7 @@ from neuron_consistency.localisation_scores import (
 )
 from neuron_consistency.models import Classifier
 from neuron_consistency.ordered import drawn_by_row
+from neuron_consistency.statistics import mean, share
 
 MAPS = ("Grad-CAM", "random map", "image centre")
 SCORES = ("pointing game", "box IoU", "mask IoU", "insertion", "deletion")
@@ -133,12 +134,13 @@ def _truth(images: ImageSet, places: Tensor, classes: Tensor, masked: Tensor) ->
 
 
 def score_row(scores: Tensor) -> dict[str, float]:
-    """The mean over images with its interval of 95 %, clipped to [0, 1], and the share of images that have no score.
+    """The mean over images with its interval of 95 %, and the share of images that have no score.
 
-    Scores that are all 0 or 1 get Wilson's interval, others Student's; of one image the interval is all of [0, 1].
+    Scores that are all 0 or 1 get Wilson's interval, others Student's. The interval of scores within [0, 1] is clipped
+    to it, that of one image has no other end.
 
     Shape:
-        scores: (N,) in [0, 1], NaN where an image has none.
+        scores: (N,), NaN where an image has none.
 
     Raises:
         ParameterError: no image has a score.
@@ -146,13 +148,11 @@ def score_row(scores: Tensor) -> dict[str, float]:
     known = scores[~scores.isnan()].double()
     if not len(known):
         raise ParameterError("no image has a score: none of them has a box or a mask of its class")
-    mean, low, high = float(known.mean()), 0.0, 1.0
-    if bool(((known == 0) | (known == 1)).all()):
-        low, high = stats.binomtest(int(known.sum()), len(known)).proportion_ci(method="wilson")
-    elif len(known) > 1:
-        margin = float(stats.t.ppf(0.975, len(known) - 1) * known.std()) / len(known) ** 0.5
-        low, high = max(0.0, mean - margin), min(1.0, mean + margin)
-    return {"mean": mean, "low": low, "high": high, "images": len(known), "excluded": 1 - len(known) / len(scores)}
+    hits = bool(((known == 0) | (known == 1)).all())
+    row = (share(known) if hits else mean(known, lone=math.inf)).row("mean", bare=True)
+    if known.min() >= 0 and known.max() <= 1:
+        row |= {"low": max(0.0, row["low"]), "high": min(1.0, row["high"])}
+    return row | {"images": len(known), "excluded": 1 - len(known) / len(scores)}
 
 
 def localisation_table(scores: pd.DataFrame) -> pd.DataFrame:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError, StoreError
-from neuron_consistency.keys import code_key
 from neuron_consistency.optimisation import optimise_targeted
 from neuron_consistency.store import read_json, write_json
+from neuron_consistency.versions import ATTACK
 
 MANIFEST = "manifest.json"
 OPTIONS = {
@@ -60,7 +60,7 @@ def describe_set(
             f"a target of image {int(own.nonzero()[0])} is its true class: choose targets among the other classes"
         )
     return {
-        "code": code_key(["neuron_consistency.optimisation"]),
+        "attack": ATTACK,
         "networks": list(networks),
         "name": images.name,
         "split": images.split,

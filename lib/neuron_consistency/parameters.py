@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import functools
 import io
 import json
 import tokenize
@@ -13,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from neuron_consistency.errors import ParameterError
 
 DEMO = "demo"  # the profile that injects nothing: the values that stand in the notebooks
-SIMPLE = {"int": int, "float": float, "bool": bool, "str": str}
-TYPES = "int, float, bool, str, list[str], list[int], list[float], dict[str, int], each also with `| None`"
+KINDS = ("int", "float", "bool", "str", "list[str]", "list[int]", "list[float]", "dict[str, int]")
 
 
 @dataclass(frozen=True)
@@ -66,47 +67,30 @@ def notebook_path(notebook: str, root: Path | None = None) -> Path:
     return found[0]
 
 
-def _parse(annotation: object) -> tuple[object, bool] | None:
-    """(type, whether None may be given) of an annotation as text or as a type; None where it is not supported."""
-    if isinstance(annotation, str):
-        try:
-            annotation = eval(annotation, {"__builtins__": {**SIMPLE, "list": list, "dict": dict}})
-        except (NameError, SyntaxError, TypeError):
-            return None
-    arguments = [annotation]
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        arguments = list(typing.get_args(annotation))
-    kinds = [kind for kind in arguments if kind is not types.NoneType]
-    supported = [*SIMPLE.values(), list[str], list[int], list[float], dict[str, int]]
-    if len(kinds) != 1 or kinds[0] not in supported:
-        return None
-    return kinds[0], len(kinds) < len(arguments)
+@functools.cache
+def _adapter(annotation: str) -> TypeAdapter[Any] | None:
+    """What checks a list of values of that annotation; None where it is not supported."""
+    return TypeAdapter(eval(f"list[{annotation}]")) if annotation.removesuffix(" | None") in KINDS else None
 
 
-def _is(value: object, kind: object) -> bool:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is list:
-        return isinstance(value, list) and all(_is(item, arguments[0]) for item in value)
-    if origin is dict:
-        pairs = value.items() if isinstance(value, dict) else [(None, None)]
-        return all(_is(key, arguments[0]) and _is(item, arguments[1]) for key, item in pairs)
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, (int, float) if kind is float else typing.cast(type, kind))
+def _fits(value: object, annotation: str) -> bool:
+    try:
+        adapter = _adapter(annotation)
+        return adapter is not None and bool(adapter.validate_python([value], strict=True))
+    except ValidationError:
+        return False
 
 
-def _check_type(name: str, value: object, annotation: object) -> None:
-    parsed = _parse(annotation)
-    if parsed is None:
-        raise ParameterError(f"parameter {name}: {annotation} is not supported; the types are {TYPES}")
-    kind, optional = parsed
-    if (value is None and optional) or _is(value, kind):
+def _check_type(name: str, value: object, annotation: str) -> None:
+    if not _adapter(annotation):
+        kinds = f"{', '.join(KINDS)}, each also with `| None`"
+        raise ParameterError(f"parameter {name}: {annotation} is not supported; the types are {kinds}")
+    if _fits(value, annotation):
         return
-    shown = annotation.__name__ if isinstance(annotation, type) and not typing.get_args(annotation) else annotation
     number, truth = " (YAML reads 1e-3 as text: write 1.0e-3)", " (papermill's -p reads true as text: write True)"
-    hints: dict[object, str] = {int: number, float: number, bool: truth}
-    hint = hints.get(kind, "") if isinstance(value, str) else ""
-    raise ParameterError(f"parameter {name} is {value!r}, a {type(value).__name__}: it has to be {shown}{hint}")
+    hints = {"int": number, "float": number, "bool": truth}
+    hint = hints.get(annotation.removesuffix(" | None"), "") if isinstance(value, str) else ""
+    raise ParameterError(f"parameter {name} is {value!r}, a {type(value).__name__}: it has to be {annotation}{hint}")
 
 
 def _unknown(names: Iterable[str], known: Iterable[str], where: str) -> ParameterError:
@@ -132,49 +116,26 @@ def validate(values: Mapping[str, object], parameters: Mapping[str, Parameter], 
 
 def read_value(text: str, parameter: Parameter) -> object:
     """The value that a text from a command line stands for: 1e-3, True, [resnet18, vgg16] or plain text."""
-    kind, optional = _parse(parameter.annotation) or (None, False)
     for read in (ast.literal_eval, yaml.safe_load):
         try:
             value = read(text)
         except (ValueError, SyntaxError, yaml.YAMLError):
             continue
-        if (value is None and optional) or (kind and _is(value, kind)):
+        if _fits(value, parameter.annotation):
             return value
     return text
 
 
-def _cells(path: Path) -> list[tuple[bool, str]]:
-    """(tagged as the parameters cell, source) of every code cell of a .ipynb or of a percent script."""
-    if path.suffix == ".ipynb":
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        return [
-            ("parameters" in cell["metadata"].get("tags", []), "".join(cell["source"]))
-            for cell in cells
-            if cell["cell_type"] == "code"
-        ]
-    found: list[tuple[bool, str]] = []
-    for part in path.read_text(encoding="utf-8").split("\n# %%")[1:]:
-        head, _, source = part.partition("\n")
-        if "[markdown]" not in head and "[raw]" not in head:
-            found.append(('"parameters"' in head, source.strip()))
-    return found
-
-
-def notebook_source(path: Path) -> str:
-    """The code of a notebook, its cells joined; lines for IPython alone (% and !) are left out."""
-    lines = "\n".join(source for _, source in _cells(path)).splitlines()
-    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
-
-
 def notebook_parameters(path: str | Path) -> dict[str, Parameter]:
-    """The parameters of a notebook (.ipynb or percent script), in the order of its cell.
+    """The parameters of a notebook (.ipynb), in the order of its cell.
 
     Raises:
         ParameterError: no cell is tagged `parameters`, or a line of it is no annotated assignment of a supported type.
     """
-    path = Path(path)
-    source = next((source for tagged, source in _cells(path) if tagged), None)
-    if source is None:
+    cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
+    tagged = (cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    source = "".join(next(tagged, {"source": []})["source"])
+    if not source:
         raise ParameterError(f"{path} has no cell tagged 'parameters'")
     comments = {
         token.start[0]: token.string.lstrip("# ").strip()
@@ -236,50 +197,33 @@ def profile_parameters(profile: str, notebook: str, *, root: Path | None = None)
     return {"profile": profile, **values} if "profile" in parameters else values
 
 
-def _injected(namespace: Mapping[str, object]) -> set[str]:
-    """Names that were injected: those of papermill's cell, which IPython's history keeps under its comment.
+def _declared(namespace: Mapping[str, object]) -> tuple[dict[str, str], set[str]]:
+    """(annotations as written, injected names) of the cells that have run.
 
-    Outside IPython nothing tells them apart, so every plain value counts.
+    IPython's history holds the text of both: papermill's cell begins with its comment. Elsewhere the annotations are
+    those that Python keeps (3.14 only as a function), and every plain value counts as injected.
     """
+    annotate = namespace.get("__annotate__")
+    kept: dict[str, object] = annotate(1) if callable(annotate) else {}  # 1: the annotations as values
+    kept |= typing.cast(dict[str, object], namespace.get("__annotations__", {}))
+    annotations = {name: kind.__name__ if type(kind) is type else str(kind) for name, kind in kept.items()}
     history = namespace.get("In")
     if not isinstance(history, list):
-        return {
-            name
-            for name, value in namespace.items()
-            if not name.startswith("_") and not callable(value) and not isinstance(value, types.ModuleType)
-        }
-    names: set[str] = set()
+        modules = {name for name, value in namespace.items() if isinstance(value, types.ModuleType)}
+        plain = {name for name, value in namespace.items() if not name.startswith("_") and not callable(value)}
+        return annotations, plain - modules
+    injected: set[str] = set()
     for cell in history:
-        if cell.startswith("# Parameters\n"):
-            for line in ast.parse(cell).body:
-                targets = line.targets if isinstance(line, ast.Assign) else []
-                names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return names
-
-
-def _annotations(namespace: Mapping[str, object]) -> dict[str, object]:
-    """The annotations that the cells so far have made, wherever this version of Python keeps them.
-
-    Up to 3.13 they pile up in `__annotations__`; 3.14 keeps only a function, and only that of the last annotated
-    cell, so there the text of the cells is read.
-    """
-    stored = namespace.get("__annotations__")
-    if isinstance(stored, dict) and stored:
-        return dict(stored)
-    found: dict[str, object] = {}
-    history = namespace.get("In")
-    for cell in history if isinstance(history, list) else []:
         try:
             lines = ast.parse(cell).body
         except SyntaxError:  # a cell for IPython alone, such as %matplotlib inline
             continue
         for line in lines:
             if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
-                found.setdefault(line.target.id, ast.unparse(line.annotation))
-    annotate = namespace.get("__annotate__")
-    if not found and callable(annotate):
-        found.update(annotate(1))  # 1: the annotations as values
-    return found
+                annotations[line.target.id] = ast.unparse(line.annotation)
+            elif isinstance(line, ast.Assign) and cell.startswith("# Parameters\n"):
+                injected |= {target.id for target in line.targets if isinstance(target, ast.Name)}
+    return annotations, injected
 
 
 def check(namespace: Mapping[str, object]) -> Checked:
@@ -289,8 +233,9 @@ def check(namespace: Mapping[str, object]) -> Checked:
         ParameterError: a name was injected that the parameters cell does not annotate (the message names the closest
             one), or a value has another type than its annotation.
     """
-    annotations = {name: kind for name, kind in _annotations(namespace).items() if _parse(kind)}
-    if unknown := _injected(namespace) - annotations.keys():
+    declared, injected = _declared(namespace)
+    annotations = {name: kind for name, kind in declared.items() if _adapter(kind)}
+    if unknown := injected - annotations.keys():
         raise _unknown(unknown, annotations, "this notebook")
     values = Checked({name: namespace[name] for name in annotations if name in namespace})
     for name, value in values.items():

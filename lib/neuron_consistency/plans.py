@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,14 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from neuron_consistency.compute import resolve_device, resolve_precision
 from neuron_consistency.data.images import dataset_fingerprint
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.filter_groups import FilterGroups
-from neuron_consistency.keys import code_key
 from neuron_consistency.objectives import Objective
 from neuron_consistency.parameters import notebook_parameters, profile_parameters, repository_root
 from neuron_consistency.store import artifacts, read_json, write_json
 from neuron_consistency.training import Schedule
+from neuron_consistency.versions import TRAINING
 from neuron_consistency.weighting import Weighting
 
 TRAINING_NOTEBOOK = "03_consistent_loss_training"
@@ -45,7 +45,7 @@ class ModelPlan:
 
     Attributes:
         profile: whose artifacts it belongs to.
-        key: hash of `spec`, of the dataset's fingerprint in it, and of the code that training imports.
+        key: hash of `spec`, the dataset's fingerprint and the resolved precision in it, and of the version of training.
         spec: architecture, objective, seed, data, loss, schedule, weights, held_out; where images are weighed
             weighting, where filters are grouped filter_groups.
     """
@@ -82,8 +82,8 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
     Args:
         profile: whose artifacts they belong to.
         parameters: those of notebook 03, or of one that has them and more: `background_correlation` of the rendered
-            scenes, the names in `WEIGHTING` and `explained_layers` for objectives that weigh images,
-            those in `GROUPING` to group filters.
+            scenes, the names in `WEIGHTING` and `explained_layers` for objectives that weigh images, those in
+            `GROUPING` to group filters. `precision` is resolved on `device`, so that "auto" is never part of a key.
 
     Raises:
         ParameterError: an unknown objective, or one that needs parameters which the notebook does not have.
@@ -99,6 +99,7 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
     if p["dataset"].startswith("scenes") and p.get("background_correlation"):
         data["background_correlation"] = p["background_correlation"]
     fingerprint = dataset_fingerprint(**data_arguments(data, "train", profile))
+    precision = resolve_precision(p["precision"], resolve_device(p["device"]))
     plans = []
     for architecture in p["architectures"]:
         for objective in p["objectives"]:
@@ -123,7 +124,7 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
                             batch_size=p["batch_size"],
                             learning_rate=p["learning_rate"],
                             weight_decay=p["weight_decay"],
-                            precision=p["precision"],
+                            precision=precision,
                             watched_images=p.get("watched_images", Schedule.watched_images),
                             seed=seed,
                         )
@@ -175,14 +176,8 @@ def weighting_of(parameters: Mapping[str, Any], architecture: str, objective: st
     return Weighting(**fields | {"layer": layer, "normalise": objective == "reweighted-mean1"})
 
 
-@functools.cache
-def training_code() -> str:
-    """Hash of the modules that a training runs through, comments and docstrings left out."""
-    return code_key(["neuron_consistency.training", "neuron_consistency.models"])
-
-
 def _key(spec: dict[str, Any]) -> str:
-    text = json.dumps(spec, sort_keys=True) + training_code()
+    text = json.dumps([spec, TRAINING], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -198,9 +193,9 @@ def training_parameters(profile: str) -> dict[str, Any]:
     return standing | profile_parameters(profile, TRAINING_NOTEBOOK)
 
 
-def default_plans(profile: str) -> list[ModelPlan]:
-    """What notebook 03 trains with the parameters that stand in it and those of the profile."""
-    return plan_models(profile, training_parameters(profile))
+def default_plans(profile: str, device: str | None = None) -> list[ModelPlan]:
+    """What notebook 03 trains with the parameters that stand in it and those of the profile, on that device if any."""
+    return plan_models(profile, training_parameters(profile) | ({"device": device} if device else {}))
 
 
 def _current_path(profile: str) -> Path:

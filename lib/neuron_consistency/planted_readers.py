@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from neuron_consistency.explanation import explanation_consistency
 from neuron_consistency.localisation_tables import score_row
 from neuron_consistency.models import Classifier
+from neuron_consistency.statistics import Estimate
 
 SIDE, OBJECT = 16, 7  # pixels, of the picture and of the object in it
 REST = 0.001  # how much a reader sees of what it does not look at
@@ -93,9 +94,7 @@ def reader_table(*, count: int = 64, epsilon: float = 8 / 255, threshold: float 
                 {
                     "looks at": looks_at,
                     "spared": spared,
-                    "E": row["mean"],
-                    "E low": row["low"],
-                    "E high": row["high"],
+                    **Estimate.read(row, "mean", bare=True).row("E"),
                     "flipped": found.flipped.double().mean().item(),
                     "weight": 1 - row["mean"],
                     "accuracy": right[0],

@@ -9,9 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.claims import verdict
-from neuron_consistency.consistency import Estimate, jackknife
 from neuron_consistency.responses import GROUPS
+from neuron_consistency.statistics import Estimate, jackknife
 
 MEASURES = ("LC", "U", "CS1", "CS2", "shows", "merely targets")  # each column has its "<measure> chance" beside it
 
@@ -48,8 +47,7 @@ class NeuronMeasures:
         values = self.table[measure].to_numpy()
         kept = ~np.isnan(values) & (np.ones(len(values), dtype=bool) if rows is None else rows)
         if not kept.any():
-            nothing = float("nan")
-            return Estimate(nothing, nothing, nothing, 1.0, np.full(GROUPS, np.nan))
+            return jackknife(float("nan"), np.full(GROUPS, np.nan), 1.0)
         level = self.table[f"{measure} chance"].to_numpy()[kept].mean() if above_chance else 0.0
         left_out = self.replicates[measure][:, torch.from_numpy(kept)].nanmean(1).numpy()
         asked = len(values) if rows is None else int(rows.sum())
@@ -68,8 +66,7 @@ class NeuronMeasures:
             row |= {"with concept": 1 - self.estimate("shows", part).excluded}
             for measure in MEASURES:
                 found = self._row(measure, part)
-                row |= {measure: found["value"]}
-                row |= {f"{measure} {name}": found[name] for name in ("low", "high", "chance")}
+                row |= Estimate.read(found, "value", bare=True).row(measure) | {f"{measure} chance": found["chance"]}
             rows.append(row)
         return pd.DataFrame(rows)
 
@@ -77,8 +74,7 @@ class NeuronMeasures:
         estimate = self.estimate(measure, rows)
         kept = self.table[rows & self.table[measure].notna().to_numpy()]
         level = float(kept[f"{measure} chance"].mean())
-        bounds = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-        return {"neurons": len(kept), **bounds, "chance": level}
+        return {"neurons": len(kept)} | estimate.row("value", bare=True) | {"chance": level}
 
     def bins(self, count: int) -> np.ndarray:
         """The neurons of all layers dealt by their LC into `count` bins of equal number; -1 where CS is not defined.
@@ -131,8 +127,4 @@ class NeuronMeasures:
                 {"above": 0.0},
             ),
         }
-        return pd.DataFrame(
-            {"claim": claim, "value": one.value, "low": one.low, "high": one.high}
-            | {"verdict": verdict(one.low, one.high, **side)}
-            for claim, (one, side) in claims.items()
-        )
+        return pd.DataFrame({"claim": claim, **one.settles(**side)} for claim, (one, side) in claims.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import hashlib
 import math
 import re
@@ -17,24 +16,25 @@ from typing import Any
 import pandas as pd
 
 from neuron_consistency.errors import StoreError
-from neuron_consistency.keys import PACKAGE, code_key, imported_modules
-from neuron_consistency.parameters import notebook_path, notebook_source, repository_root
-from neuron_consistency.store import atomic_path, commit, read_json, write_json
+from neuron_consistency.parameters import repository_root
+from neuron_consistency.store import atomic_path, commit, library_tree, read_json, write_json
 from neuron_consistency.trained import TrainedModel
+from neuron_consistency.versions import current_versions
 
 RECORD = "record.json"
 FIELDS = {"study", "commit", "finished", "tables"}  # of every record
 STUDY_FIELDS = {
-    "notebook", "library", "parameters", "dataset", "fingerprint", "seeds", "device", "torch", "precision",
+    "notebook", "versions", "parameters", "dataset", "fingerprint", "seeds", "device", "torch", "precision",
     "training_seconds",
 }  # fmt: skip  # of one with a notebook behind it, with "run_seconds" since they are taken; "remarks" may say more
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a run of a notebook began with: commit of the checkout, key of the library that it uses, clock."""
+    """What a run of a notebook began with: commit of the checkout, tree of its library, topics measured, clock."""
 
     notebook: str
+    topics: tuple[str, ...]
     commit: str
     library: str
     clock: float
@@ -49,8 +49,8 @@ class Result:
 
     @property
     def current(self) -> bool:
-        """Whether what the notebook uses of the library still computes the same."""
-        return bool(self.record["library"] == library_key(self.record["notebook"]))
+        """Whether the library still computes the same numbers: no version in the record was raised since."""
+        return self.record["versions"].items() <= current_versions().items()
 
 
 def results_folder() -> Path:
@@ -58,28 +58,14 @@ def results_folder() -> Path:
     return repository_root() / "book" / "results"
 
 
-def library_key(notebook: str) -> str:
-    """A hash of all that a notebook uses of this library to compute, this module, which only keeps it, left out."""
-    path = notebook_path(notebook)
-    return _library_key(path, tuple((str(file), file.stat().st_mtime_ns) for file in [path, *_library_files()]))
-
-
-def _library_files() -> list[Path]:
-    return sorted(file for ending in ("py", "tsv") for file in PACKAGE.rglob(f"*.{ending}"))
-
-
-@functools.lru_cache(maxsize=64)  # a page asks for each of its studies, and every time takes a second or two
-def _library_key(notebook: Path, _as_of: tuple[tuple[str, int], ...]) -> str:
-    return code_key(set(imported_modules(notebook_source(notebook))) - {__name__})
-
-
-def start_of(notebook: str) -> Start:
+def start_of(notebook: str, *topics: str) -> Start:
     """To be called as a notebook begins: when it ends, the checkout may have moved on.
 
     Args:
         notebook: the stem.
+        topics: what it measures, names of `versions.MEASURES`.
     """
-    return Start(notebook, commit(), library_key(notebook), time.monotonic())
+    return Start(notebook, topics, commit(), library_tree(), time.monotonic())
 
 
 def keep_result(
@@ -106,16 +92,18 @@ def keep_result(
         StoreError: the library was edited while the study ran, so that no commit tells what made the tables; or as in
             `keep_tables`.
     """
-    if library_key(start.notebook) != start.library:
+    if library_tree() != start.library:
         raise StoreError(
             f"{study}: the library changed while {start.notebook} ran, so its tables are of no commit. Run it again "
-            "from a checkout that stands still; networks whose code is the same are not trained again"
+            "from a checkout that stands still; networks that are trained are not trained again"
         )
     records = [net.record for net in nets]
+    topics = ["training", *start.topics]
+    topics += ["renderer"] * any(str(value).startswith("scenes") for value in parameters.values())
     facts = {
         "notebook": start.notebook,
         "commit": start.commit,
-        "library": start.library,
+        "versions": {name: version for name, version in current_versions().items() if name in topics},
         "parameters": dict(parameters),
         "dataset": nets[0].plan.spec["data"]["name"],
         "fingerprint": nets[0].plan.spec["fingerprint"],
@@ -205,10 +193,12 @@ def record_faults(folder: Path) -> list[str]:
         return [str(error)]
     if not isinstance(record, dict):
         return [f"{RECORD} lacks everything"]
-    of_study = {"notebook", "library", "parameters"} & record.keys()
+    of_study = {"notebook", "versions", "parameters"} & record.keys()
     if missing := (FIELDS | STUDY_FIELDS if of_study else FIELDS) - record.keys():
         return [f"{RECORD} lacks {', '.join(sorted(missing))}"]
     faults = []
+    if unknown := record.get("versions", {}).keys() - current_versions().keys():
+        faults.append(f"its record has versions of {', '.join(sorted(unknown))}, which this library does not know")
     if record["study"] != folder.name:
         faults.append(f"its record is of {record['study']}")
     if not re.fullmatch(r"[0-9a-f]{12}", record["commit"]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from neuron_consistency.attacks import pgd
@@ -12,6 +11,7 @@ from neuron_consistency.data.images import ImageSet
 from neuron_consistency.distributed import add_up, part
 from neuron_consistency.models import Classifier, evaluating
 from neuron_consistency.responses import respond
+from neuron_consistency.statistics import share
 
 
 def pgd_predictions(
@@ -98,6 +98,4 @@ def accuracy_row(predictions: Tensor, labels: Tensor) -> dict[str, float]:
     Shape:
         predictions, labels: (N,) int64.
     """
-    right, images = int((predictions == labels).sum()), len(labels)
-    interval = stats.binomtest(right, images).proportion_ci(method="wilson")
-    return {"accuracy": 100 * right / images, "low": 100 * interval.low, "high": 100 * interval.high}
+    return share(predictions == labels, whole=100).row("accuracy", bare=True)

@@ -82,16 +82,21 @@ def read_json(path: Path) -> Any:
 
 def commit() -> str:
     """The commit of the checkout, marked "+" where files of the library or the notebooks differ from it."""
+    return _git_name("HEAD", "lib", "notebooks")
+
+
+def library_tree() -> str:
+    """What git calls the content of the library at this commit, marked "+" where its files differ from it."""
+    return _git_name("HEAD:lib", "lib")
+
+
+def _git_name(revision: str, *folders: str) -> str:
     try:
-        root = repository_root()
-        git = ["git", "-C", str(root)]
-        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--", "lib", "notebooks"],
-            capture_output=True,
-            text=True,
-            check=True,
+        git = ["git", "-C", str(repository_root())]
+        name, changed = (
+            subprocess.run([*git, *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (["rev-parse", "--short=12", revision], ["status", "--porcelain", "--", *folders])
         )
     except (OSError, subprocess.CalledProcessError, ParameterError):
         return "unknown"
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    return name + "+" * bool(changed)

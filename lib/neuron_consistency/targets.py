@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 
 from neuron_consistency.adversarial_set import AdversarialSet
@@ -18,8 +16,7 @@ from neuron_consistency.distributed import gather_rows, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, evaluating
 from neuron_consistency.responses import respond
-
-Z = float(stats.norm.ppf(0.975))  # of intervals of 95 %
+from neuron_consistency.statistics import share
 
 
 def random_targets(labels: Tensor, *, num_classes: int, seed: int = 0) -> Tensor:
@@ -203,32 +200,9 @@ def full_size_table(
     )
 
 
-def share(hits: Tensor, clusters: Tensor) -> tuple[float, float, float]:
-    """A share in per cent with Wilson's interval of 95 %, at the effective number of images.
-
-    The images made from one clean image succeed or fail together, so they are fewer than they seem: their number
-    is divided by the design effect, the variance between clusters over that of independent draws. One image a
-    cluster gives the plain interval. Where all hits are equal, each cluster counts once.
-
-    Shape:
-        hits: (M,) bool; clusters: (M,) int64.
-    """
-    images, mean = len(hits), float(hits.double().mean())
-    _, cluster = torch.unique(clusters, return_inverse=True)
-    residuals = torch.zeros(int(cluster.max()) + 1, dtype=torch.float64).index_add_(0, cluster, hits.double() - mean)
-    independent = images * mean * (1 - mean)
-    effect = float(residuals.square().sum()) / independent if independent > 0 else images / len(residuals)
-    number = images / max(effect, 1.0)
-    centre = (mean + Z**2 / (2 * number)) / (1 + Z**2 / number)
-    half = Z / (1 + Z**2 / number) * math.sqrt(mean * (1 - mean) / number + Z**2 / (4 * number**2))
-    return 100 * mean, 100 * max(centre - half, 0.0), 100 * min(centre + half, 1.0)
-
-
 def _shares(title: str, after: Tensor, before: Tensor, clusters: Tensor) -> dict[str, float]:
-    columns = title, f"{title} low", f"{title} high"
-    return dict(zip(columns, share(after, clusters), strict=True)) | {
-        f"{title} clean": 100 * float(before.float().mean())
-    }
+    found = share(after, clusters, whole=100).row(title)
+    return found | {f"{title} clean": 100 * float(before.float().mean())}
 
 
 def _said(model: Classifier, images: ImageSet, *, device: torch.device, batch_size: int, precision: str) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 import torch
@@ -62,10 +61,6 @@ class TracedPrediction:
     explanation: pd.DataFrame
     random: pd.DataFrame
     examples: dict[int, list[Tensor]]
-
-    def panel(self) -> dict[str, Any]:
-        """The arguments of `tracing_figures.explanation_panel`."""
-        return {name: getattr(self, name) for name in ("image", "title", "explanation", "examples")}
 
 
 @torch.no_grad()

@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.claims import mean_interval
 from neuron_consistency.consistency import chance, unbiased_consistency
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier
 from neuron_consistency.responses import respond
+from neuron_consistency.statistics import OPEN, mean, middle
 from neuron_consistency.tracing import prediction_difference, rest_of_network
 
 
@@ -195,12 +195,8 @@ def against_random_neurons(
         ("summed contribution", influence.double(), torch.sum),
         ("mean match of the predicted class", profiles.matches[:, predicted], torch.mean),
     ):
-        drawn = combine(values[sets], 1)
-        low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=drawn.dtype)).tolist()
-        rows.append(
-            {"measure": name, "value": float(combine(values[top], 0)), "random": float(drawn.mean())}
-            | {"random low": low, "random high": high}
-        )
+        row = {"measure": name, "value": float(combine(values[top], 0))}
+        rows.append(row | middle(combine(values[sets], 1)).row("random"))
     return pd.DataFrame(rows)
 
 
@@ -251,17 +247,9 @@ def mass_table(groups: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         means["predicted - true"] = means["predicted"] - means["true"]
         row: dict[str, object] = {"group": name, "images": len(images)}
         for column in means:
-            value, low, high = mean_interval(torch.tensor(means[column].dropna().to_numpy()))
-            row |= {str(column): value, f"{column} low": low, f"{column} high": high}
-            if column == "predicted - true":
-                row["neurons speak for"] = _speaks(value, low, high)
-        rows.append(row)
+            found = mean(means[column])
+            row |= found.row(str(column))
+        one = found.value == found.low == found.high == 0
+        words = "the predicted class", "the true class", "both: they are one" if one else OPEN
+        rows.append(row | {"neurons speak for": found.verdict(above=0, words=words)})
     return pd.DataFrame(rows)
-
-
-def _speaks(difference: float, low: float, high: float) -> str:
-    if low > 0:
-        return "the predicted class"
-    if high < 0:
-        return "the true class"
-    return "both: they are one" if difference == low == high == 0 else "cannot be told"

@@ -19,7 +19,7 @@ from neuron_consistency.distributed import agreed, part
 from neuron_consistency.filter_groups import FilterGroups
 from neuron_consistency.models import Classifier, build_model, load_weights
 from neuron_consistency.objectives import Objective
-from neuron_consistency.plans import ModelPlan, data_arguments, training_code
+from neuron_consistency.plans import ModelPlan, data_arguments
 from neuron_consistency.store import (
     atomic_path,
     commit,
@@ -27,6 +27,7 @@ from neuron_consistency.store import (
     write_json,
 )
 from neuron_consistency.training import Schedule, loss_of, optimiser_of, train, training_step
+from neuron_consistency.versions import TRAINING
 from neuron_consistency.weighting import Weighting
 
 
@@ -145,7 +146,7 @@ def _train(plan: ModelPlan, device: torch.device) -> None:
         safetensors.torch.save_file(state, unfinished)
     record = {
         "key": plan.key,
-        "code": training_code(),
+        "version": TRAINING,
         "spec": spec,
         "num_classes": images.num_classes,
         "classes": images.classes,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from neuron_consistency.consistency import chance, consistency, mean_consistency, unbiased_consistency
 from neuron_consistency.responses import GROUPS, deal
+from neuron_consistency.statistics import middle
 from neuron_consistency.taxonomy import hypernyms, lemma, path
 
 
@@ -111,6 +112,17 @@ def random_neurons(
     return pd.concat(tables, ignore_index=True)
 
 
+def random_neuron_bands(draws: pd.DataFrame) -> pd.DataFrame:
+    """The mean over the draws of `random_neurons`, with their middle 80 %.
+
+    Returns:
+        One row a measure and m, m rising: measure, m, value, chance, low, high.
+    """
+    grouped = draws.sort_values("m", kind="stable").groupby(["measure", "m"], sort=False)
+    ends = {"low": grouped["value"].quantile(0.1), "high": grouped["value"].quantile(0.9)}
+    return grouped[["value", "chance"]].mean().assign(**ends).reset_index()
+
+
 def interval_coverage(
     preferences: Tensor,
     correlation: Tensor,
@@ -158,8 +170,8 @@ def interval_coverage(
         drawn = torch.randint(0, images, (resamples, images), generator=generator)
         weights = torch.zeros(resamples, images).scatter_add_(1, drawn, torch.ones(resamples, images))
         resampled = unbiased_consistency((weights @ per_image).view(resamples, neurons, classes), correlation)
-        low, high = resampled.nanmean(1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-        rows.append(("U, plain bootstrap over images", rows[-2][1], low, high))
+        again = middle(resampled.nanmean(1))
+        rows.append(("U, plain bootstrap over images", rows[-2][1], again.low, again.high))
     table = pd.DataFrame(rows, columns=["interval", "estimate", "low", "high"]).assign(truth=truth)
     table["coverage"] = table["low"].le(truth) & table["high"].ge(truth)
     table["width"] = table["high"] - table["low"]

@@ -12,25 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from neuron_consistency.errors import NeuronConsistencyError, ParameterError
-from neuron_consistency.keys import code_key as code_key
-from neuron_consistency.keys import imported_modules
 from neuron_consistency.pairs import sync_pairs, write_pair
 from neuron_consistency.parameters import (
     DEMO,
     notebook_parameters,
     notebook_path,
-    notebook_source,
     profile_parameters,
     read_value,
     repository_root,
     validate,
 )
 from neuron_consistency.store import artifacts, read_json
-
-
-def notebook_key(path: Path) -> str:
-    """The code key of everything in this library that a notebook imports."""
-    return code_key(imported_modules(notebook_source(path)))
 
 
 def injected_parameters(notebook: Path, profile: str, device: str | None) -> dict[str, object]:

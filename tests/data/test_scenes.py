@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from neuron_consistency.data import scenes
-from neuron_consistency.data.broden import BrodenSet
+from neuron_consistency.data.broden import CATEGORIES, BrodenSet
 from neuron_consistency.data.drawing import COLOURS, SHADES
-from neuron_consistency.data.scene_tables import CATEGORIES, HAZE, Put, compositions, vocabulary
+from neuron_consistency.data.scene_tables import HAZE, Put, compositions, vocabulary
 from neuron_consistency.data.scenes import object_classes, render_scene, scene_fingerprint, write_scenes
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError
 from neuron_consistency.taxonomy import distance

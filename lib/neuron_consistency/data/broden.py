@@ -88,7 +88,7 @@ class BrodenSet:
         for place in places:
             if place.exists():
                 files = Files(place)
-                for inner in [files, *(files.within(name) for name in files.folders())] if files.zipped else [files]:
+                for inner in [files, *(files.within(name) for name in files.folders())] if files.zip else [files]:
                     if inner.has("index.csv") and inner.has("label.csv"):
                         return cls(inner, split=split, limit=limit, min_frequency=min_frequency)
         raise DatasetError(

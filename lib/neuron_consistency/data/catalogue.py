@@ -128,12 +128,12 @@ def _find(name: str, split: str, root: Path) -> Files | None:
     named = [p for p in inside if re.fullmatch(patterns[name], p.name) and (p.is_dir() or p.suffix == ".zip")]
     for place in [root, *named]:
         files = Files(place)
-        below = [*files.folders()] if files.zipped or place in named else []
+        below = [*files.folders()] if files.zip or place in named else []
         for inner in [files, *(files.within(folder) for folder in below)]:
             if name == "tiny-imagenet":
                 fits = inner.has("wnids.txt") and inner.has(f"{split}/")
             elif name == "folder":
-                fits = any(inner.has(f) for f in ("train/", "val/", "synsets.csv", "synsets.tsv")) or not files.zipped
+                fits = any(inner.has(f) for f in ("train/", "val/", "synsets.csv", "synsets.tsv")) or not files.zip
             else:
                 fits = inner.has(f"{split}/") and bool(re.match(r"n\d{8}", "".join(inner.folders(f"{split}/")[:1])))
             if fits:

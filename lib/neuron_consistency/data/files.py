@@ -7,11 +7,11 @@ import os
 import shutil
 import struct
 import tarfile
+import zipfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -20,8 +20,55 @@ from torch.utils.data import DataLoader, Dataset
 from neuron_consistency.errors import DatasetError
 
 Batch = TypeVar("Batch")
-ENTRY = struct.Struct("<4s4xHH4xLLLHHH8xL")  # of a zip's central directory
-DEFLATED = 8  # the method of compressed members; all others must be stored
+# Of a zip: bytes before an entry's name in its directory and before a member's name; the flag of names in UTF-8.
+ENTRY, MEMBER, UTF8 = 46, 30, 0x800
+
+
+class _Zip:
+    """The members of a zip archive: zipfile lists them; their bytes are read at their place, without a lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.handle = path, os.open(path, os.O_RDONLY)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self.entries, self.start = archive.infolist(), archive.start_dir
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+            raise self._incomplete() from error
+        if not self.entries or min(entry.header_offset for entry in self.entries) < 0:
+            raise self._incomplete()
+        self.members = {entry.filename: entry for entry in self.entries if not entry.is_dir()}
+        self.names = sorted(self.members)
+
+    def __del__(self) -> None:
+        os.close(self.handle)
+
+    def _incomplete(self) -> DatasetError:
+        return DatasetError(f"{self.path} is not a complete zip archive. Was its download cut short? Fetch it again.")
+
+    def below(self, start: str) -> list[str]:
+        """The members whose names begin so."""
+        first = bisect.bisect_left(self.names, start)
+        return self.names[first : bisect.bisect_left(self.names, start + chr(0x10FFFF), first)]
+
+    def directory(self) -> bytes:
+        """The central directory as it stands in the file."""
+        names = (entry.orig_filename.encode("utf8" if entry.flag_bits & UTF8 else "cp437") for entry in self.entries)
+        rest = (ENTRY + len(entry.extra) + len(entry.comment) for entry in self.entries)
+        return os.pread(self.handle, sum(map(len, names)) + sum(rest), self.start)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a member; None where it differs from its checksum."""
+        member = self.members[name]
+        data = os.pread(self.handle, MEMBER, member.header_offset)
+        if len(data) == MEMBER:
+            start = member.header_offset + MEMBER + sum(struct.unpack("<HH", data[26:]))
+            data = os.pread(self.handle, member.compress_size, start)
+        try:
+            if member.compress_type == zipfile.ZIP_DEFLATED:
+                data = zlib.decompressobj(-15).decompress(data, member.file_size)
+        except zlib.error:
+            return None
+        return data if zlib.crc32(data) == member.CRC else None
 
 
 class Files:
@@ -34,88 +81,41 @@ class Files:
         DatasetError: the archive is truncated or no zip at all.
     """
 
-    def __init__(self, path: Path, base: str = "") -> None:
+    def __init__(self, path: Path, base: str = "", *, opened: _Zip | None = None) -> None:
         self.path, self.base = path, base
-        self.zipped = path.is_file()
+        self.zip = opened or (_Zip(path) if path.is_file() else None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Files, (self.path, self.base)
 
     def within(self, folder: str) -> "Files":
         """The files of a folder in it."""
-        inner = Files(self.path, f"{self.base}{folder}/")
-        if self.zipped:
-            inner._directory, inner._members, inner._sorted = self._directory, self._members, self._sorted
-        return inner
+        return Files(self.path, f"{self.base}{folder}/", opened=self.zip)
 
     def __str__(self) -> str:
         return f"{self.path}/{self.base}".rstrip("/")
 
-    @cached_property
-    def _members(self) -> dict[str, tuple[int, int, int, int, int]]:
-        """Name to header's place, method, packed size, size, checksum: three times as fast as zipfile."""
-        directory, place, members = self._directory, 0, {}
-        while place < len(directory):
-            sign, flags, method, crc, *numbers, names, extra, comment, start = ENTRY.unpack_from(directory, place)
-            if sign != b"PK\1\2":
-                raise self._incomplete()
-            after = place + ENTRY.size + names
-            name = directory[place + ENTRY.size : after].decode("utf8" if flags & 0x800 else "cp437")
-            size, packed, start = self._large([numbers[1], numbers[0], start], directory[after : after + extra])
-            if not name.endswith("/"):
-                members[name] = (start, method, packed, size, crc)
-            place = after + extra + comment
-        return members
-
-    @staticmethod
-    def _large(numbers: list[int], extra: bytes) -> list[int]:
-        """The numbers, with those that do not fit 32 bits from the extra field of a large (zip64) archive."""
-        while 0xFFFFFFFF in numbers and len(extra) >= 4:
-            kind, length = struct.unpack("<HH", extra[:4])
-            if kind == 1:
-                long = iter(struct.unpack(f"<{length // 8}Q", extra[4 : 4 + length // 8 * 8]))
-                return [next(long, number) if number == 0xFFFFFFFF else number for number in numbers]
-            extra = extra[4 + length :]
-        return numbers
-
-    @cached_property
-    def _sorted(self) -> list[str]:
-        return sorted(self._members)
-
-    def _below(self, start: str) -> list[str]:
-        """The zip's members whose full names begin so."""
-        first = bisect.bisect_left(self._sorted, start)
-        return self._sorted[first : bisect.bisect_left(self._sorted, start + chr(0x10FFFF), first)]
-
-    @cached_property
-    def _handle(self) -> int:
-        return os.open(self.path, os.O_RDONLY)
-
-    def __del__(self) -> None:
-        if "_handle" in self.__dict__:
-            os.close(self._handle)
-
     def has(self, name: str) -> bool:
         """Whether there is such a file, or such a folder where the name ends in a slash."""
-        if not self.zipped:
+        if self.zip is None:
             found = self.path / self.base / name
             return found.is_dir() if name.endswith("/") else found.is_file()
         full = self.base + name
-        return bool(self._below(full)) if name.endswith("/") else full in self._members
+        return bool(self.zip.below(full)) if name.endswith("/") else full in self.zip.members
 
     def folders(self, under: str = "") -> list[str]:
         """Names of the folders directly below `under` ("" or "train/"), sorted."""
-        if not self.zipped:
+        if self.zip is None:
             with os.scandir(self.path / self.base / under) as entries:
                 return sorted(entry.name for entry in entries if entry.is_dir())
         start = self.base + under
-        inner = (name[len(start) :] for name in self._below(start))
+        inner = (name[len(start) :] for name in self.zip.below(start))
         return sorted({name.split("/", 1)[0] for name in inner if "/" in name})
 
     def names(self, under: str = "") -> list[str]:
         """Names of all files below `under`, sorted as strings."""
-        if self.zipped:
-            return [name[len(self.base) :] for name in self._below(self.base + under)]
+        if self.zip is not None:
+            return [name[len(self.base) :] for name in self.zip.below(self.base + under)]
         return sorted(name for name, _ in self._sizes(under))
 
     def _sizes(self, under: str) -> Iterator[tuple[str, int]]:
@@ -133,8 +133,8 @@ class Files:
         folders `under`, and the text of the files among them.
         """
         digest = hashlib.sha256(self.base.encode())
-        if self.zipped:
-            digest.update(self._directory)
+        if self.zip is not None:
+            digest.update(self.zip.directory())
             return digest.hexdigest()
         for place in under:
             if place.endswith("/") or not place:
@@ -143,55 +143,25 @@ class Files:
                 digest.update(self.read(place))
         return digest.hexdigest()
 
-    @cached_property
-    def _directory(self) -> bytes:
-        """The zip's central directory, found from the end of the file."""
-        length = self.path.stat().st_size
-        tail = os.pread(self._handle, min(length, 65557), max(0, length - 65557))
-        end = tail.rfind(b"PK\5\6")
-        if end < 0 or len(tail) < end + 22:
-            raise self._incomplete()
-        size, start = struct.unpack("<LL", tail[end + 12 : end + 20])
-        if tail[max(0, end - 20) : end].startswith(b"PK\6\7"):
-            (record,) = struct.unpack("<Q", tail[end - 12 : end - 4])
-            size, start = struct.unpack("<QQ", os.pread(self._handle, 56, record)[40:56])
-        directory = os.pread(self._handle, size, start)
-        if len(directory) < size or not directory.startswith(b"PK\1\2"):
-            raise self._incomplete()
-        return directory
-
-    def _incomplete(self) -> DatasetError:
-        return DatasetError(f"{self.path} is not a complete zip archive. Was its download cut short? Fetch it again.")
-
     def read(self, name: str) -> bytes:
         """The content of a file.
 
         Raises:
             DatasetError: it is missing, damaged, or its name leads out of the folder.
         """
-        if not self.zipped:
-            inside = PurePosixPath(name)
-            if inside.is_absolute() or ".." in inside.parts:
-                raise DatasetError(f"{self}: the name {name!r} leads out of the folder.")
-            try:
-                return (self.path / self.base / name).read_bytes()
-            except OSError as error:
-                raise DatasetError(f"{name} cannot be read from {self} ({error.strerror}).") from error
-        member = self._members.get(self.base + name)
-        if member is None:
-            raise DatasetError(f"{name} is missing from {self}.")
-        start, method, packed, size, crc = member
-        data = os.pread(self._handle, 30, start)
-        if len(data) == 30:
-            data = os.pread(self._handle, packed, start + 30 + sum(struct.unpack("<HH", data[26:])))
+        if self.zip is not None:
+            if self.base + name not in self.zip.members:
+                raise DatasetError(f"{name} is missing from {self}.")
+            if (data := self.zip.read(self.base + name)) is None:
+                raise DatasetError(f"{name} in {self} is damaged: its checksum differs. Fetch the archive again.")
+            return data
+        inside = PurePosixPath(name)
+        if inside.is_absolute() or ".." in inside.parts:
+            raise DatasetError(f"{self}: the name {name!r} leads out of the folder.")
         try:
-            if method == DEFLATED:
-                data = zlib.decompressobj(-15).decompress(data, size)
-        except zlib.error:
-            data = b""
-        if zlib.crc32(data) != crc:
-            raise DatasetError(f"{name} in {self} is damaged: its checksum differs. Fetch the archive again.")
-        return data
+            return (self.path / self.base / name).read_bytes()
+        except OSError as error:
+            raise DatasetError(f"{name} cannot be read from {self} ({error.strerror}).") from error
 
 
 def unpacked(archive: Path) -> Path:

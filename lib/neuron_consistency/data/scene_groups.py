@@ -13,9 +13,8 @@ from neuron_consistency.data.scene_rendering import (
     paint_object,
 )  # fmt: skip
 from neuron_consistency.data.scene_tables import compositions
-from neuron_consistency.keys import code_key
 
-__all__ = ["Group", "group_classes", "group_code", "render_group"]
+__all__ = ["Group", "group_classes", "render_group"]
 
 WINDOWS = tuple((x, y, 0.54) for y in (0.29, 0.71) for x in (0.27, 0.73))  # the upper ones stand further back
 DRIFT = 0.03
@@ -92,8 +91,3 @@ def render_group(
         [canvas.box(place) for place in range(FIRST, FIRST + len(present))],
         scene,
     )
-
-
-def group_code() -> str:
-    """A hash of the tables and the code that draws, comments and docstrings left out."""
-    return code_key(["neuron_consistency.data.scene_groups"])

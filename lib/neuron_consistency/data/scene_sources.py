@@ -11,6 +11,7 @@ from torch import Tensor
 from neuron_consistency.data.classification import Box, Listing, Source, gather
 from neuron_consistency.data.files import cores
 from neuron_consistency.errors import ParameterError
+from neuron_consistency.versions import RENDERER
 
 
 class Rendered(Source):
@@ -77,7 +78,7 @@ class SceneGroups(Rendered):
         self.groups = scene_groups
 
     def signature(self) -> str:
-        return f"{self.groups.group_code()} {sorted(self.options.items())}"
+        return f"{RENDERER} {sorted(self.options.items())}"
 
     def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
         listing = super().listing(classes, per_class)

@@ -13,7 +13,6 @@ from neuron_consistency.data.drawing import COLOURS, SHADES, TEXTURES, Canvas, F
 TABLES = (Path(__file__).with_name("scene_objects.tsv"), Path(__file__).with_name("scene_layouts.tsv"))
 PLAIN = 0.5  # of the fills that may bear any texture, bear none
 HAZE = 0.2
-CATEGORIES = ("color", "texture", "material", "scene", "part", "object")
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def compositions() -> dict[str, dict[str, Composition]]:
 
 @cache
 def vocabulary() -> dict[str, tuple[str, ...]]:
-    """Category -> the names it can label, in a fixed order; place + 1 is the number on a canvas (0: unlabelled)."""
+    """Broden's categories, and the names each can label, in order; place + 1 is the number on a canvas (0: none)."""
     everything = [item for kind in compositions().values() for item in kind.values()]
     shapes = [shape for composition in everything for shape in composition.shapes]
     parts = [name for shape in shapes for name in (shape.part, shape.subpart)]
@@ -158,7 +157,7 @@ def vocabulary() -> dict[str, tuple[str, ...]]:
         "part": parts,
         "object": [*compositions()["object"], *(shape.object for shape in shapes)],
     }
-    return {category: tuple(dict.fromkeys(name for name in names[category] if name)) for category in CATEGORIES}
+    return {category: tuple(dict.fromkeys(name for name in own if name)) for category, own in names.items()}
 
 
 @cache

@@ -9,13 +9,11 @@ import hashlib
 import json
 import os
 import shutil
-import struct
-import zlib
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from neuron_consistency.data.drawing import Bytes, Integers
@@ -27,9 +25,9 @@ from neuron_consistency.data.scene_rendering import (
     object_classes,
     render_scene,
 )  # fmt: skip
-from neuron_consistency.data.scene_tables import CATEGORIES, compositions, vocabulary
+from neuron_consistency.data.scene_tables import compositions, vocabulary
 from neuron_consistency.errors import ParameterError, StoreError
-from neuron_consistency.keys import code_key
+from neuron_consistency.versions import RENDERER
 
 __all__ = ["Scene", "choose_classes", "object_classes", "render_scene", "scene_fingerprint", "write_scenes"]
 
@@ -52,16 +50,16 @@ class Labels:
         reachable["part"] = {name for s in shapes for name in (s.part, s.subpart)}
         self.numbers: dict[str, int] = {}
         self.tables: dict[str, Integers] = {}
-        for category in CATEGORIES:
+        for category, names in vocabulary().items():
             table = [0]
-            for name in vocabulary()[category]:
+            for name in names:
                 known = name in reachable.get(category, {name})
                 label = display_name(name, category)
                 table.append(self.numbers.setdefault(label, len(self.numbers) + 1) if known else 0)
             self.tables[category] = np.array(table)
         size = len(self.numbers) + 1
-        self.frequency = {category: np.zeros(size, dtype=int) for category in CATEGORIES}
-        self.coverage = {category: np.zeros(size) for category in CATEGORIES}
+        self.frequency = {category: np.zeros(size, dtype=int) for category in self.tables}
+        self.coverage = {category: np.zeros(size) for category in self.tables}
 
     def count(self, category: str, maps: Iterable[Integers]) -> None:
         """Tally the label maps of one picture (a whole-picture label is a map of one pixel)."""
@@ -71,10 +69,10 @@ class Labels:
 
     def write(self, folder: Path) -> None:
         """Write label.csv, category.csv and c_<category>.csv."""
-        rows = defaultdict(list)
+        rows = {c: list[tuple[int, str, int, str]]() for c in self.tables}
         labels = []
         for name, number in self.numbers.items():
-            owned = [c for c in CATEGORIES if number in self.tables[c]]
+            owned = [c for c in self.tables if number in self.tables[c]]
             for c in owned:
                 rows[c].append((number, name, self.frequency[c][number], f"{self.coverage[c][number]:.6f}"))
             frequency = sum(self.frequency[c][number] for c in owned)
@@ -82,13 +80,15 @@ class Labels:
             kinds = ";".join(f"{c}({self.frequency[c][number]})" for c in owned)
             labels.append((number, name, kinds, frequency, f"{coverage:.6f}", ""))
         _write_csv(folder / "label.csv", ("number", "name", "category", "frequency", "coverage", "syns"), labels)
-        for c in CATEGORIES:
-            ranked = sorted(rows[c], key=lambda row: (-row[2], row[0]))
+        for c, own in rows.items():
+            ranked = sorted(own, key=lambda row: (-row[2], row[0]))
             _write_csv(
                 folder / f"c_{c}.csv", ("code", "number", "name", "frequency", "coverage"),
                 [(code, *row) for code, row in enumerate(ranked, 1)],
             )  # fmt: skip
-        summary = [(c, rows[c][0][0], rows[c][-1][0], len(rows[c]), sum(row[2] for row in rows[c])) for c in CATEGORIES]
+        summary = [
+            (c, rows[c][0][0], rows[c][-1][0], len(rows[c]), sum(row[2] for row in rows[c])) for c in self.tables
+        ]
         _write_csv(folder / "category.csv", ("name", "first", "last", "count", "frequency"), summary)
 
 
@@ -98,16 +98,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 
 
 def _write_png(path: Path, pixels: Bytes) -> None:
-    """Write a (H, W, 3) picture; an image library spends five times as long on files of this size."""
-    height, width, _ = pixels.shape
-    lines = np.zeros((height, 1 + 3 * width), dtype=np.uint8)  # each line begins with its filter, 0: none
-    lines[:, 1:] = pixels.reshape(height, -1)
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 1)), (b"IEND", b"")]
-    file = [b"\x89PNG\r\n\x1a\n"]
-    for kind, data in chunks:
-        file += [struct.pack(">I", len(data)), kind, data, struct.pack(">I", zlib.crc32(kind + data))]
-    path.write_bytes(b"".join(file))
+    Image.fromarray(pixels).save(path, compress_level=1)
 
 
 def _write_scene(folder: Path, stem: str, scene: Scene, labels: Labels) -> list[object]:
@@ -184,6 +175,5 @@ def write_scenes(
 
 
 def scene_fingerprint(**parameters: object) -> str:
-    """A key for caches: hashes the parameters, the tables and the code that draws, comments and docstrings left out."""
-    code = code_key(["neuron_consistency.data.scenes"])
-    return hashlib.sha256(json.dumps([parameters, code], sort_keys=True, default=str).encode()).hexdigest()[:16]
+    """A key for caches: a hash of the parameters and the renderer's version."""
+    return hashlib.sha256(json.dumps([parameters, RENDERER], sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,0 +1,216 @@
+"""Every mean, share and interval, and the one rule by which an interval settles a question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+from torch import Tensor, from_numpy
+
+Numbers = ArrayLike | Tensor
+Words = tuple[str, str, str]
+
+TAIL = 0.025  # what an interval leaves out on each side
+LEVEL = 1 - 2 * TAIL
+Z = float(stats.norm.ppf(1 - TAIL))
+
+OPEN = "cannot be told"
+HOLDS, FAILS = "holds", "fails"
+CLAIM = HOLDS, FAILS, OPEN
+SIDES = "higher", "lower", OPEN
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval of 95 %.
+
+    Attributes:
+        excluded: the share of units, such as neurons, that have no value.
+
+    Shape:
+        replicates: (G,), the value without each of G groups of images; () if it is not known.
+    """
+
+    value: float
+    low: float
+    high: float
+    excluded: float = 0.0
+    replicates: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
+
+    @classmethod
+    def read(cls, row: Mapping[Any, Any] | pd.Series[Any], name: str, *, bare: bool = False) -> Estimate:
+        """The estimate that stands in a row of a table, see `row`."""
+        before = "" if bare else f"{name} "
+        return cls(row[name], row[f"{before}low"], row[f"{before}high"])
+
+    def row(self, name: str, *, bare: bool = False) -> dict[str, float]:
+        """The columns `name`, "`name` low" and "`name` high"; `bare` calls the last two "low" and "high"."""
+        before = "" if bare else f"{name} "
+        return {name: self.value, f"{before}low": self.low, f"{before}high": self.high}
+
+    def minus(self, other: Estimate | float) -> Estimate:
+        """The difference to a known number, or to another estimate.
+
+        Where both have replicates, these are of the same groups of images, and the difference is paired. Other
+        estimates are taken to be independent.
+        """
+        if not isinstance(other, Estimate):
+            return Estimate(self.value - other, self.low - other, self.high - other)
+        value = self.value - other.value
+        if len(self.replicates) and len(other.replicates):
+            return jackknife(value, self.replicates - other.replicates, max(self.excluded, other.excluded))
+        return _around(value, float(np.hypot(self.value - self.low, other.value - other.low)))
+
+    def verdict(
+        self, *, above: float = -math.inf, below: float = math.inf, words: Words = SIDES, touching: bool = False
+    ) -> str:
+        """The first word where the interval lies between `above` and `below`, the second where it lies outside, else
+        the third, also where a bound of the interval is NaN.
+
+        Args:
+            touching: whether an interval that touches `above` or `below` from outside lies outside.
+        """
+        if above < self.low and self.high < below:
+            return words[0]
+        touches = touching and (self.high == above or self.low == below)
+        return words[1] if touches or self.high < above or self.low > below else words[2]
+
+    def settles(self, *, above: float = -math.inf, below: float = math.inf) -> dict[str, float | str]:
+        """The columns value, low, high and verdict on the claim that the number lies between `above` and `below`."""
+        said = self.verdict(above=above, below=below, words=CLAIM, touching=True)
+        return self.row("value", bare=True) | {"verdict": said}
+
+
+def share(hits: Numbers, clusters: Numbers | None = None, *, whole: float = 1.0) -> Estimate:
+    """The share of hits with Wilson's interval; NaN of none.
+
+    The members of a cluster, such as the images made from one clean image, succeed or fail together, so they are fewer
+    than they seem: their number is divided by the design effect, the variance between clusters over that of
+    independent draws. Where all hits are equal, each cluster counts once.
+
+    Args:
+        clusters: what each hit belongs to; None if all are independent.
+        whole: 1, or 100 for per cent.
+
+    Shape:
+        hits: (M,) of 0 and 1; clusters: (M,).
+    """
+    values = np.asarray(hits, dtype=np.float64)
+    if not len(values):
+        return Estimate(math.nan, math.nan, math.nan)
+    hit, number = int(values.sum()), float(len(values))
+    rate = hit / number
+    if clusters is not None:
+        sums, independent = _cluster_sums(values - rate, clusters), number * rate * (1 - rate)
+        effect = float(np.square(sums).sum()) / independent if independent > 0 else number / len(sums)
+        number /= max(effect, 1.0)
+    scale = 2 * (number + Z**2)
+    centre, half = (2 * number * rate + Z**2) / scale, Z / scale * math.sqrt(4 * number * rate * (1 - rate) + Z**2)
+    low, high = (centre - half if hit else 0.0), (centre + half if hit < len(values) else 1.0)
+    return Estimate(whole * hit / len(values), whole * low, whole * high)
+
+
+def mean(values: Numbers, clusters: Numbers | None = None, *, level: float = LEVEL, lone: float = math.nan) -> Estimate:
+    """The mean with Student's interval; NaN values are left out.
+
+    With clusters the variance is the linearised cluster-robust one, with one degree of freedom less than clusters.
+
+    Args:
+        clusters: what each value belongs to; None if all are independent.
+        level: of the interval.
+        lone: half the interval of a single value, about whose spread nothing is known.
+
+    Shape:
+        values, clusters: (N,).
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    kept = ~np.isnan(numbers)
+    numbers = numbers[kept]
+    count, value, margin = len(numbers), float(from_numpy(numbers).mean()), lone
+    if clusters is not None:
+        sums = _cluster_sums(numbers - value, np.asarray(clusters)[kept])
+        margin = _student(len(sums), level) * standard_error(sums) / max(count, 1)
+    elif count > 1:
+        margin = _student(count, level) * float(from_numpy(numbers).std()) / math.sqrt(count)
+    return _around(value, margin)
+
+
+def jackknife(value: float, replicates: np.ndarray, excluded: float = 0.0) -> Estimate:
+    """A value with the interval that its replicates give, each of them with one group of images left out.
+
+    Shape:
+        replicates: (G,) float64.
+
+    Source: Shao and Wu 1989, the delete-a-group jackknife.
+    """
+    groups = len(replicates)
+    spread = np.sqrt((groups - 1) / groups * np.square(replicates - replicates.mean()).sum())
+    return replace(_around(value, float(_student(groups) * spread)), excluded=excluded, replicates=replicates)
+
+
+def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of one jackknife estimate per seed over the same images; its interval covers other images and seeds.
+
+    Source: ours.
+    """
+    values = [one.value for one in estimates]
+    replicates = np.mean([one.replicates for one in estimates], axis=0)
+    found = jackknife(float(np.mean(values)), replicates, max(one.excluded for one in estimates))
+    margin = _with_seeds(found.high - found.value, values)
+    return replace(found, low=found.value - margin, high=found.value + margin)
+
+
+def mean_over_seeds(values: Tensor) -> Estimate:
+    """The mean over seeds and images; its interval covers other images and, of several seeds, other seeds.
+
+    Shape:
+        values: (S, N), the same images for each of S seeds.
+    """
+    found = mean(values.mean(0))
+    return _around(found.value, _with_seeds(found.value - found.low, values.mean(1).tolist()))
+
+
+def middle(values: Tensor) -> Estimate:
+    """The mean of random draws, and the range that holds the middle 95 % of them.
+
+    Shape:
+        values: (D,).
+    """
+    low, high = values.quantile(values.new_tensor([TAIL, 1 - TAIL])).tolist()
+    return Estimate(float(values.mean()), low, high)
+
+
+def standard_error(parts: np.ndarray) -> float:
+    """The standard error of a value that each of S independent units moves by its part; NaN for fewer than two."""
+    if len(parts) < 2:
+        return math.nan
+    return math.sqrt(len(parts) / (len(parts) - 1) * float(np.square(parts).sum()))
+
+
+def _with_seeds(margin: float, values: Sequence[float]) -> float:
+    """Half the interval of a mean over seeds: `margin`, what other images could have moved it, and the seeds' spread.
+
+    The same images are measured for every seed, so the two are independent, and their squares add up.
+    """
+    if len(values) < 2:
+        return margin
+    return float(np.hypot(margin, _student(len(values)) * np.std(values, ddof=1) / np.sqrt(len(values))))
+
+
+def _around(value: float, margin: float) -> Estimate:
+    return Estimate(value, value - margin, value + margin)
+
+
+def _student(count: int, level: float = LEVEL) -> float:
+    """How many standard errors of a mean of so many units half an interval is."""
+    return float(stats.t.ppf((1 + level) / 2, count - 1))
+
+
+def _cluster_sums(values: np.ndarray, clusters: Numbers) -> np.ndarray:
+    return np.bincount(np.unique(np.asarray(clusters), return_inverse=True)[1], weights=values)
