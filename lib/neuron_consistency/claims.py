@@ -61,11 +61,13 @@ def read_claims(root: Path | None = None) -> dict[str, Claim]:
     return found
 
 
-def finding(
-    claim: str, case: str, found: Estimate, *, above: float = -math.inf, below: float = math.inf
-) -> dict[str, Any]:
-    """What one case (a network, perhaps under an attack) says of a claim: a row with COLUMNS."""
-    return {"claim": claim, "case": case} | found.settles(above=above, below=below)
+def finding(claim: str, case: str, found: Estimate, **bounds: float) -> dict[str, Any]:
+    """What one case (a network, perhaps under an attack) says of a claim: a row with COLUMNS.
+
+    Args:
+        bounds: above, below or both, see `statistics.Estimate.settles`.
+    """
+    return {"claim": claim, "case": case} | found.settles(**bounds)
 
 
 def keep_findings(profile: str, chapter: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

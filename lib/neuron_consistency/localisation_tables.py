@@ -137,7 +137,7 @@ def score_row(scores: Tensor) -> dict[str, float]:
     """The mean over images with its interval of 95 %, and the share of images that have no score.
 
     Scores that are all 0 or 1 get Wilson's interval, others Student's. The interval of scores within [0, 1] is clipped
-    to it, that of one image has no other end.
+    to it; that of a single score has no other end.
 
     Shape:
         scores: (N,), NaN where an image has none.

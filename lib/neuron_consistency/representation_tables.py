@@ -114,17 +114,14 @@ class NeuronMeasures:
         Args:
             bins: as for `curves`; the highest LC is the last bin, the lowest the first.
         """
-        which = self.bins(bins)
+        which, estimate = self.bins(bins), self.estimate
         high, low = which == which.max(), which == 0
         claims = {
-            "CS1 below chance": (self.estimate("CS1", high, above_chance=True), {"below": 0.0}),
-            "CS1 falls with LC": (self.estimate("CS1", high).minus(self.estimate("CS1", low)), {"below": 0.0}),
-            "CS2 above chance": (self.estimate("CS2", high, above_chance=True), {"above": 0.0}),
-            "CS2 above CS1": (self.estimate("CS2", high).minus(self.estimate("CS1", high)), {"above": 0.0}),
-            "merely targets above chance": (self.estimate("merely targets", above_chance=True), {"above": 0.0}),
-            "merely targets above shows": (
-                self.estimate("merely targets").minus(self.estimate("shows")),
-                {"above": 0.0},
-            ),
+            "CS1 below chance": (estimate("CS1", high, above_chance=True), "below"),
+            "CS1 falls with LC": (estimate("CS1", high).minus(estimate("CS1", low)), "below"),
+            "CS2 above chance": (estimate("CS2", high, above_chance=True), "above"),
+            "CS2 above CS1": (estimate("CS2", high).minus(estimate("CS1", high)), "above"),
+            "merely targets above chance": (estimate("merely targets", above_chance=True), "above"),
+            "merely targets above shows": (estimate("merely targets").minus(estimate("shows")), "above"),
         }
-        return pd.DataFrame({"claim": claim, **one.settles(**side)} for claim, (one, side) in claims.items())
+        return pd.DataFrame({"claim": claim, **one.settles(**{side: 0.0})} for claim, (one, side) in claims.items())
