@@ -10,7 +10,7 @@ from torch import Tensor
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.explanation import explanation_consistency, grad_cam, normalised, upsampled
-from neuron_consistency.models import Classifier
+from neuron_consistency.models import Classifier, evaluating, read_layers
 from neuron_consistency.plotting import Picture, PictureGrid, in_lines
 from neuron_consistency.weighting import Weighting
 
@@ -109,6 +109,55 @@ def network_rows(
                 said = [images.classes[int(label)] for label in model(batch).argmax(1)]
         rows.append((in_lines(title), under_maps(shown, maps, said)))
     return PictureGrid(rows, [images.classes[int(label)] for label in classes])
+
+
+@torch.no_grad()
+def group_rows(
+    model: Classifier,
+    images: ImageSet,
+    groups: Tensor,
+    layer: str,
+    *,
+    count: int,
+    device: torch.device,
+    batch_size: int = 128,
+    precision: str = "auto",
+) -> PictureGrid:
+    """The `count` largest groups of filters, to be drawn by `explanation_figures.maps_of_networks`.
+
+    A column is the image that fires a group most (each group another one), a row a group's mean map over those
+    images. Every filter counts alike, by its mean over all images. Below a map stands how many times its own mean the
+    group fires.
+
+    Shape:
+        groups: (C,) int64.
+    """
+    parts = []
+    with evaluating(model), read_layers(model, [layer]) as outputs, autocast(device, precision):
+        for _, batch, _ in images.batches(batch_size, device=device):
+            model(batch)
+            parts.append(outputs[layer].float().mean((2, 3)).cpu())
+        filters = torch.cat(parts)
+        mean = filters.mean(0)
+        scale = torch.where(mean > 0, 1 / mean, 0)
+        sizes = torch.bincount(groups)
+        largest = sizes.argsort(descending=True, stable=True)[:count].tolist()
+        places: list[int] = []
+        for group in largest:
+            strength = (filters * scale)[:, groups == group].mean(1)
+            strength[places] = -1
+            places.append(int(strength.argmax()))
+        batch, labels = images.batch(torch.tensor(places), device)
+        model(batch)
+        maps = outputs[layer].float().cpu() * scale[:, None, None]
+    names = labels.argmax(1) if labels.ndim == 2 else labels
+    shown = batch.cpu()
+    rows = [("image", [Picture(image) for image in shown])]
+    for number, group in enumerate(largest, 1):
+        own = maps[:, groups == group].mean(1)
+        texts = [f"{value:.1f} x its mean" for value in own.mean((1, 2)).tolist()]
+        rows.append((f"group {number}\n{int(sizes[group])} filters", under_maps(shown, own, texts)))
+    return PictureGrid(rows, [images.classes[int(label)] for label in names])
 
 
 def under_maps(images: Tensor, maps: Tensor, captions: Sequence[str] = ()) -> list[Picture]:

@@ -75,7 +75,7 @@ def top_image_rows(
     marked: Mapping[str, Tensor] | None = None,
     precision: str = "auto",
 ) -> PictureGrid:
-    """For every neuron a row of its strongest images in every set, to be drawn by `plotting.top_images`.
+    """For every neuron a row of its strongest images in every set, to be drawn by `plotting.picture_grid`.
 
     Args:
         model: the network, in eval mode.
