@@ -40,7 +40,7 @@ def numbers() -> dict[str, object]:
             ),
         }
         if choice == NORMAL:
-            attacked["AutoAttack"] = auto_attack_predictions(model, some, epsilon=2 * EPSILON, queries=5, **SHARED)
+            attacked["AutoAttack"] = auto_attack_predictions(model, some, epsilon=2 * EPSILON, n_queries=5, **SHARED)
         strong += [
             {"choice": choice, "attack": attack} | accuracy_row(said, some.labels) for attack, said in attacked.items()
         ]
