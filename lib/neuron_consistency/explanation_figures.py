@@ -36,11 +36,10 @@ def explanation_over_training(rows: pd.DataFrame) -> Figure:
     made, shown = panels(rows, "model", (3.4, 3.2), (0.4, 0), columns=None, title=in_lines, sharey=True)
     for axis, part in shown:
         wide = part.pivot(index="epoch", columns="quantile", values="E")
-        levels = list(wide.columns)
-        for low, high in zip(levels, reversed(levels), strict=True):
+        for low, high in zip(wide.columns, wide.columns[::-1], strict=True):
             if low < high:
                 axis.fill_between(wide.index, wide[low], wide[high], color="tab:blue", alpha=0.2, linewidth=0)
-        axis.plot(wide.index, wide[levels[len(levels) // 2]], color="tab:blue", marker="o")
+        axis.plot(wide.index, wide.iloc[:, wide.shape[1] // 2], color="tab:blue", marker="o")
         axis.set(xlabel="before epoch", ylim=(0, 1), xticks=list(wide.index))
     made.axes[0].set_ylabel("E over the training images")
     return made

@@ -16,7 +16,7 @@ from neuron_consistency.weighting import Weighting
 
 
 def extreme_places(consistency: Tensor, *, count: int) -> tuple[list[int], list[int]]:
-    """The images of highest and those of lowest E, the most extreme first; equal ones in order of the images.
+    """The images of highest and those of lowest E, the most extreme first. Equal ones keep their order.
 
     Shape:
         consistency: (N,), NaN is left out.
@@ -60,13 +60,10 @@ def explanation_rows(
     several = found.classes.ndim == 2
     classes = found.classes[:, 0] if several else found.classes
     maps, attacked_maps = (each[:, 0] if several else each for each in (found.maps, found.attacked_maps))
-    names = [images.classes[int(label)] for label in classes]
-    flips = [
-        f"{name}\nE = {e:.2f}"
-        if several or int(new) == int(old)
-        else f"{name}, then {images.classes[int(new)]}\nE = {e:.2f}"
-        for name, old, new, e in zip(names, classes, said, found.consistency.tolist(), strict=True)
-    ]
+    captions = []
+    for old, new, e in zip(classes.tolist(), said.tolist(), found.consistency.tolist(), strict=True):
+        flip = "" if several or new == old else f", then {images.classes[new]}"
+        captions.append(f"{images.classes[old]}{flip}\nE = {e:.2f}")
     before, after, masks = batch.cpu(), found.attacked.cpu(), found.mask[:, 0].cpu()
     rows = [
         ("image", [Picture(image) for image in before]),
@@ -74,7 +71,7 @@ def explanation_rows(
         ("background\nattacked", [Picture(image, outlined=mask) for image, mask in zip(after, masks, strict=True)]),
         ("explanation", under_maps(after, attacked_maps)),
     ]
-    return PictureGrid(rows, flips)
+    return PictureGrid(rows, captions)
 
 
 def network_rows(
@@ -86,14 +83,16 @@ def network_rows(
     device: torch.device,
     precision: str = "auto",
 ) -> PictureGrid:
-    """Images with Grad-CAM of their true class by every network, to be drawn by `explanation_figures.maps_of_networks`.
+    """Images with the Grad-CAM maps that networks give of their true class.
+
+    To be drawn by `explanation_figures.maps_of_networks`.
 
     Args:
-        models: by title.
-        images: the set.
-        places: of the images shown.
-        layers: by title, whose maps.
-        device: where.
+        models: the networks, by title.
+        images: a set.
+        places: which of its images are shown.
+        layers: by title, the layer whose maps are shown.
+        device: where the networks are.
         precision: of the forward passes.
 
     Source: P3, figure 3.

@@ -62,6 +62,8 @@ def panels(
     made, axes = grid(*size, lines, columns, sharex=sharex, sharey=sharey)
     for axis in axes.flat[len(parts) :]:
         axis.set_visible(False)
+    for axis in axes.flat[len(parts) - columns :]:
+        axis.tick_params(labelbottom=True)  # also where the place below is empty
     for axis, (value, _) in zip(axes.flat, parts, strict=False):
         axis.set_title(title(value), fontsize=10 if several else 12)
     return made, [(axis, part) for axis, (_, part) in zip(axes.flat, parts, strict=False)]

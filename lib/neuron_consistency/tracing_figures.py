@@ -50,8 +50,7 @@ def auroc_intervals(rows: pd.DataFrame) -> Figure:
         rows: from `detection_tables.detection_table`, with the column model.
     """
     attacks, detectors = list(rows["attack"].unique()), list(rows["detector"].unique())
-    size = 3.6, 0.7 + 0.45 * len(attacks)
-    made, shown = panels(rows, "model", size, (2, 0.8), columns=2, sharex=True, sharey=True)
+    made, shown = panels(rows, "model", (3.6, 0.7 + 0.45 * len(attacks)), (2, 0.8), columns=2, sharex=True, sharey=True)
     shifts = np.linspace(-0.22, 0.22, len(detectors))
     for axis, part in shown:
         for detector, shift, colour in zip(detectors, shifts, sns.color_palette(), strict=False):
