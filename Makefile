@@ -67,7 +67,7 @@ environment: .venv/complete  ## create .venv from requirements.lock
 	@touch $@
 
 lock: environment  ## write requirements.lock anew from pyproject.toml (newest versions that fit)
-	$(BIN)/uv pip compile pyproject.toml --quiet --extra book --extra test --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --quiet --extra autoattack --extra book --extra test --universal --python-version 3.11 \
 		--fork-strategy fewest --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade -o requirements.lock
 
 clean:  ## remove all results: executed notebooks, pages, artifacts (the environment stays)

@@ -44,7 +44,7 @@ from neuron_consistency.consistency import chance, comparison, consistency_row, 
 from neuron_consistency.controls import FGSM, NOISE, REAL, SUCCESSFUL, WRONG, measure_with_controls
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, find_plan
-from neuron_consistency.plotting import top_images
+from neuron_consistency.plotting import picture_grid
 from neuron_consistency.responses import respond
 from neuron_consistency.robustness import accuracy_row
 from neuron_consistency.stamps import stamp_outputs
@@ -132,7 +132,7 @@ adversarial = respond(
 )
 neurons = strongest_neurons(real, layer, A, count=shown_neurons)
 sets = [("real", images, real, None), ("adversarial", targeted, adversarial, None)]
-top_images(top_image_rows(net.model, layer, neurons, sets, A, count=shown_images, device=where, precision=precision))
+picture_grid(top_image_rows(net.model, layer, neurons, sets, A, count=shown_images, device=where, precision=precision))
 
 # %% [markdown]
 # In the real rows the images of a neuron share a class or a close relative of it. In the adversarial rows the pictures

@@ -59,7 +59,7 @@ from neuron_consistency.findings import evaluation_findings
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.models import evaluating
 from neuron_consistency.plans import current_models, distinct_titles
-from neuron_consistency.plotting import top_images
+from neuron_consistency.plotting import picture_grid
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.robustness import accuracy_row, pgd_predictions
 from neuron_consistency.stamps import stamp_outputs
@@ -227,7 +227,7 @@ sets = [
 ]
 neurons = strongest_neurons(view.passes[REAL], view.layer, A, count=shown_neurons)
 print(titles[shown.plan.key])
-top_images(
+picture_grid(
     top_image_rows(shown.model, view.layer, neurons, sets, A, count=shown_images, device=where, precision=precision)
 )
 

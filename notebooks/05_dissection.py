@@ -62,7 +62,7 @@ from neuron_consistency.claims import keep_findings
 from neuron_consistency.compute import describe_device, resolve_device
 from neuron_consistency.costs import dissection_costs
 from neuron_consistency.data.broden import CATEGORIES
-from neuron_consistency.data.dense import open_dense_set
+from neuron_consistency.data.images import open_dense_set
 from neuron_consistency.dissection import category_shares
 from neuron_consistency.dissection_controls import (
     ADVERSARIAL,
@@ -79,7 +79,7 @@ from neuron_consistency.dissection_controls import (
 )
 from neuron_consistency.findings import dissection_findings
 from neuron_consistency.plans import current_models, distinct_titles
-from neuron_consistency.plotting import top_images
+from neuron_consistency.plotting import picture_grid
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.store import artifacts
@@ -229,7 +229,7 @@ shown = nets[0]
 one = counted[titles[shown.plan.key]]
 best = best_units(units[titles[shown.plan.key], REAL], count=shown_neurons)
 print(titles[shown.plan.key])
-top_images(example_masks(shown.model, labelled, one, best, count=shown_images, precision=precision))
+picture_grid(example_masks(shown.model, labelled, one, best, count=shown_images, precision=precision))
 
 # %% [markdown]
 # Do the same neurons keep their concept on adversarial images? Of the neurons aligned on the real images, the share

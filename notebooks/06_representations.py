@@ -64,7 +64,7 @@ from neuron_consistency.compute import describe_device, resolve_device
 from neuron_consistency.findings import representation_findings, success_findings
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, distinct_titles
-from neuron_consistency.plotting import top_images
+from neuron_consistency.plotting import picture_grid
 from neuron_consistency.representation import measure_neurons, top_responses
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.stamps import stamp_outputs
@@ -304,7 +304,7 @@ chosen = strongest_neurons(views[0], layer, A, count=shown_neurons)
 own = neurons[titles[shown.plan.key]].table.query("layer == @layer").set_index("neuron")
 near = distances <= concept_distance
 print(titles[shown.plan.key])
-top_images(
+picture_grid(
     top_image_rows(
         shown.model,
         layer,

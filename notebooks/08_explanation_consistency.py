@@ -95,9 +95,9 @@ from neuron_consistency.claims import keep_findings
 from neuron_consistency.compute import resolve_device
 from neuron_consistency.controls import FGSM, REAL, compare_trainings, measure_with_controls
 from neuron_consistency.data.images import MultiLabelSet
-from neuron_consistency.explanation_gallery import explanation_rows, extreme_places, network_rows
+from neuron_consistency.explanation_gallery import explanation_rows, extreme_places, group_rows, network_rows
 from neuron_consistency.explanation_measures import OWN_E, TRUE_E, compared, consistency_history, measure
-from neuron_consistency.filter_group_gallery import contrast_table, group_rows
+from neuron_consistency.filter_group_gallery import contrast_table
 from neuron_consistency.findings import explanation_findings
 from neuron_consistency.models import build_model
 from neuron_consistency.plans import distinct_titles, explained_layer, plan_models, weighting_of

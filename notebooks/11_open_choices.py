@@ -153,9 +153,9 @@ figures.sweep(shares, x="quantile", y="U")
 # ## A stronger attack
 #
 # PGD with more steps, and from several random starts, each image until one of them fools the network. Accuracy in per
-# cent with Wilson intervals of 95 %, on some of the images. `auto_attack` adds AutoAttack {cite}`croce2020reliable`,
-# which needs no tuning and so is what networks of different authors are compared by; {doc}`09_results` shows it on
-# photographs.
+# cent with Wilson intervals of 95 %, on some of the images. `auto_attack` adds AutoAttack {cite}`croce2020reliable`, in
+# its published composition of four attacks (the package `pyautoattack`, in the extra `autoattack`). It needs no tuning
+# and so is what networks of different authors are compared by; {doc}`09_results` shows it on photographs.
 
 # %%
 places = torch.linspace(0, len(images) - 1, min(strong_images, len(images))).long()
@@ -175,7 +175,7 @@ for choice in (NORMAL, BASE, WITHOUT):
         }
         if auto_attack:
             said[f"AutoAttack, {auto_attack_queries} queries"] = auto_attack_predictions(
-                net.model, some, queries=auto_attack_queries, **options
+                net.model, some, n_queries=auto_attack_queries, **options
             )
         strong += [
             {"choice": choice, "seed": seed, "attack": attack} | accuracy_row(predictions, some.labels)

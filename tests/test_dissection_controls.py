@@ -26,7 +26,7 @@ from neuron_consistency.dissection_controls import (
     with_random_weights,
 )
 from neuron_consistency.models import Classifier, build_model
-from neuron_consistency.plotting import top_images
+from neuron_consistency.plotting import picture_grid
 from planted import SIZE, planted_classifier, write_set
 
 
@@ -102,7 +102,7 @@ def test_the_best_units_are_shown_inside_their_concept(
     assert [len(pictures) for _, pictures in grid.rows] == [2, 2, 2]
     regions = [picture.bright for _, pictures in grid.rows for picture in pictures]
     assert all(region is not None and region.shape == (SIZE, SIZE) for region in regions)
-    top_images(grid)
+    picture_grid(grid)
 
 
 def test_offered_concepts_count_labels_images_and_pixels(dissected: Dissected) -> None:

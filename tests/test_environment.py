@@ -27,7 +27,7 @@ def requirements(*extras: str) -> list[Requirement]:
 
 def test_lock_holds_every_requirement_in_its_bounds() -> None:
     """`make lock` writes it anew."""
-    for requirement in requirements("book", "test"):
+    for requirement in requirements("autoattack", "book", "test"):
         assert LOCKED[canonicalize_name(requirement.name)] in requirement.specifier, requirement
 
 
@@ -60,7 +60,7 @@ def test_conda_lines_are_valid_and_keep_the_bound_of_python() -> None:
 @pytest.mark.parametrize("folder", ["lib", "notebooks"])
 def test_every_import_is_of_a_package_that_pyproject_names(folder: str) -> None:
     """A package that is there only because another needs it may vanish with that other's next version."""
-    declared = {canonicalize_name(requirement.name) for requirement in requirements("book")}
+    declared = {canonicalize_name(requirement.name) for requirement in requirements("autoattack", "book")}
     packages = importlib.metadata.packages_distributions()
     missing = set()
     for file in (ROOT / folder).rglob("*.py"):

@@ -18,7 +18,7 @@ from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.gallery import top_image_rows
 from neuron_consistency.models import Classifier
-from neuron_consistency.plotting import top_images
+from neuron_consistency.plotting import picture_grid
 from neuron_consistency.representation import cosine, measure_neurons, top_responses
 from neuron_consistency.representation_tables import MEASURES, NeuronMeasures
 from neuron_consistency.responses import GROUPS, LayerResponses, Responses, deal
@@ -323,7 +323,7 @@ def test_the_images_that_target_a_neuron_s_concept_are_framed() -> None:
         marked={"adversarial": torch.stack([aims == concept for concept in chosen])},
     )
     assert [[picture.framed for picture in row] for _, row in grid.rows] == [[False] * 3, [True] * 3] * 2
-    frames = [axis.spines["left"].get_linewidth() for axis in top_images(grid).axes]
+    frames = [axis.spines["left"].get_linewidth() for axis in picture_grid(grid).axes]
     assert [width == 3 for width in frames] == [False] * 3 + [True] * 3 + [False] * 3 + [True] * 3
 
 

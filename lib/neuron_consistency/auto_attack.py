@@ -1,56 +1,17 @@
-"""Accuracy under AutoAttack, as the Adversarial Robustness Toolbox has it: a judge that is not of our making."""
+"""Accuracy under AutoAttack in its published composition: a judge that is not of our making."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.distributed import add_up, part
-from neuron_consistency.models import Classifier, evaluating
-
-
-class _InPrecision(nn.Module):
-    """A network whose forward passes run in a precision of the caller's choice; logits are float32."""
-
-    def __init__(self, model: Classifier, device: torch.device, precision: str) -> None:
-        super().__init__()
-        self.model, self.device, self.precision = model, device, precision
-
-    def forward(self, images: Tensor) -> Tensor:
-        with autocast(self.device, self.precision):
-            logits: Tensor = self.model(images)
-        return logits.float()
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """No parameter asks for a gradient within the context: an attack needs that of the image alone."""
-    asked = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in asked:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in asked:
-            parameter.requires_grad_(True)
-
-
-@contextmanager
-def _numpy_seed(seed: int) -> Iterator[None]:
-    """NumPy's global generator, which the toolbox draws from, starts at `seed`; afterwards it is as it was."""
-    state = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+from neuron_consistency.errors import ParameterError
+from neuron_consistency.models import Classifier
 
 
 def auto_attack_predictions(
@@ -59,68 +20,56 @@ def auto_attack_predictions(
     *,
     epsilon: float,
     device: torch.device,
-    steps: int = 100,
-    queries: int = 5000,
+    n_queries: int = 5000,
     batch_size: int = 256,
     precision: str = "auto",
 ) -> Tensor:
     """What the model says under AutoAttack; several processes share the images.
 
-    Its attacks take turns, each on the images that withstood the ones before: APGD on the cross-entropy, APGD on the
-    difference-of-logits ratio, and Square, which sees logits alone and so is not misled by masked gradients. One start
-    each. Images that are wrong when clean are not attacked.
+    Four attacks take turns, each on the images that withstood the ones before: APGD on the cross-entropy, APGD and FAB
+    towards up to nine other classes, and Square, which sees logits alone and so is not misled by masked gradients.
+    Images that are wrong when clean are not attacked.
 
     Args:
         model: the network.
         images: the set.
         epsilon: radius of the L-infinity ball, in units of the pixel range.
         device: where.
-        steps: of both APGD.
-        queries: of Square at most.
+        n_queries: of Square at most; 5000 in the standard version.
         batch_size: images a forward pass.
         precision: of the forward passes.
 
     Shape:
         result: (N,) int64, on the CPU.
 
-    Source: Croce and Hein 2020, in the implementation of the Adversarial Robustness Toolbox. It departs from the
-        published composition: its APGD on the logits' ratio has no targets, and there is no FAB; nor DeepFool, which
-        the toolbox has in its place and which keeps to no radius. Not in the papers.
-    """
-    with warnings.catch_warnings():  # here, as it takes seconds and nothing else needs it
-        warnings.filterwarnings("ignore", "IProgress not found")  # no bar is shown
-        from art.attacks.evasion import AutoAttack, AutoProjectedGradientDescent, SquareAttack
-        from art.estimators.classification import PyTorchClassifier
+    Raises:
+        ParameterError: pyautoattack is not installed, or there are fewer than four classes.
 
-    predictions = torch.zeros(len(images), dtype=torch.int64)
-    model.to(device)
-    with evaluating(model), _frozen(model), _numpy_seed(0):
-        network = _InPrecision(model, device, precision).eval()
-        classifier = PyTorchClassifier(
-            network,
-            loss=nn.CrossEntropyLoss(),
-            input_shape=images.batch(torch.tensor([0]), torch.device("cpu"))[0].shape[1:],
-            nb_classes=images.num_classes,
-            clip_values=(0.0, 1.0),
-            device_type="cpu" if device.type == "cpu" else "gpu",
-        )
-        ball = {"norm": np.inf, "eps": epsilon}
-        ascent = {"eps_step": 2 * epsilon, "max_iter": steps, "nb_random_init": 1, "verbose": False} | ball
-        several = {"batch_size": batch_size}
-        attack = AutoAttack(
-            classifier,
-            **ball,
-            **several,
-            attacks=[
-                AutoProjectedGradientDescent(classifier, loss_type="cross_entropy", **ascent, **several),
-                AutoProjectedGradientDescent(classifier, loss_type="difference_logits_ratio", **ascent, **several),
-                SquareAttack(classifier, max_iter=queries, nb_restarts=1, verbose=False, **ball, **several),
-            ],
-        )
+    Source: Croce and Hein 2020, their own implementation, version "standard". Not in the papers.
+    """
+    try:
+        from pyautoattack import AutoAttack
+    except ImportError as error:
+        raise ParameterError(
+            "AutoAttack needs the package pyautoattack: install the extra autoattack (pip install -e '.[autoattack]'), "
+            "or leave auto_attack off"
+        ) from error
+    if images.num_classes < 4:
+        raise ParameterError(f"AutoAttack needs four classes or more, and {images.name} has {images.num_classes}")
+    network = copy.deepcopy(model).requires_grad_(False).eval().to(device)  # no gradient is left in the caller's
+
+    def logits(batch: Tensor) -> Tensor:
+        with autocast(device, precision):
+            return network(batch).float()  # type: ignore[no-any-return]
+
+    predictions = torch.zeros(len(images), dtype=torch.int64, device=device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        attack = AutoAttack(logits, eps=epsilon, device=device, seed=0)
+        attack.square.n_queries = n_queries
+        attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, images.num_classes - 1)
         for places, batch, labels in images.batches(batch_size, device=device, part=part()):
-            attacked = attack.generate(batch.cpu().numpy(), labels.cpu().numpy())
-            said = classifier.predict(attacked, batch_size=batch_size).argmax(1)
-            predictions[places.cpu()] = torch.from_numpy(said)
-    predictions = predictions.to(device)
+            batch = batch.contiguous()  # the package takes views of its gradients
+            _, said = attack.run_standard_evaluation(batch, labels, batch_size=batch_size)
+            predictions[places.to(device)] = said
     add_up(predictions)
     return predictions.cpu()

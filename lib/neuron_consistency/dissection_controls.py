@@ -181,7 +181,7 @@ def example_masks(
     count: int,
     precision: str = "auto",
 ) -> PictureGrid:
-    """For each unit its strongest real images, bright inside its mask, to be drawn by `plotting.top_images`.
+    """For each unit its strongest real images, bright inside its mask, to be drawn by `plotting.picture_grid`.
 
     Below an image stands how much of the mask lies inside the concept.
 

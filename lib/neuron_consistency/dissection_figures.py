@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from neuron_consistency.plotting import errorbars, legend_below, panels
+from neuron_consistency.plotting import legend_below, panels, spread
 
 
 def category_shares(rows: pd.DataFrame) -> Figure:
@@ -16,17 +16,17 @@ def category_shares(rows: pd.DataFrame) -> Figure:
     Args:
         rows: columns model, images, category, share, low, high.
     """
-    models, kinds = list(rows["model"].unique()), list(rows["images"].unique())
-    made, axes = panels(models, (3.2, 2.4), (1, 0.7), sharex=True, sharey=True)
+    kinds = list(rows["images"].unique())
+    made, shown = panels(rows, "model", (3.2, 2.4), (1, 0.7), sharex=True, sharey=True)
     width = 0.8 / len(kinds)
-    for axis, model in zip(axes, models, strict=True):
+    for axis, part in shown:
         for place, (kind, colour) in enumerate(zip(kinds, sns.color_palette(), strict=False)):
-            part = rows[(rows["model"] == model) & (rows["images"] == kind)]
-            at = np.arange(len(part)) + (place - (len(kinds) - 1) / 2) * width
-            share, low, high = (100 * part[name] for name in ("share", "low", "high"))
-            axis.bar(at, share, width, color=colour, label=kind)
-            errorbars(axis, share, low, high, at, upright=True, fmt="none", ecolor="0.3", elinewidth=1)
-            axis.set_xticks(np.arange(len(part)), part["category"], rotation=45, ha="right")
+            own = part[part["images"] == kind]
+            at = np.arange(len(own)) + (place - (len(kinds) - 1) / 2) * width
+            percent, ends = 100 * own["share"], 100 * spread(own, "share")
+            axis.bar(at, percent, width, color=colour, label=kind)
+            axis.errorbar(at, percent, yerr=ends, fmt="none", ecolor="0.3", elinewidth=1)
+            axis.set_xticks(np.arange(len(own)), own["category"], rotation=45, ha="right")
         axis.set_ylabel("% of neurons aligned")
-    legend_below(made, axes[0], columns=len(kinds))
+    legend_below(made, columns=len(kinds))
     return made

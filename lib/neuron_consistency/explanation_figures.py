@@ -22,7 +22,7 @@ def maps_of_networks(grid: PictureGrid) -> Figure:
     """Figure 3 of P3: the same images with the maps of several networks, or of several groups of filters.
 
     Args:
-        grid: from `explanation_gallery.network_rows`, or `filter_group_gallery.group_rows`.
+        grid: from `explanation_gallery.network_rows` or `group_rows`.
     """
     return picture_grid(grid, margin=1.6, height=1.75)
 
@@ -33,18 +33,15 @@ def explanation_over_training(rows: pd.DataFrame) -> Figure:
     Args:
         rows: columns model, epoch, quantile, E.
     """
-    models = list(rows["model"].unique())
-    titles = [in_lines(model) for model in models]
-    made, axes = panels(titles, (3.4, 3.2), (0.4, 0), columns=None, fontsize=12, sharey=True)
-    for axis, model in zip(axes, models, strict=True):
-        wide = rows[rows["model"] == model].pivot(index="epoch", columns="quantile", values="E")
-        levels = list(wide.columns)
-        for low, high in zip(levels, reversed(levels), strict=True):
+    made, shown = panels(rows, "model", (3.4, 3.2), (0.4, 0), columns=None, title=in_lines, sharey=True)
+    for axis, part in shown:
+        wide = part.pivot(index="epoch", columns="quantile", values="E")
+        for low, high in zip(wide.columns, wide.columns[::-1], strict=True):
             if low < high:
                 axis.fill_between(wide.index, wide[low], wide[high], color="tab:blue", alpha=0.2, linewidth=0)
-        axis.plot(wide.index, wide[levels[len(levels) // 2]], color="tab:blue", marker="o")
+        axis.plot(wide.index, wide.iloc[:, wide.shape[1] // 2], color="tab:blue", marker="o")
         axis.set(xlabel="before epoch", ylim=(0, 1), xticks=list(wide.index))
-    axes[0].set_ylabel("E over the training images")
+    made.axes[0].set_ylabel("E over the training images")
     return made
 
 
@@ -54,11 +51,9 @@ def explanation_distributions(rows: pd.DataFrame) -> Figure:
     Args:
         rows: columns model, mask, E; a panel a mask.
     """
-    masks = list(rows["mask"].unique())
-    titles = [f"spared: {mask}" for mask in masks]
-    made, axes = panels(titles, (3.8, 3.4), (2.2, 0), columns=None, fontsize=12, sharey=True)
-    for axis, mask in zip(axes, masks, strict=True):
-        sns.ecdfplot(rows[rows["mask"] == mask].dropna(), x="E", hue="model", ax=axis, legend=axis is axes[-1])
+    made, shown = panels(rows, "mask", (3.8, 3.4), (2.2, 0), columns=None, title="spared: {}".format, sharey=True)
+    for axis, part in shown:
+        sns.ecdfplot(part.dropna(), x="E", hue="model", ax=axis, legend=axis is made.axes[-1])
         axis.set(ylabel="share of images", xlim=(0, 1))
-    sns.move_legend(axes[-1], "upper left", bbox_to_anchor=(1, 1), title=None, frameon=False)
+    sns.move_legend(made.axes[-1], "upper left", bbox_to_anchor=(1, 1), title=None, frameon=False)
     return made

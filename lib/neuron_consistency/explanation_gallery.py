@@ -10,13 +10,13 @@ from torch import Tensor
 from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.explanation import explanation_consistency, grad_cam, normalised, upsampled
-from neuron_consistency.models import Classifier
+from neuron_consistency.models import Classifier, evaluating, read_layers
 from neuron_consistency.plotting import Picture, PictureGrid, in_lines
 from neuron_consistency.weighting import Weighting
 
 
 def extreme_places(consistency: Tensor, *, count: int) -> tuple[list[int], list[int]]:
-    """The images of highest and those of lowest E, the most extreme first; equal ones in order of the images.
+    """The images of highest and those of lowest E, the most extreme first. Equal ones keep their order.
 
     Shape:
         consistency: (N,), NaN is left out.
@@ -60,13 +60,10 @@ def explanation_rows(
     several = found.classes.ndim == 2
     classes = found.classes[:, 0] if several else found.classes
     maps, attacked_maps = (each[:, 0] if several else each for each in (found.maps, found.attacked_maps))
-    names = [images.classes[int(label)] for label in classes]
-    flips = [
-        f"{name}\nE = {e:.2f}"
-        if several or int(new) == int(old)
-        else f"{name}, then {images.classes[int(new)]}\nE = {e:.2f}"
-        for name, old, new, e in zip(names, classes, said, found.consistency.tolist(), strict=True)
-    ]
+    captions = []
+    for old, new, e in zip(classes.tolist(), said.tolist(), found.consistency.tolist(), strict=True):
+        flip = "" if several or new == old else f", then {images.classes[new]}"
+        captions.append(f"{images.classes[old]}{flip}\nE = {e:.2f}")
     before, after, masks = batch.cpu(), found.attacked.cpu(), found.mask[:, 0].cpu()
     rows = [
         ("image", [Picture(image) for image in before]),
@@ -74,7 +71,7 @@ def explanation_rows(
         ("background\nattacked", [Picture(image, outlined=mask) for image, mask in zip(after, masks, strict=True)]),
         ("explanation", under_maps(after, attacked_maps)),
     ]
-    return PictureGrid(rows, flips)
+    return PictureGrid(rows, captions)
 
 
 def network_rows(
@@ -86,14 +83,16 @@ def network_rows(
     device: torch.device,
     precision: str = "auto",
 ) -> PictureGrid:
-    """Images with Grad-CAM of their true class by every network, to be drawn by `explanation_figures.maps_of_networks`.
+    """Images with the Grad-CAM maps that networks give of their true class.
+
+    To be drawn by `explanation_figures.maps_of_networks`.
 
     Args:
-        models: by title.
-        images: the set.
-        places: of the images shown.
-        layers: by title, whose maps.
-        device: where.
+        models: the networks, by title.
+        images: a set.
+        places: which of its images are shown.
+        layers: by title, the layer whose maps are shown.
+        device: where the networks are.
         precision: of the forward passes.
 
     Source: P3, figure 3.
@@ -109,6 +108,55 @@ def network_rows(
                 said = [images.classes[int(label)] for label in model(batch).argmax(1)]
         rows.append((in_lines(title), under_maps(shown, maps, said)))
     return PictureGrid(rows, [images.classes[int(label)] for label in classes])
+
+
+@torch.no_grad()
+def group_rows(
+    model: Classifier,
+    images: ImageSet,
+    groups: Tensor,
+    layer: str,
+    *,
+    count: int,
+    device: torch.device,
+    batch_size: int = 128,
+    precision: str = "auto",
+) -> PictureGrid:
+    """The `count` largest groups of filters, to be drawn by `explanation_figures.maps_of_networks`.
+
+    A column is the image that fires a group most (each group another one), a row a group's mean map over those
+    images. Every filter counts alike, by its mean over all images. Below a map stands how many times its own mean the
+    group fires.
+
+    Shape:
+        groups: (C,) int64.
+    """
+    parts = []
+    with evaluating(model), read_layers(model, [layer]) as outputs, autocast(device, precision):
+        for _, batch, _ in images.batches(batch_size, device=device):
+            model(batch)
+            parts.append(outputs[layer].float().mean((2, 3)).cpu())
+        filters = torch.cat(parts)
+        mean = filters.mean(0)
+        scale = torch.where(mean > 0, 1 / mean, 0)
+        sizes = torch.bincount(groups)
+        largest = sizes.argsort(descending=True, stable=True)[:count].tolist()
+        places: list[int] = []
+        for group in largest:
+            strength = (filters * scale)[:, groups == group].mean(1)
+            strength[places] = -1
+            places.append(int(strength.argmax()))
+        batch, labels = images.batch(torch.tensor(places), device)
+        model(batch)
+        maps = outputs[layer].float().cpu() * scale[:, None, None]
+    names = labels.argmax(1) if labels.ndim == 2 else labels
+    shown = batch.cpu()
+    rows = [("image", [Picture(image) for image in shown])]
+    for number, group in enumerate(largest, 1):
+        own = maps[:, groups == group].mean(1)
+        texts = [f"{value:.1f} x its mean" for value in own.mean((1, 2)).tolist()]
+        rows.append((f"group {number}\n{int(sizes[group])} filters", under_maps(shown, own, texts)))
+    return PictureGrid(rows, [images.classes[int(label)] for label in names])
 
 
 def under_maps(images: Tensor, maps: Tensor, captions: Sequence[str] = ()) -> list[Picture]:

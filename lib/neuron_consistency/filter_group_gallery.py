@@ -1,4 +1,4 @@
-"""What the filters of a layer show in groups: how alike they are within and between groups, and where each looks."""
+"""Whether the filters of a layer fall into groups: how alike they are within groups and between them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
-from neuron_consistency.explanation_gallery import under_maps
 from neuron_consistency.filter_groups import filter_similarity, spectral_groups
-from neuron_consistency.models import Classifier, evaluating, read_layers
-from neuron_consistency.plotting import Picture, PictureGrid
+from neuron_consistency.models import Classifier
 from neuron_consistency.statistics import middle
 
 
@@ -76,52 +73,3 @@ def contrast_table(
         )
         found[title] = members
     return pd.DataFrame(rows), found
-
-
-@torch.no_grad()
-def group_rows(
-    model: Classifier,
-    images: ImageSet,
-    groups: Tensor,
-    layer: str,
-    *,
-    count: int,
-    device: torch.device,
-    batch_size: int = 128,
-    precision: str = "auto",
-) -> PictureGrid:
-    """The `count` largest groups of filters, to be drawn by `explanation_figures.maps_of_networks`.
-
-    A column is the image that fires a group most (each group another one), a row a group's mean map over those
-    images. Every filter counts alike, by its mean over all images. Below a map stands how many times its own mean the
-    group fires.
-
-    Shape:
-        groups: (C,) int64.
-    """
-    parts = []
-    with evaluating(model), read_layers(model, [layer]) as outputs, autocast(device, precision):
-        for _, batch, _ in images.batches(batch_size, device=device):
-            model(batch)
-            parts.append(outputs[layer].float().mean((2, 3)).cpu())
-        filters = torch.cat(parts)
-        mean = filters.mean(0)
-        scale = torch.where(mean > 0, 1 / mean, 0)
-        sizes = torch.bincount(groups)
-        largest = sizes.argsort(descending=True, stable=True)[:count].tolist()
-        places: list[int] = []
-        for group in largest:
-            strength = (filters * scale)[:, groups == group].mean(1)
-            strength[places] = -1
-            places.append(int(strength.argmax()))
-        batch, labels = images.batch(torch.tensor(places), device)
-        model(batch)
-        maps = outputs[layer].float().cpu() * scale[:, None, None]
-    names = labels.argmax(1) if labels.ndim == 2 else labels
-    shown = batch.cpu()
-    rows = [("image", [Picture(image) for image in shown])]
-    for number, group in enumerate(largest, 1):
-        own = maps[:, groups == group].mean(1)
-        texts = [f"{value:.1f} x its mean" for value in own.mean((1, 2)).tolist()]
-        rows.append((f"group {number}\n{int(sizes[group])} filters", under_maps(shown, own, texts)))
-    return PictureGrid(rows, [images.classes[int(label)] for label in names])

@@ -31,38 +31,6 @@ def strongest_neurons(responses: Responses, layer: str, correlation: Tensor, *, 
     return (chosen + [neuron for neuron in order if neuron not in chosen])[:count]
 
 
-def _row(
-    model: Classifier,
-    images: ImageSet,
-    responses: Responses,
-    layer: str,
-    neuron: int,
-    *,
-    count: int,
-    attack: Attack | None,
-    marked: Tensor | None,
-    device: torch.device,
-    precision: str,
-) -> list[Picture]:
-    """The images that fire a neuron most, bright where they drive it, under captions "true" or "true as predicted"."""
-    found = responses.layers[layer]
-    indices = found.top_indices[:count, neuron]
-    indices = indices[found.top_values[:count, neuron] > 0]
-    if len(indices) == 0:
-        return []
-    batch, labels = images.batch(indices, device)
-    if attack is not None:
-        batch = attack(model, batch, labels)
-    maps = discrepancy_maps(model, layer, batch, [[neuron]] * len(batch), precision=precision)
-    pictures = []
-    for index, image, region in zip(indices.tolist(), batch.cpu(), highlighted_region(maps[:, 0]).cpu(), strict=True):
-        true, predicted = (images.classes[int(names[index])] for names in (responses.labels, responses.predictions))
-        caption = true if true == predicted else f"{true}\nas {predicted}"
-        framed = marked is not None and bool(marked[index])
-        pictures.append(Picture(image, caption, bright=region, framed=framed))
-    return pictures
-
-
 def top_image_rows(
     model: Classifier,
     layer: str,
@@ -75,16 +43,18 @@ def top_image_rows(
     marked: Mapping[str, Tensor] | None = None,
     precision: str = "auto",
 ) -> PictureGrid:
-    """For every neuron a row of its strongest images in every set, to be drawn by `plotting.top_images`.
+    """For every neuron a row of its strongest images in every set, to be drawn by `plotting.picture_grid`.
+
+    An image is bright where it drives the neuron. Below it stands its true class, and the predicted one if it differs.
 
     Args:
         model: the network, in eval mode.
-        layer: whose neurons.
-        neurons: which of them.
+        layer: the layer of the neurons.
+        neurons: the neurons shown.
         sets: name, images, the pass over them, and the attack that made them adversarial in that pass.
         correlation: A of Eq. 2, for the U in a row's title.
         count: images a row.
-        device: where.
+        device: where the network is.
         marked: by name of a set, which of its images are framed in the row of each neuron.
         precision: of the forward passes.
 
@@ -93,23 +63,29 @@ def top_image_rows(
 
     Source: P1, figures 3 and 4; P2, figure 2.
     """
+
+    def pictures(place: int, name: str, images: ImageSet, responses: Responses, attack: Attack | None) -> list[Picture]:
+        found, neuron = responses.layers[layer], neurons[place]
+        indices = found.top_indices[:count, neuron][found.top_values[:count, neuron] > 0]
+        if len(indices) == 0:
+            return []
+        batch, labels = images.batch(indices, device)
+        if attack is not None:
+            batch = attack(model, batch, labels)
+        maps = discrepancy_maps(model, layer, batch, [[neuron]] * len(batch), precision=precision)
+        shown = []
+        for index, image, region in zip(indices, batch.cpu(), highlighted_region(maps[:, 0]).cpu(), strict=True):
+            true, predicted = (images.classes[int(of[index])] for of in (responses.labels, responses.predictions))
+            caption = true if true == predicted else f"{true}\nas {predicted}"
+            framed = bool(marked and name in marked and marked[name][place, index])
+            shown.append(Picture(image, caption, bright=region, framed=framed))
+        return shown
+
     rows = []
     for place, neuron in enumerate(neurons):
         for name, images, responses, attack in sets:
-            row = _row(
-                model,
-                images,
-                responses,
-                layer,
-                neuron,
-                count=count,
-                attack=attack,
-                marked=marked[name][place] if marked and name in marked else None,
-                device=device,
-                precision=precision,
-            )
             counts = responses.layers[layer].counts["true"].sum(0)[neuron]
             active, u = int(counts.sum()), float(unbiased_consistency(counts, correlation))
             text = f"U = {u:.2f}" if active > 1 else f"{active} active"
-            rows.append((f"neuron {neuron}\n{name}\n{text}", row))
+            rows.append((f"neuron {neuron}\n{name}\n{text}", pictures(place, name, images, responses, attack)))
     return PictureGrid(rows)

@@ -10,6 +10,7 @@ from scipy import ndimage
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
+from neuron_consistency.data.catalogue import sets_that_tell
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation import explanation_mask, upsampled
 from neuron_consistency.models import Classifier, evaluating
@@ -42,7 +43,7 @@ def by_image(boxes: Tensor | None) -> Tensor:
     if boxes is None:
         raise ParameterError(
             "these images have no boxes or masks of their objects, which a localisation is scored by: use a set that "
-            "has boxes, such as tiny-imagenet, cub200, voc2012 or scenes"
+            f"has boxes ({sets_that_tell('boxes')})"
         )
     return boxes if boxes.ndim == 3 else boxes[:, None]
 

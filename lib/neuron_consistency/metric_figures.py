@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from neuron_consistency.plotting import STYLE, figure
+from neuron_consistency.plotting import grid
 
 
 def tree_path(nodes: pd.DataFrame, edges: pd.DataFrame) -> Figure:
@@ -15,10 +15,8 @@ def tree_path(nodes: pd.DataFrame, edges: pd.DataFrame) -> Figure:
     Args:
         nodes, edges: from `worked_examples.subtree`.
     """
-    made = figure(7, 0.8 + 0.5 * float(nodes["y"].max() - nodes["y"].min()))
+    made, ((axis,),) = grid(7, 0.8 + 0.5 * float(nodes["y"].max() - nodes["y"].min()))
     made.set_layout_engine("none")  # without ticks and labels there is nothing to lay out
-    with sns.axes_style(STYLE):
-        axis = made.subplots()
     for edge in edges.to_dict("records"):
         colour, width = ("tab:red", 2.5) if edge["on_path"] else ("0.7", 1)
         axis.plot([edge["x"], edge["x_parent"]], [edge["y"], edge["y_parent"]], color=colour, lw=width, zorder=1)
@@ -34,8 +32,7 @@ def tree_path(nodes: pd.DataFrame, edges: pd.DataFrame) -> Figure:
 def correlation_map(correlation: pd.DataFrame) -> Figure:
     """The matrix A of Eq. 2, classes by classes."""
     side = min(8.0, 2 + 0.22 * len(correlation))
-    made = figure(side + 0.8, side)
-    axis = made.subplots()
+    made, ((axis,),) = grid(side + 0.8, side, style=None)
     named = len(correlation) <= 60  # more names would not be legible
     sns.heatmap(
         correlation, vmin=0, vmax=1, cmap="mako_r", square=True, ax=axis, xticklabels=named, yticklabels=named,
@@ -51,9 +48,7 @@ def correlation_decay(rows: pd.DataFrame) -> Figure:
     Args:
         rows: columns distance, sigma, correlation.
     """
-    made = figure(5.5, 3.4)
-    with sns.axes_style(STYLE):
-        axis = made.subplots()
+    made, ((axis,),) = grid(5.5, 3.4)
     sns.lineplot(rows, x="distance", y="correlation", hue="sigma", palette="crest", marker="o", ax=axis, legend="full")
     axis.set(xlabel="distance d in the tree", ylabel="correlation a(d)")
     return made
@@ -65,9 +60,7 @@ def random_neurons(bands: pd.DataFrame) -> Figure:
     Args:
         bands: from `worked_examples.random_neuron_bands`; the chance level by formula is dashed.
     """
-    made = figure(6, 3.6)
-    with sns.axes_style(STYLE):
-        axis = made.subplots()
+    made, ((axis,),) = grid(6, 3.6)
     for (measure, part), colour in zip(bands.groupby("measure", sort=False), sns.color_palette(), strict=False):
         axis.fill_between(part["m"], part["low"], part["high"], color=colour, alpha=0.15, lw=0)
         axis.plot(part["m"], part["value"], "o", color=colour, ms=5, label=f"{measure}, drawn")

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 from torch import Tensor
 
 STYLE = "whitegrid"
-HEAT, OPACITY = "jet", 0.45  # of a map over an image
 
 
 class NotebookFigure(Figure):
-    """A figure that draws itself in a notebook. pyplot does not know it, so that no notebook shows it twice."""
+    """A figure of some inches that draws itself in a notebook. pyplot does not know it, so none is shown twice."""
+
+    def __init__(self, width: float, height: float) -> None:
+        super().__init__(figsize=(width, height), layout="constrained")
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -27,63 +30,63 @@ class NotebookFigure(Figure):
         return buffer.getvalue()
 
 
-def figure(width: float, height: float) -> NotebookFigure:
-    """An empty figure, in inches."""
-    return NotebookFigure(figsize=(width, height), layout="constrained")
+def grid(
+    width: float, height: float, lines: int = 1, columns: int = 1, *,
+    sharex: bool | Literal["col"] = False, sharey: bool = False, style: str | None = STYLE,
+) -> tuple[NotebookFigure, NDArray[Any]]:  # fmt: skip
+    """A figure of that many inches with lines of panels."""
+    made = NotebookFigure(width, height)
+    with sns.axes_style(style):
+        return made, made.subplots(lines, columns, sharex=sharex, sharey=sharey, squeeze=False)
 
 
 def panels(
-    titles: Sequence[str], panel: tuple[float, float], margin: tuple[float, float] = (0, 0), *,
-    columns: int | None = 3, fontsize: float = 10, sharex: bool = False, sharey: bool = False,
-) -> tuple[NotebookFigure, list[Axes]]:  # fmt: skip
-    """A figure with one panel a title, in a grid whose unused places stay empty.
+    rows: pd.DataFrame, by: str, panel: tuple[float, float], margin: tuple[float, float] = (0, 0), *,
+    columns: int | None = 3, title: Callable[[Any], str] = str, sharex: bool = False, sharey: bool = False,
+) -> tuple[NotebookFigure, list[tuple[Axes, pd.DataFrame]]]:  # fmt: skip
+    """A figure with one panel for each value of a column, and each panel with its rows of the table.
 
     Args:
-        titles: above the panels.
-        panel: width and height of each, in inches.
-        margin: width and height of what stands around them.
-        columns: at most so many beside each other; None puts all in one row.
-        fontsize: of the titles.
+        rows: the table.
+        by: the column.
+        panel: width and height of a panel, in inches.
+        margin: width and height of what stands around the panels.
+        columns: at most so many panels beside each other; None puts all in one line, under larger titles.
+        title: of a panel, from the value.
         sharex, sharey: whether all panels have one axis.
     """
-    columns = min(columns or len(titles), len(titles))
-    lines = -(-len(titles) // columns)
-    made = figure(margin[0] + panel[0] * columns, margin[1] + panel[1] * lines)
-    with sns.axes_style(STYLE):
-        axes = list(made.subplots(lines, columns, sharex=sharex, sharey=sharey, squeeze=False).flatten())
-    for axis in axes[len(titles) :]:
+    parts = list(rows.groupby(by, sort=False))
+    several, columns = columns is not None, min(columns or len(parts), len(parts))
+    lines = -(-len(parts) // columns)
+    size = margin[0] + panel[0] * columns, margin[1] + panel[1] * lines
+    made, axes = grid(*size, lines, columns, sharex=sharex, sharey=sharey)
+    for axis in axes.flat[len(parts) :]:
         axis.set_visible(False)
-    for axis, title in zip(axes, titles, strict=False):
-        axis.set_title(title, fontsize=fontsize)
-    return made, axes[: len(titles)]
+    for axis in axes.flat[len(parts) - columns :]:
+        axis.tick_params(labelbottom=True)  # also where the place below is empty
+    for axis, (value, _) in zip(axes.flat, parts, strict=False):
+        axis.set_title(title(value), fontsize=10 if several else 12)
+    return made, [(axis, part) for axis, (_, part) in zip(axes.flat, parts, strict=False)]
 
 
-def errorbars(
-    axis: Axes,
-    values: ArrayLike,
-    low: ArrayLike,
-    high: ArrayLike,
-    at: ArrayLike,
-    *,
-    upright: bool = False,
-    **style: Any,
-) -> None:
-    """Values with their intervals, lying at the places `at`, or standing there if `upright`."""
-    values, low, high = (np.atleast_1d(np.asarray(each, dtype=float)) for each in (values, low, high))
-    spread = np.stack([values - low, high - values])
-    if upright:
-        axis.errorbar(at, values, yerr=spread, **style)
-    else:
-        axis.errorbar(values, at, xerr=spread, **style)
+def spread(rows: Any, value: str) -> NDArray[Any]:
+    """How far intervals reach below and above their values, as `Axes.errorbar` takes it.
+
+    Args:
+        rows: a table, or a row of one, with the ends as "<value> low" and "<value> high", or as "low" and "high".
+        value: the column.
+    """
+    low, high = (end if end in rows else end.split()[-1] for end in (f"{value} low", f"{value} high"))
+    return np.stack([rows[value] - rows[low], rows[high] - rows[value]]).reshape(2, -1)
 
 
-def legend_below(made: Figure, axis: Axes, *, columns: int) -> None:
-    """The legend of one panel, below all of them."""
-    made.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False)
+def legend_below(made: Figure, *, columns: int) -> None:
+    """The legend of the first panel, below all of them."""
+    made.legend(*made.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False)
 
 
 def in_lines(title: str) -> str:
-    """A network's title, which lists what sets it apart, with a line for each of these."""
+    """A title that lists several things, with a line for each of them."""
     return title.replace(", ", "\n")
 
 
@@ -119,12 +122,13 @@ class PictureGrid:
 
 
 def draw_picture(axis: Axes, picture: Picture) -> None:
+    """A picture on its panel, without scales."""
     shown = picture.image.permute(1, 2, 0).float().clamp(0, 1).numpy()
     if picture.bright is not None:
         shown = shown * np.where(picture.bright.numpy()[..., None], 1.0, 0.35)
     axis.imshow(shown, interpolation="nearest")
     if picture.heat is not None:
-        axis.imshow(picture.heat.float().numpy(), cmap=HEAT, alpha=OPACITY, vmin=0, vmax=1, interpolation="bilinear")
+        axis.imshow(picture.heat.float().numpy(), cmap="jet", alpha=0.45, vmin=0, vmax=1, interpolation="bilinear")
     if picture.outlined is not None and picture.outlined.any() and not picture.outlined.all():
         axis.contour(picture.outlined.numpy(), levels=[0.5], colors="white", linewidths=0.8)
     if picture.framed:
@@ -134,32 +138,23 @@ def draw_picture(axis: Axes, picture: Picture) -> None:
     axis.set_xlabel(picture.caption, fontsize=7)
 
 
-def picture_grid(grid: PictureGrid, *, margin: float = 1.3, height: float = 1.62, fontsize: float = 8) -> Figure:
+def picture_grid(pictures: PictureGrid, *, margin: float = 1.3, height: float = 1.62, fontsize: float = 8) -> Figure:
     """Pictures in rows.
 
     Args:
-        grid: the pictures.
-        margin: width left of them, in inches.
+        pictures: what is shown.
+        margin: width left of the rows, in inches.
         height: of a row, in inches.
         fontsize: of what stands above the columns.
     """
-    columns = max(len(pictures) for _, pictures in grid.rows)
-    made = figure(1.35 * columns + margin, height * len(grid.rows))
-    axes = made.subplots(len(grid.rows), columns, squeeze=False)
-    for line, (title, pictures) in zip(axes, grid.rows, strict=True):
-        for axis, picture in zip(line, pictures, strict=False):
+    lines, columns = len(pictures.rows), max(len(row) for _, row in pictures.rows)
+    made, axes = grid(1.35 * columns + margin, height * lines, lines, columns, style=None)
+    for line, (title, row) in zip(axes, pictures.rows, strict=True):
+        for axis, picture in zip(line, row, strict=False):
             draw_picture(axis, picture)
-        for axis in line[len(pictures) :]:
+        for axis in line[len(row) :]:
             axis.set_visible(False)
         line[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
-    for axis, text in zip(axes[0], grid.above, strict=False):
+    for axis, text in zip(axes[0], pictures.above, strict=False):
         axis.set_title(text, fontsize=fontsize)
     return made
-
-
-def top_images(grid: PictureGrid) -> Figure:
-    """Rows of images, each with the region bright that drives a neuron.
-
-    Source: P1, figures 3 and 4; P2, figure 2.
-    """
-    return picture_grid(grid)

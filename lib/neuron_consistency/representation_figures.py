@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
-from neuron_consistency.plotting import STYLE, figure, legend_below, panels
+from neuron_consistency.plotting import grid, legend_below, panels
 
 MEASURES = {"CS1": ("tab:blue", "CS1, true labels"), "CS2": ("tab:red", "CS2, target labels")}
 
@@ -18,18 +17,17 @@ def cs_curves(curves: pd.DataFrame) -> Figure:
     Args:
         curves: columns network, measure ("CS1" or "CS2"), LC, value, low, high, chance.
     """
-    networks = list(curves["network"].unique())
-    columns = 3 if len(networks) % 3 == 0 else 2
-    made, axes = panels(networks, (3.2, 2.5), (1, 0.6), columns=columns, sharey=True)
-    for axis, network in zip(axes, networks, strict=True):
+    columns = 3 if curves["network"].nunique() % 3 == 0 else 2
+    made, shown = panels(curves, "network", (3.2, 2.5), (1, 0.6), columns=columns, sharey=True)
+    for axis, part in shown:
         for measure, (colour, meaning) in MEASURES.items():
-            part = curves[(curves["network"] == network) & (curves["measure"] == measure)]
-            axis.fill_between(part["LC"], part["low"], part["high"], color=colour, alpha=0.15, lw=0)
-            axis.plot(part["LC"], part["value"], "o-", ms=4, color=colour, label=meaning)
-            axis.plot(part["LC"], part["chance"], ls=":", color=colour, label=f"chance of {measure}")
+            own = part[part["measure"] == measure]
+            axis.fill_between(own["LC"], own["low"], own["high"], color=colour, alpha=0.15, lw=0)
+            axis.plot(own["LC"], own["value"], "o-", ms=4, color=colour, label=meaning)
+            axis.plot(own["LC"], own["chance"], ls=":", color=colour, label=f"chance of {measure}")
         axis.set(xlabel="LC", ylim=(0, 1))
     made.supylabel("cosine similarity", fontsize=10)
-    legend_below(made, axes[0], columns=4)
+    legend_below(made, columns=4)
     return made
 
 
@@ -42,9 +40,7 @@ def ratio_histograms(ratios: pd.DataFrame) -> Figure:
         ratios: columns network, r1, r2, "r1 noise", "r2 noise".
     """
     networks = list(ratios["network"].unique())
-    made = figure(8, 0.8 + 1.5 * len(networks))
-    with sns.axes_style(STYLE):
-        axes = made.subplots(len(networks), 2, sharex="col", squeeze=False)
+    made, axes = grid(8, 0.8 + 1.5 * len(networks), len(networks), 2, sharex="col")
     for column, ratio in enumerate(("r1", "r2")):
         names = [ratio, f"{ratio} noise"]
         low, high = np.nanquantile(ratios[names].to_numpy(), [0.005, 0.995])
@@ -59,5 +55,5 @@ def ratio_histograms(ratios: pd.DataFrame) -> Figure:
             axis.set_title(network, fontsize=9)
         axes[-1, column].set_xlabel(ratio)
     made.supylabel("adversarial images", fontsize=10)
-    legend_below(made, axes[0, 0], columns=3)
+    legend_below(made, columns=3)
     return made

@@ -110,7 +110,7 @@ class Shards(Source):
         names, synsets = tuple(self.manifest["classes"]), tuple(self.manifest["synsets"])
         return Listing(names, synsets, self.read_all()["labels"], np.arange(self.manifest["images"]))
 
-    def read(self, item: Any, size: int) -> tuple[Tensor, list[Box]]:
+    def read(self, item: Any, size: int, classes: Sequence[str] = ()) -> tuple[Tensor, list[Box]]:
         """One image, as it is stored."""
         number, row = divmod(int(item), self.size)
         with self._opened(number) as file:

@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from neuron_consistency.plotting import STYLE, Picture, draw_picture, errorbars, figure, panels
+from neuron_consistency.plotting import STYLE, NotebookFigure, Picture, draw_picture, panels, spread
 from neuron_consistency.tracing_examples import TracedPrediction
 
 SIDES = {"for": "tab:blue", "against": "tab:red"}
@@ -21,11 +21,10 @@ def explanation_panel(traced: TracedPrediction) -> Figure:
     """
     explanation, examples = traced.explanation, traced.examples
     rows, columns = len(explanation), max(len(found) for found in examples.values())
-    made = figure(7.4 + 0.6 * columns, max(0.6 * rows + 0.7, 2.6))
+    made = NotebookFigure(7.4 + 0.6 * columns, max(0.6 * rows + 0.7, 2.6))
     grid = made.add_gridspec(rows, 2 + columns, width_ratios=[3.2, 4, *[1] * columns])
-    shown = made.add_subplot(grid[:, 0])
-    draw_picture(shown, Picture(traced.image))
-    shown.set_title(traced.title, fontsize=9)
+    draw_picture(made.add_subplot(grid[:, 0]), Picture(traced.image))
+    made.axes[0].set_title(traced.title, fontsize=9)
     with sns.axes_style(STYLE):
         axis = made.add_subplot(grid[:, 1])
     axis.barh(range(rows), explanation["contribution"], color=explanation["side"].map(SIDES), height=0.6)
@@ -50,23 +49,23 @@ def auroc_intervals(rows: pd.DataFrame) -> Figure:
     Args:
         rows: from `detection_tables.detection_table`, with the column model.
     """
-    models, attacks, detectors = (list(rows[name].unique()) for name in ("model", "attack", "detector"))
-    made, axes = panels(models, (3.6, 0.7 + 0.45 * len(attacks)), (2, 0.8), columns=2, sharex=True, sharey=True)
+    attacks, detectors = list(rows["attack"].unique()), list(rows["detector"].unique())
+    made, shown = panels(rows, "model", (3.6, 0.7 + 0.45 * len(attacks)), (2, 0.8), columns=2, sharex=True, sharey=True)
     shifts = np.linspace(-0.22, 0.22, len(detectors))
-    for axis, model in zip(axes, models, strict=True):
+    for axis, part in shown:
         for detector, shift, colour in zip(detectors, shifts, sns.color_palette(), strict=False):
-            part = rows[(rows["model"] == model) & (rows["detector"] == detector)].dropna(subset="AUROC")
-            at = [attacks.index(name) + shift for name in part["attack"]]
-            errorbars(axis, part["AUROC"], part["low"], part["high"], at, fmt="o", ms=4, color=colour, label=detector)
-        nothing = rows[(rows["model"] == model) & rows["AUROC"].isna()].drop_duplicates("attack")
+            own = part[part["detector"] == detector].dropna(subset="AUROC")
+            at = [attacks.index(name) + shift for name in own["attack"]]
+            axis.errorbar(own["AUROC"], at, xerr=spread(own, "AUROC"), fmt="o", ms=4, color=colour, label=detector)
+        nothing = part[part["AUROC"].isna()].drop_duplicates("attack")
         for attack, reason in zip(nothing["attack"], nothing["verdict"], strict=True):
             axis.text(0.52, attacks.index(attack), reason, va="center", fontsize=8, color="0.5")
         axis.axvline(0.5, color="tab:red", ls="--", lw=1, label="chance")
         axis.set_yticks(range(len(attacks)), attacks)
         axis.set_xlim(-0.02, 1.02)
-    axes[0].set_ylim(len(attacks) - 0.5, -0.5)  # shared by all
+    made.axes[0].set_ylim(len(attacks) - 0.5, -0.5)  # shared by all
     made.supxlabel("AUROC", fontsize=10)
-    handles, labels = axes[0].get_legend_handles_labels()
-    handles, labels = handles[1:] + handles[:1], labels[1:] + labels[:1]  # chance last
-    made.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+    handles, labels = made.axes[0].get_legend_handles_labels()
+    chance_last = handles[1:] + handles[:1], labels[1:] + labels[:1]
+    made.legend(*chance_last, loc="outside upper center", ncols=4, frameon=False)
     return made

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.compute import describe_device, resolve_device, resolve_precision
+from neuron_consistency.data.catalogue import options_of
 from neuron_consistency.data.images import ImageSet, load_images
 from neuron_consistency.distributed import agreed, part
 from neuron_consistency.filter_groups import FilterGroups
@@ -52,7 +53,7 @@ def background_images(plan: ModelPlan, *, per_class: int = 0) -> tuple[ImageSet,
 
     None where the dataset has no such images: only the rendered scenes (of one object) and ImageNet-9 have them.
     """
-    if plan.spec["data"]["name"] not in ("scenes", "imagenet9"):
+    if "variant" not in options_of(plan.spec["data"]["name"]):
         return None
     same, other = (
         evaluation_images(plan, per_class=per_class, variant=variant) for variant in ("mixed-same", "mixed-rand")

@@ -14,7 +14,7 @@ MEASURES = {  # the tables of each topic
     "representation": 1,
     "tracing": 1,
     "explanation": 1,
-    "choices": 1,
+    "choices": 2,
 }
 
 

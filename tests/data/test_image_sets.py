@@ -32,13 +32,13 @@ class Planted(Source):
     def listing(self, classes: Any, per_class: int | None) -> Listing:
         raise NotImplementedError
 
-    def read(self, item: Any, size: int) -> tuple[Tensor, list[Box]]:
+    def read(self, item: Any, size: int, classes: Any) -> tuple[Tensor, list[Box]]:
         raise NotImplementedError
 
     def has_mask(self, item: Any) -> bool:
         return int(item) != 4
 
-    def mask(self, item: Any, size: int) -> Tensor:
+    def mask(self, item: Any, size: int, classes: Any) -> Tensor:
         self.reads.append(int(item))
         return torch.full((size, size), int(item) % 3, dtype=torch.uint8)
 

@@ -2,8 +2,8 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,17 +11,16 @@ from PIL import Image
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.classification import IMAGES, Listing, choose, gather
+from neuron_consistency.data.classification import IMAGES, FileSource, Layout, Listing, choose, gather
 from neuron_consistency.data.decoding import fit_map
 from neuron_consistency.data.files import Files
-from neuron_consistency.data.official import Layout, OfficialSource
 from neuron_consistency.errors import DatasetError, ParameterError
 
 WITH_OBJECT = ("original", "mixed_same", "mixed_rand", "mixed_next", "only_fg")
 VARIANTS = (*WITH_OBJECT, "no_fg", "only_bg_b", "only_bg_t", "in9l")
 
 
-class ImageNet9(OfficialSource):
+class ImageNet9(FileSource):
     """A folder a variant, and in it a folder a class of the wanted split; masks lie in fg_mask/, a .npy an image.
 
     Masks are of the variants that show the object in its place, each found by the number that the image's name begins
@@ -30,20 +29,28 @@ class ImageNet9(OfficialSource):
     Source: Xiao et al. 2021, "Noise or Signal", and the release of its Backgrounds Challenge.
     """
 
+    sets: ClassVar = {
+        "imagenet9": (
+            "bg_challenge/<variant>/val/<class>/ and in9l/train/<class>/, or the official archives "
+            "(backgrounds_challenge_data.tar.gz, in9l.tar.gz, <variant>.tar.gz)",
+            "https://github.com/MadryLab/backgrounds_challenge",
+        )
+    }
     options = ("variant",)
+    tells: ClassVar = {"masks": "where fg_mask/ lies beside its images"}
 
-    def __init__(self, name: str, split: str, files: Files, *, margin: float = 1, variant: str | None = None) -> None:
-        super().__init__(name, split, files, margin=margin)
+    def __init__(self, name: str, split: str, files: Files, *, variant: str | None = None) -> None:
+        super().__init__(name, split, files)
         self.variant = variant_of(split, variant)
         self.has_masks = self.variant in WITH_OBJECT and files.has(f"fg_mask/{split}/")
 
     @staticmethod
-    def layout(name: str, split: str, options: Mapping[str, Any]) -> Layout:
+    def layout(name: str, split: str, **options: Any) -> Layout:
         chosen = variant_of(split, options.get("variant"))
         # The archives of training images have a val/ too, of images that nobody has looked through.
         training = split == "train" or chosen == "in9l"
         archives = rf"{chosen}(\..*)?" if training else r"(bg|backgrounds)_challenge.*"
-        return Layout(archives, [(folder, f"{chosen}/{split}/") for folder in ("bg_challenge", "")])
+        return Layout(archives, ("bg_challenge", ""), lambda files: files.has(f"{chosen}/{split}/"), tar=True)
 
     def signature(self) -> str:
         masks = [f"fg_mask/{self.split}/"] if self.has_masks else []
@@ -69,7 +76,7 @@ class ImageNet9(OfficialSource):
     def has_mask(self, item: Any) -> bool:
         return self.has_masks and self.files.has(self._mask_file(item))
 
-    def mask(self, item: Any, size: int) -> Tensor:
+    def mask(self, item: Any, size: int, classes: Sequence[str]) -> Tensor:
         name = self._mask_file(item)
         try:
             labels = np.load(io.BytesIO(self.files.read(name)), allow_pickle=False)

@@ -1,28 +1,40 @@
 """CUB-200-2011 in its official layout: photographs of 200 kinds of birds, with a box and 15 parts of each bird."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.classification import Listing, choose, gather
+from neuron_consistency.data.classification import FileSource, Layout, Listing, choose, gather
 from neuron_consistency.data.decoding import fit_points, image_size
-from neuron_consistency.data.official import Layout, OfficialSource
 from neuron_consistency.errors import DatasetError
 
 BOXES = "bounding_boxes.txt"
 PARTS = ("parts/parts.txt", "parts/part_locs.txt")
 
 
-class Birds(OfficialSource):
+class Birds(FileSource):
     """images.txt and, by the numbers it gives, image_class_labels.txt, train_test_split.txt and bounding_boxes.txt."""
 
+    archive = (
+        "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+        "97eceeb196236b17998738112f37df78",
+    )
+    sets: ClassVar = {
+        "cub200": (
+            "CUB_200_2011/ or CUB_200_2011.tgz with the official images.txt, image_class_labels.txt, "
+            "train_test_split.txt, bounding_boxes.txt, parts/ and images/",
+            archive[0],
+        )
+    }
+    tells: ClassVar = {"boxes": ""}
+
     @staticmethod
-    def layout(name: str, split: str, options: Mapping[str, Any]) -> Layout:
-        return Layout(r"CUB_200_2011.*", [(folder, "images.txt") for folder in ("", "CUB_200_2011")])
+    def layout(name: str, split: str, **options: Any) -> Layout:
+        return Layout(r"CUB_200_2011.*", ("", "CUB_200_2011"), lambda files: files.has("images.txt"), tar=True)
 
     def signature(self) -> str:
         self.require("images/")

@@ -6,10 +6,10 @@ import functools
 import io
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ from torch import Tensor
 
 from neuron_consistency import taxonomy
 from neuron_consistency.data.decoding import decode_image, fit
-from neuron_consistency.data.files import Files
+from neuron_consistency.data.files import Files, unpacked
 from neuron_consistency.errors import DatasetError, ParameterError
 
 SPLITS = ("train", "val")
 IMAGES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm")
+CLASS_FOLDERS = "{train,val}/<class>/*.JPEG"
 ARRAYS = {"cifar10": "cifar-10-batches-py", "stl10": "stl10_binary"}  # the folders torchvision makes
 Box = tuple[int, int, int, int]
 BOXED = 64  # side of Tiny ImageNet's images, in whose pixels its boxes are
@@ -48,12 +49,30 @@ class Listing:
 
 
 class Source(ABC):
-    """One split of a set, found but not read."""
+    """One split of a set, found but not read. A class of sources serves the `sets` it names, and registers by that.
 
+    Attributes:
+        sets: names of the sets, each with what is accepted on disk and where it is to be had.
+        options: names of what may be chosen beside the split.
+        tells: what its sets know of an image ("boxes", "masks", "labels" where one may have several), and under what
+            condition ("" is always).
+        strange: what is said of other options.
+        processes: worker processes where the caller names none: reading files is well served by threads.
+    """
+
+    sets: ClassVar[dict[str, tuple[str, str]]] = {}
+    options: ClassVar[tuple[str, ...]] = ()
+    tells: ClassVar[dict[str, str]] = {}
+    strange: ClassVar[str] = "Options that {!r} does not have"
     name: str
     file_backed = False
     has_masks = False
-    processes = 0  # worker processes where the caller names none: reading files is well served by threads
+    processes = 0
+
+    @classmethod
+    def open(cls, name: str, split: str, root: Path | None, *, download: bool, **options: Any) -> "Source | None":
+        """The split in the folder `root`, fetched where that is wanted and possible; None where it is not there."""
+        raise NotImplementedError
 
     @abstractmethod
     def signature(self) -> str:
@@ -64,32 +83,127 @@ class Source(ABC):
         """The first `per_class` images of each of the chosen classes."""
 
     @abstractmethod
-    def read(self, item: Any, size: int) -> tuple[Tensor, list[Box]]:
-        """An image (3, size, size) uint8; and its boxes, from a source that knows them only then."""
+    def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
+        """A listed image (3, size, size) uint8; and its boxes, from a source that knows them only then.
+
+        `classes` are those of its listing.
+        """
 
     def has_mask(self, item: Any) -> bool:
         """Whether `mask` can read one."""
         return self.has_masks
 
-    def mask(self, item: Any, size: int) -> Tensor:
+    def mask(self, item: Any, size: int, classes: Sequence[str]) -> Tensor:
         """Where the objects of an image are: (size, size) uint8, 0 the background, c + 1 the c-th class (or just 1)."""
         raise DatasetError(f"{self.name} has no masks of its objects.")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a split may be.
+
+    Attributes:
+        archives: a pattern of the names of the set's folders and archives.
+        folders: at or in these, the folders that may hold it; "*" is every one directly inside.
+        known: whether a folder holds it.
+        first: a name taken before the others.
+        tar: whether it is also found in tar archives, which are unpacked.
+    """
+
+    archives: str
+    folders: tuple[str, ...]
+    known: Callable[[Files], bool]
+    first: str = ""
+    tar: bool = False
+
+    def find(self, root: Path) -> Files | None:
+        """The first fitting folder at or in `root`, folders before archives."""
+        inside = root.iterdir() if root.is_dir() else ()
+        named = [path for path in inside if re.fullmatch(self.archives, path.name)]
+        for place in [root, *sorted(named, key=lambda path: (path.is_file(), path.name != self.first, path.name))]:
+            if self.tar and place.is_file() and re.search(r"\.(tar(\.\w+)?|tgz)$", place.name):
+                place = unpacked(place)
+            elif place.is_file() and place.suffix != ".zip" and (self.tar or place != root):
+                continue
+            files = Files(place)
+            below = files.folders() if "*" in self.folders and (files.zip or place != root) else []
+            for name in [name for folder in self.folders for name in (below if folder == "*" else [folder])]:
+                inner = files.within(name) if name else files
+                if self.known(inner):
+                    return inner
+        return None
 
 
 class FileSource(Source):
     """Image files, each read and fitted as asked for."""
 
-    def __init__(self, name: str, split: str, files: Files, *, margin: float) -> None:
-        self.name, self.split, self.files, self.margin = name, split, files, margin
-        self.file_backed = name == "imagenet"
+    archive: ClassVar[tuple[str, str] | None] = None  # address and MD5 of one that holds the set
+    margin: float = 1
 
-    def read(self, item: Any, size: int) -> tuple[Tensor, list[Box]]:
+    def __init__(self, name: str, split: str, files: Files) -> None:
+        self.name, self.split, self.files = name, split, files
+
+    @staticmethod
+    @abstractmethod
+    def layout(name: str, split: str, **options: Any) -> Layout:
+        """Where the split may be.
+
+        Raises:
+            ParameterError: an option has an impossible value.
+        """
+
+    @classmethod
+    def open(cls, name: str, split: str, root: Path | None, *, download: bool, **options: Any) -> "Source | None":
+        layout = cls.layout(name, split, **options)
+        if root is None:
+            return None
+        files = layout.find(root)
+        if files is None and download:
+            try:
+                cls.download(name, split, root)
+            except (OSError, RuntimeError) as error:
+                raise DatasetError(
+                    f"{name} cannot be downloaded ({error}). Get it from {cls.sets[name][1]}."
+                ) from error
+            files = layout.find(root)
+        return None if files is None else cls(name, split, files, **options)
+
+    @classmethod
+    def download(cls, name: str, split: str, root: Path) -> None:
+        """Fetches the split into the folder, where it has a public address."""
+        from torchvision.datasets.utils import download_url
+
+        if cls.archive is not None:
+            download_url(cls.archive[0], root, md5=cls.archive[1])
+
+    def require(self, *folders: str) -> None:
+        """Raise DatasetError where a folder of the layout is not there."""
+        if missing := [folder for folder in folders if not self.files.has(folder)]:
+            raise DatasetError(f"{self.files} has no folder {missing[0]}: unpack the official archive there again.")
+
+    def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
         name = item.decode()
         return fit(decode_image(self.files.read(name), f"{self.files}/{name}"), size, margin=self.margin), []
 
 
 class TinyImageNet(FileSource):
     """The official layout: train/<wnid>/images and <wnid>_boxes.txt; val/images and val_annotations.txt."""
+
+    archive = ("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de")
+    sets: ClassVar = {
+        "tiny-imagenet": (
+            "tiny-imagenet-200/ or tiny-imagenet*.zip with the official wnids.txt, train/ and val/",
+            archive[0],
+        )
+    }
+    tells: ClassVar = {"boxes": ""}
+
+    @staticmethod
+    def layout(name: str, split: str, **options: Any) -> Layout:
+        def known(files: Files) -> bool:
+            return files.has("wnids.txt") and files.has(f"{split}/")
+
+        return Layout(r"tiny-imagenet.*", ("", "*"), known, first="tiny-imagenet-200")
 
     def signature(self) -> str:
         return self.files.signature("wnids.txt", f"{self.split}/")
@@ -119,7 +233,7 @@ class TinyImageNet(FileSource):
         if not all(name in boxes for name in names):
             return listing
         corners = torch.tensor([boxes[name] for name in names]) + torch.tensor([0, 0, 1, 1])  # ends excluded
-        return Listing(listing.classes, listing.synsets, listing.labels, listing.items, corners / BOXED)
+        return replace(listing, boxes=corners / BOXED)
 
     def _rows(self, name: str, fields: int) -> list[list[str]]:
         rows = [line.split("\t") for line in self.files.read(name).decode().splitlines() if line]
@@ -132,8 +246,38 @@ class TinyImageNet(FileSource):
 class ByFolder(FileSource):
     """A folder a class: torchvision's ImageFolder layout, classes named by wnid or mapped to synsets by a file."""
 
-    def __init__(self, name: str, split: str, files: Files, *, margin: float) -> None:
-        super().__init__(name, split, files, margin=margin)
+    sets: ClassVar = {
+        "imagenet": (
+            f"imagenet*/, ILSVRC*/ or a zip of that name with {CLASS_FOLDERS}",
+            "https://image-net.org/download.php",
+        ),
+        "imagenette": (f"imagenette2*/ with {CLASS_FOLDERS}", "https://github.com/fastai/imagenette"),
+        "folder": (f"{CLASS_FOLDERS}, or <class>/*.jpg, and synsets.csv (class,synset)", "any folder of your own"),
+    }
+
+    @staticmethod
+    def layout(name: str, split: str, **options: Any) -> Layout:
+        def of_wnids(files: Files) -> bool:
+            return files.has(f"{split}/") and bool(re.match(r"n\d{8}", "".join(files.folders(f"{split}/")[:1])))
+
+        def of_any(files: Files) -> bool:
+            return not files.zip or any(files.has(n) for n in ("train/", "val/", "synsets.csv", "synsets.tsv"))
+
+        if name == "folder":
+            return Layout(r"(?!)", ("", "*"), of_any)
+        archives = r"imagenette2?.*" if name == "imagenette" else r"(imagenet(?!te).*|ILSVRC.*)"
+        return Layout(archives, ("", "*"), of_wnids)
+
+    @classmethod
+    def download(cls, name: str, split: str, root: Path) -> None:
+        from torchvision.datasets import Imagenette
+
+        if name == "imagenette":
+            Imagenette(root, split, size="320px", download=True)
+
+    def __init__(self, name: str, split: str, files: Files) -> None:
+        super().__init__(name, split, files)
+        self.file_backed, self.margin = name == "imagenet", 1 if name == "folder" else 256 / 224
         self.halves = any(files.has(f"{half}/") for half in SPLITS)
         if self.halves and not files.has(f"{split}/"):
             raise DatasetError(f"{files} has no folder {split}/, only the other split.")
@@ -184,6 +328,17 @@ class ByFolder(FileSource):
 class Arrays(Source):
     """CIFAR-10 and STL-10, read by torchvision, which checks their sums."""
 
+    sets: ClassVar = {
+        "cifar10": (ARRAYS["cifar10"] + "/", "https://www.cs.toronto.edu/~kriz/cifar.html"),
+        "stl10": (ARRAYS["stl10"] + "/", "https://cs.stanford.edu/~acoates/stl10/"),
+    }
+
+    @classmethod
+    def open(cls, name: str, split: str, root: Path | None, *, download: bool, **options: Any) -> Source | None:
+        if root is None or not ((root / ARRAYS[name]).is_dir() or download):
+            return None
+        return cls(name, split, root, download=download)
+
     def __init__(self, name: str, split: str, root: Path, *, download: bool) -> None:
         self.name, self.split, self.root, self.download = name, split, root, download
         self.folder = root / ARRAYS[name]
@@ -214,7 +369,7 @@ class Arrays(Source):
         synsets = [[*known.values()][i] for i in chosen]
         return gather(self.name, self.split, [[*known][i] for i in chosen], synsets, images, per_class)
 
-    def read(self, item: Any, size: int) -> tuple[Tensor, list[Box]]:
+    def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
         return fit(self._content[0][int(item)], size), []
 
 
@@ -249,8 +404,6 @@ def gather(
     per_class: int | None,
 ) -> Listing:
     """The first `per_class` images of each class as one list."""
-    if per_class is not None and per_class < 1:
-        raise ParameterError(f"per_class must be at least 1, got {per_class}.")
     empty = [name for name, own in zip(names, images, strict=True) if not own]
     if empty or not names:
         raise DatasetError(f"{dataset} has no {split} images of {', '.join(empty[:5]) or 'any class'}.")

@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from neuron_consistency.data.catalogue import sets_that_tell
 from neuron_consistency.data.files import cores, stream
 from neuron_consistency.data.pixels import FilePixels, LabelMaps
 from neuron_consistency.distributed import WHOLE, Part
@@ -76,9 +77,8 @@ class ImageSet:
     def _label_maps(self, indices: Tensor) -> Tensor:
         if self.label_maps is None:
             raise DatasetError(
-                f"{self.name} ({self.split}) has no masks of its objects. Sets that have: scenes, scenes-multilabel, "
-                "voc2007, voc2012, and imagenet9 where fg_mask/ lies beside its images. Without one, use the "
-                "explanation as the mask."
+                f"{self.name} ({self.split}) has no masks of its objects. Sets that have: {sets_that_tell('masks')}. "
+                "Without one, use the explanation as the mask."
             )
         return self.label_maps.load(indices.tolist())[:, None]
 
@@ -102,6 +102,11 @@ class ImageSet:
         rows = indices.cpu()
         digest = hashlib.sha256(self.fingerprint.encode() + rows.numpy().astype("<i8").tobytes()).hexdigest()[:32]
         return replace(self.take(rows), fingerprint=digest)
+
+    def first_of_each_class(self, count: int) -> Tensor:
+        """The places of the first `count` images of each class (0: of all), in order. Shape: (N',) int64."""
+        kept = [members[: count or None] for members in self._strata()]
+        return torch.cat(kept).sort().values
 
     def split_off(self, fraction: float, *, seed: int) -> tuple[Self, Self]:
         """The rest, and a random `fraction` of each class (at least one image where it has two), in order.

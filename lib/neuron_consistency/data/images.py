@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -15,16 +16,19 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from neuron_consistency.data.catalogue import open_source
+from neuron_consistency.data.broden import BrodenSet
+from neuron_consistency.data.catalogue import open_source, sets_that_tell
 from neuron_consistency.data.classification import Source
 from neuron_consistency.data.image_sets import ImageSet, MultiLabelSet
 from neuron_consistency.data.pixels import FilePixels, LabelMaps
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.data.scenes import scene_fingerprint, write_scenes
+from neuron_consistency.errors import DatasetError, ParameterError
 from neuron_consistency.store import atomic_path
 
-__all__ = ["ImageSet", "MultiLabelSet", "dataset_fingerprint", "load_images", "load_multilabel"]
+__all__ = ["ImageSet", "MultiLabelSet", "dataset_fingerprint", "load_images", "load_multilabel", "open_dense_set"]
 
 FORMAT = 1  # of prepared images: one more makes every cached array and every fingerprint a new one
+SEED = 1  # of the dense rendered scenes: not the 0 that networks are trained and evaluated on
 MEMORY = 4 << 30  # bytes of pixels beyond which a set stays on disk
 
 
@@ -79,13 +83,14 @@ def load_images(
         images, places = found
         maps = None
         if source.has_masks:
-            maps = LabelMaps(source, source.listing(classes, per_class).items, image_size).take(places)
+            listing = source.listing(classes, per_class)
+            maps = LabelMaps(source, listing.items, image_size, listing.classes).take(places)
         return replace(
             images, name=name, split=split, fingerprint=fingerprint, processes=processes, label_maps=maps
         )  # fmt: skip
     listing = source.listing(classes, per_class)
-    maps = LabelMaps(source, listing.items, image_size) if source.has_masks else None
-    files = FilePixels(source, listing.items, image_size, skip_corrupt)
+    maps = LabelMaps(source, listing.items, image_size, listing.classes) if source.has_masks else None
+    files = FilePixels(source, listing.items, image_size, skip_corrupt, listing.classes)
     images = _image_set(
         name, split, listing.classes, listing.synsets, listing.labels, files, fingerprint,
         None if listing.boxes is None else (listing.boxes * image_size).round().long(), processes, maps,
@@ -113,7 +118,7 @@ def load_multilabel(name: str, split: str, **options: Any) -> MultiLabelSet:
     images = load_images(name, split, **options)
     if not isinstance(images, MultiLabelSet):
         raise ParameterError(
-            f"The images of {name!r} have one label each. Sets of several: voc2007, voc2012, scenes-multilabel."
+            f"The images of {name!r} have one label each. Sets of several: {sets_that_tell('labels')}."
         )
     return images
 
@@ -143,6 +148,8 @@ def _fingerprint(
 ) -> str:
     if size < 8:
         raise ParameterError(f"image_size must be at least 8 pixels, got {size}.")
+    if per_class is not None and per_class < 1:
+        raise ParameterError(f"per_class must be at least 1, got {per_class}.")
     choice = list(classes) if isinstance(classes, Sequence) else classes
     parts = [FORMAT, type(source).__name__, source.signature(), split, size, choice, per_class]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
@@ -193,3 +200,35 @@ def _prepared(path: Path, skip_corrupt: bool) -> tuple[ImageSet, Tensor] | None:
         tuple(notes.get("part_names", ())), owners=tensors.get("owners"),
     )  # fmt: skip
     return images, tensors.get("places", torch.arange(len(images)))
+
+
+def open_dense_set(name: str, *, cache: Path, images: int, image_size: int = 224, classes: int = 0) -> BrodenSet:
+    """Opens a set in Broden's format.
+
+    Args:
+        name: "scenes" renders them once; "broden" looks in the folder that NEURON_CONSISTENCY_DATA names; anything
+            else is the path of a folder or zip.
+        cache: folder for rendered scenes.
+        images: how many are rendered, or the first so many of the set; 0 takes all of a set.
+        image_size: side at which scenes are rendered.
+        classes: how many classes of objects the scenes show; 0 shows all.
+
+    Raises:
+        DatasetError: there is no such set, or it is damaged.
+        ParameterError: no number of scenes to render.
+    """
+    if name == "scenes":
+        if images < 1:
+            raise ParameterError(f"images={images}: say how many scenes to render")
+        chosen = {"images": images, "image_size": image_size, "classes": classes or None, "seed": SEED}
+        folder = cache / f"dense-scenes-{scene_fingerprint(**chosen)}"
+        if not folder.exists():
+            write_scenes(folder, images=images, image_size=image_size, classes=classes or None, seed=SEED)
+        return BrodenSet.open(folder)
+    place = os.environ.get("NEURON_CONSISTENCY_DATA") if name == "broden" else name
+    if not place:
+        raise DatasetError(
+            "no folder to look for Broden in: let the environment variable NEURON_CONSISTENCY_DATA name the one that "
+            "holds broden1_224 or its zip, or give its path"
+        )
+    return BrodenSet.open(place, limit=images or None)

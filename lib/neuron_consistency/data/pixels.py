@@ -23,12 +23,14 @@ class FilePixels:
         items: (N,) names or numbers.
         size: side in pixels.
         skip_corrupt: leave unreadable images out, with a warning, instead of stopping.
+        classes: of the listing.
     """
 
     source: Source
     items: np.ndarray
     size: int
     skip_corrupt: bool = False
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -45,7 +47,7 @@ class FilePixels:
         failures: list[str] = []
         for place in places:
             try:
-                pixels[len(kept)], own = self.source.read(self.items[place], self.size)
+                pixels[len(kept)], own = self.source.read(self.items[place], self.size, self.classes)
             except DatasetError as error:
                 failures.append(str(error))
             else:
@@ -97,12 +99,14 @@ class LabelMaps:
         source: reads one of the `items`.
         items: (N,) names or numbers.
         size: side in pixels.
+        classes: of the listing.
         kept: what has been read, by item; parts of a set share it.
     """
 
     source: Source
     items: np.ndarray
     size: int
+    classes: tuple[str, ...] = ()
     kept: dict[Any, Tensor] = field(default_factory=dict, repr=False)
 
     def take(self, rows: Tensor) -> "LabelMaps":
@@ -117,7 +121,7 @@ class LabelMaps:
         """The maps at `places`. Shape: (B, S, S) uint8, 0 the background, c + 1 the c-th class."""
         for item in self.items[[*places]]:
             if item not in self.kept:
-                self.kept[item] = self.source.mask(item, self.size)
+                self.kept[item] = self.source.mask(item, self.size, self.classes)
         empty = torch.zeros(0, self.size, self.size, dtype=torch.uint8)
         return torch.stack([self.kept[item] for item in self.items[[*places]]]) if len(places) else empty
 

@@ -1,9 +1,10 @@
 """Pascal VOC in its official layout: several labels an image, a box for each object, and some images with masks."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,11 +12,10 @@ import torch
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.classification import Box, Listing, choose
+from neuron_consistency.data.classification import Box, FileSource, Layout, Listing, choose
 from neuron_consistency.data.decoding import decode_image, fit_map, open_image, resize
 from neuron_consistency.data.files import Files
-from neuron_consistency.data.official import Layout, OfficialSource
-from neuron_consistency.errors import DatasetError, ParameterError
+from neuron_consistency.errors import DatasetError
 
 SETS = {  # by year and split: the official list of images; labels of the test images of 2012 are not public
     "voc2007": {"train": "trainval", "val": "test"},
@@ -32,7 +32,7 @@ class Thing:
     box: tuple[float, ...]
 
 
-class Voc(OfficialSource):
+class Voc(FileSource):
     """ImageSets/Main/<set>.txt, Annotations/<image>.xml, JPEGImages/<image>.jpg, SegmentationClass/<image>.png.
 
     Whole images are squeezed into the square, so that no labelled object is cut off. An object marked difficult counts
@@ -42,19 +42,34 @@ class Voc(OfficialSource):
     Source: Everingham et al. 2010, and the development kits of 2007 and 2012.
     """
 
+    sets: ClassVar = {
+        name: (
+            f"VOCdevkit/{name.upper()}/ with ImageSets/Main/, Annotations/, JPEGImages/ and SegmentationClass/, or the "
+            "official VOC*.tar",
+            f"http://host.robots.ox.ac.uk/pascal/VOC/{name}/",
+        )
+        for name in SETS
+    }
     options = ("difficult",)
+    tells: ClassVar = {"boxes": "", "masks": "", "labels": ""}
 
-    def __init__(self, name: str, split: str, files: Files, *, margin: float = 1, difficult: bool = False) -> None:
-        super().__init__(name, split, files, margin=margin)
+    def __init__(self, name: str, split: str, files: Files, *, difficult: bool = False) -> None:
+        super().__init__(name, split, files)
         self.difficult, self.list = difficult, f"ImageSets/Main/{SETS[name][split]}.txt"
         self.has_masks = files.has("SegmentationClass/")
 
     @staticmethod
-    def layout(name: str, split: str, options: Mapping[str, Any]) -> Layout:
+    def layout(name: str, split: str, **options: Any) -> Layout:
         chosen, year = f"ImageSets/Main/{SETS[name][split]}.txt", name.upper()
         others = "train" if SETS[name][split] == "test" else "test"  # archives of the images not asked for
         archives = rf"VOC(?!{others})(devkit|.*{name[3:]}).*"
-        return Layout(archives, [(f"VOCdevkit/{year}", chosen), (year, chosen), ("", chosen)])
+        return Layout(archives, (f"VOCdevkit/{year}", year, ""), lambda files: files.has(chosen), tar=True)
+
+    @classmethod
+    def download(cls, name: str, split: str, root: Path) -> None:
+        from torchvision.datasets import VOCDetection
+
+        VOCDetection(root, year=name[3:], image_set=SETS[name][split], download=True)
 
     def signature(self) -> str:
         self.require("Annotations/", "JPEGImages/")
@@ -62,23 +77,21 @@ class Voc(OfficialSource):
         return f"{self.name} {self.difficult} {self.files.signature(self.list, *kinds)}"
 
     def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
-        if per_class is not None and per_class < 1:
-            raise ParameterError(f"per_class must be at least 1, got {per_class}.")
         known = taxonomy.class_synsets("voc")
         names = [[*known][i] for i in choose([*known], [*known.values()], classes, self.name)]
-        self.place_of = {name: place for place, name in enumerate(names)}
+        place_of = {name: place for place, name in enumerate(names)}
         counts, items, labels = np.zeros(len(names), dtype=int), list[str](), list[Tensor]()
         boxes, owners = list[tuple[float, ...]](), list[tuple[int, int]]()
         there = set(self.files.names("JPEGImages/"))
         for stem in self._stems():
             if f"JPEGImages/{stem}.jpg" not in there:
                 continue
-            things = [thing for thing in self._things(stem) if thing.name in self.place_of]
-            present = sorted({self.place_of[thing.name] for thing in things})
+            things = [thing for thing in self._things(stem) if thing.name in place_of]
+            present = sorted({place_of[thing.name] for thing in things})
             if not present or (per_class is not None and counts[present].min() >= per_class):
                 continue
             counts[present] += 1
-            owners += [(len(items), self.place_of[thing.name]) for thing in things]
+            owners += [(len(items), place_of[thing.name]) for thing in things]
             boxes += [thing.box for thing in things]
             labels.append(torch.zeros(len(names)).index_fill(0, torch.tensor(present), 1))
             items.append(stem)
@@ -91,14 +104,14 @@ class Voc(OfficialSource):
             tuple(names), synsets, torch.stack(labels), numbers, torch.tensor(boxes), owners=torch.tensor(owners)
         )  # fmt: skip
 
-    def read(self, item: Any, size: int) -> tuple[Tensor, list[Box]]:
+    def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
         name = f"JPEGImages/{item.decode()}.jpg"
         return resize(decode_image(self.files.read(name), f"{self.files}/{name}"), size, size), []
 
     def has_mask(self, item: Any) -> bool:
         return self.files.has(f"SegmentationClass/{item.decode()}.png")
 
-    def mask(self, item: Any, size: int) -> Tensor:
+    def mask(self, item: Any, size: int, classes: Sequence[str]) -> Tensor:
         """Of the chosen classes; the outlines and what was not labelled count as background."""
         name = f"SegmentationClass/{item.decode()}.png"
         if not self.files.has(name):
@@ -108,7 +121,7 @@ class Voc(OfficialSource):
         coded = open_image(self.files.read(name), f"{self.files}/{name}")
         numbers = [0] * 256
         for number, known in enumerate(taxonomy.class_synsets("voc"), 1):
-            numbers[number] = self.place_of.get(known, -1) + 1
+            numbers[number] = 1 + classes.index(known) if known in classes else 0
         try:
             coded.load()
         except (OSError, SyntaxError, ValueError) as error:

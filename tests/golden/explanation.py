@@ -1,0 +1,87 @@
+"""Chapter 8: every table that its studies keep, on rendered scenes with boxes, masks and other backgrounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import torch
+
+from golden.setting import EPSILON, SHARED, A, network, networks, plan
+from neuron_consistency.controls import FGSM, REAL, compare_trainings, measure_with_controls
+from neuron_consistency.data.images import ImageSet, load_images
+from neuron_consistency.explanation_measures import OWN_E, compared, consistency_history, measure
+from neuron_consistency.filter_group_gallery import contrast_table
+from neuron_consistency.findings import explanation_findings
+from neuron_consistency.planted_readers import reader_table
+from neuron_consistency.weighting import QUANTILES, Weighting, weigh
+
+OBJECTIVES = ("normal", "reweighted", "reweighted-mean1", "consistent", "both")
+
+
+def scenes(split: str, per_class: int, **options: Any) -> ImageSet:
+    """Small scenes of four classes."""
+    return load_images("scenes", split, image_size=24, classes=4, per_class=per_class, processes=1, **options)
+
+
+def weightings() -> dict[str, Weighting]:
+    """Every distance between explanations, both masks, a layer, several steps, and weights of mean one."""
+    return {
+        **{distance: Weighting(distance=distance) for distance in ("absolute", "ssim", "rank", "iou")},
+        "truth": Weighting(mask="truth"),
+        "first layer, two steps, threshold": Weighting(layer="first", steps=2, threshold=0.5),
+        "mean one": Weighting(normalise=True),
+    }
+
+
+def numbers() -> dict[str, object]:
+    """As in the notebook of chapter 8; two seeds of one objective, so that both units of a verdict are there."""
+    training = scenes("train", 10, background_correlation=0.8)
+    shown = scenes("val", 4, background_correlation=0.8)
+    backgrounds = scenes("val", 4, variant="mixed-same"), scenes("val", 4, variant="mixed-rand")
+    plans = [plan(objective) for objective in OBJECTIVES]
+    plans += [plan(objective, seed, "alexnet") for seed in (0, 1) for objective in ("normal", "reweighted")]
+    nets, titles = networks(plans, training)
+    options: dict[str, Any] = {"epsilon": EPSILON, "pgd_steps": 2, "backgrounds": backgrounds} | SHARED
+    measured = {
+        key: measure(model, shown, weighting=Weighting(), curve_images=4, curve_steps=3, **options)
+        for key, model in nets.items()
+    }
+    measured["untrained"] = measure(network(seed=9).eval(), shown, weighting=Weighting(), **options)
+    tables = pd.concat({titles.get(key, key): found.table() for key, found in measured.items()}, names=["network"])
+    verdicts = pd.concat(
+        {objective: compared(measured, plans, objective, "normal") for objective in OBJECTIVES[1:]},
+        names=["objective"],
+    ).reset_index("objective")
+    model = nets[plans[0].key]
+    weighed = {name: weigh(model, shown, weighting, **SHARED) for name, weighting in weightings().items()}
+    histories = {name: [{"epoch": 1} | found.row()] for name, found in weighed.items()}
+    passes = {
+        titles[one.key]: measure_with_controls(nets[one.key], shown, epsilon=EPSILON, top_k=5, **SHARED)
+        for one in plans
+    }
+    neurons = pd.concat({title: one.table(A, equal_m=5) for title, one in passes.items()}, names=["model"])
+    pairs = [(objective, "normal") for objective in OBJECTIVES[1:]] + [("both", "consistent")]
+    contrasts, groups = contrast_table(
+        {titles[one.key]: nets[one.key] for one in plans[:2]},
+        shown.subset(torch.arange(0, 16, 2)),
+        shown.subset(torch.arange(1, 16, 2)),
+        "last",
+        groups=3,
+        draws=40,
+        **SHARED,
+    )
+    return {
+        "readers": reader_table(),
+        "measures": tables.reset_index("network"),
+        "E of every image": {titles.get(key, key): found.values[OWN_E].tolist() for key, found in measured.items()},
+        "verdicts": verdicts,
+        "added": compared(measured, plans, "both", "consistent"),
+        "consistency": consistency_history(histories, QUANTILES),
+        "weights": {name: found.weights for name, found in weighed.items()},
+        "neurons": neurons[neurons["set"].isin([REAL, FGSM])].reset_index("model"),
+        "changes": compare_trainings(passes, plans, titles, A, pairs, [(REAL, "true"), (FGSM, "true")]),
+        "contrasts": contrasts,
+        "groups": groups,
+        "findings": pd.DataFrame(explanation_findings(verdicts)),
+    }

@@ -1,0 +1,88 @@
+"""Chapter 6: every table that its studies keep, with a stored set of adversarial images."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from golden.setting import DISTANCES, SHARED, A, images, networks, plan
+from neuron_consistency.adversarial_set import AdversarialSet, write_adversarial_set
+from neuron_consistency.centroids import (
+    class_centroids,
+    distance_ratios,
+    first_of_each_class,
+    ratio_claims,
+    ratio_means,
+)
+from neuron_consistency.findings import representation_findings, success_findings
+from neuron_consistency.representation import measure_neurons, top_responses
+from neuron_consistency.targets import full_size_table, least_likely_targets, success_table, transfer_table
+
+BINS = 3
+RATE = ({"rank": 0, "images": 20, "seconds": 4.0},)  # in place of what a clock says
+
+
+def stacked(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The tables of all networks as one, as in the notebook."""
+    return pd.concat(tables, names=["network"]).reset_index("network").reset_index(drop=True)
+
+
+def numbers() -> dict[str, object]:
+    """As in the notebook of chapter 6: a set made on two networks, shown to all."""
+    plans = [plan("normal"), plan("normal", architecture="alexnet"), plan("consistent"), plan("adversarial")]
+    nets, titles = networks(plans)
+    real = images(48, seed=7)
+    places = first_of_each_class(real.labels, 4)
+    clean = real.subset(places)
+    ensemble = {one.key: nets[one.key] for one in plans[:2]}
+    targets = least_likely_targets(list(ensemble.values()), clean, count=2, **SHARED)
+    found: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        made = {"shard_size": 20, "trade_off": 10.0, "steps": 12, "learning_rate": 0.02, "fusion": "loss"}
+        write_adversarial_set(Path(folder) / "set", ensemble, clean, targets, **SHARED, **made)  # type: ignore[arg-type]
+        stored = replace(AdversarialSet.open(Path(folder) / "set"), runs=RATE)
+        found["set"] = {"targets": stored.targets, "indices": stored.indices, "rmsd": stored.rmsd}
+        found["set"] |= {"success": stored.success.int()}  # type: ignore[operator]
+        success = success_table(stored, ensemble, clean, **SHARED).assign(set="first")
+        others = {key: model for key, model in nets.items() if key not in ensemble}
+        found["success"] = success
+        found["transfer"] = transfer_table(stored, others, clean, **SHARED).assign(set="first")
+        found["full size"] = full_size_table(stored, devices=[1, 8], price=3.0)
+        neurons, ratios, labels, training = {}, {}, {}, images(40, seed=5)
+        top = {"share": 0.01, "min_images": 6, "max_images": 5000} | SHARED
+        for one in plans:
+            model, title = nets[one.key], titles[one.key]
+            labels[title] = one.spec["objective"]
+            neurons[title] = measure_neurons(
+                top_responses(model, real, **top),
+                top_responses(model, stored, **top),
+                stored.targets,
+                places[stored.indices],
+                A,
+                DISTANCES,
+                near=2,
+                purity=0.5,
+                draws=4,
+            )
+            for pooling in ("mean", "max", "none") if one is plans[0] else ("mean",):
+                centroids = class_centroids(model, training, pooling=pooling, **SHARED)
+                name = title if pooling == "mean" else f"{title}, {pooling}"
+                ratios[name] = distance_ratios(model, clean, stored, centroids, pooling=pooling, **SHARED)
+    ratio_rows = {title: ratio_claims(one, tolerance=0.05) for title, one in ratios.items()}
+    neuron_rows = {title: one.claims(bins=BINS) for title, one in neurons.items()}
+    findings = [
+        *success_findings(success, everywhere="all"),
+        *representation_findings(labels, ratio_rows, neuron_rows),
+    ]
+    return found | {
+        "neurons": stacked({title: one.table for title, one in list(neurons.items())[:1]}),
+        "neurons, summary": stacked({title: one.summary() for title, one in neurons.items()}),
+        "curves": stacked({title: one.curves(bins=BINS) for title, one in neurons.items()}),
+        "ratios": stacked({title: ratio_means(one) for title, one in ratios.items()}),
+        "claims of distances": stacked(ratio_rows),
+        "claims of neurons": stacked(neuron_rows),
+        "findings": pd.DataFrame(findings),
+    }
