@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from neuron_consistency import results, studies, workflow
+from neuron_consistency import results, studies, versions, workflow
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.parameters import notebook_parameters, notebook_path, repository_root, validate
 from neuron_consistency.plans import ModelPlan
