@@ -72,6 +72,8 @@ def numbers() -> dict[str, object]:
     }
     for name, loss in losses.items():
         found[name] = trained(beginner(colours), colours, Objective(**EQ6 | loss), validation=held_out)
+    many = {"batch_size": 4, "weight_decay": 2.0, "seed": 1}
+    found["normal, many steps, decay"] = trained(beginner(colours), colours, Objective(), schedule=many)
     weightings = {
         "reweighted": weighed,
         "reweighted, mean 1": Weighting(warm_up=1, period=1, normalise=True),
