@@ -21,7 +21,7 @@ RUN := $(BIN)/python -m neuron_consistency.workflow
 OPTIONS := --profile "$$PROFILE" --device "$$DEVICE"
 
 .DEFAULT_GOAL := help
-.PHONY: help book test notebook results bench pairs environment lock clean
+.PHONY: help book test notebook results golden bench pairs environment lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -47,6 +47,9 @@ notebook: environment  ## run one notebook with checked parameters   (N=04 PARAM
 
 results: environment  ## run the long studies anew; their tables go to book/results/   (N="name ..." DATA DEVICE)
 	@$(RUN) results $$N --device "$$DEVICE"
+
+golden: environment  ## keep the numbers of topics whose version in versions.py was raised; tests hold the code to them
+	@PYTHONPATH=tests $(BIN)/python -m golden.write
 
 bench: environment  ## time every fast path beside a plain one; the tables go to book/results/   (DATA DEVICE)
 	@$(BIN)/python tests/benchmarks/growth.py

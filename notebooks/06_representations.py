@@ -55,7 +55,6 @@ from neuron_consistency.adversarial_set import obtain_adversarial_set
 from neuron_consistency.centroids import (
     class_centroids,
     distance_ratios,
-    first_of_each_class,
     ratio_claims,
     ratio_means,
 )
@@ -79,7 +78,7 @@ pd.set_option("display.max_rows", 500)  # tables are shown whole
 nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures)]
 titles = distinct_titles(net.plan for net in nets)
 real = evaluation_images(nets[0].plan, per_class=real_per_class)
-places = first_of_each_class(real.labels, per_class)
+places = real.first_of_each_class(per_class)
 clean = real.subset(places)
 distances = distance_matrix(real.synsets)
 A = correlation(distances, sigma=sigma)
@@ -197,7 +196,7 @@ full_size.set_index(["device", "devices"]).round(2)
 
 # %%
 train, _ = training_images(nets[0].plan)
-train = train.subset(first_of_each_class(train.labels, centroid_images))
+train = train.subset(train.first_of_each_class(centroid_images))
 top = {"share": top_share, "min_images": min_images, "max_images": max_images}
 shown = ensembles[NORMAL][0]  # whose neurons are looked at below
 neurons, ratios, objectives, pictured = {}, {}, {}, []

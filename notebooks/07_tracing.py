@@ -79,7 +79,6 @@ from myst_nb import glue
 
 from neuron_consistency.adversarial_set import obtain_adversarial_set
 from neuron_consistency.attacks import fgsm, pgd
-from neuron_consistency.centroids import first_of_each_class
 from neuron_consistency.claims import keep_findings
 from neuron_consistency.compute import resolve_device
 from neuron_consistency.detection import adaptive_pgd, fit_detectors
@@ -113,8 +112,8 @@ nets = [obtain(plan, device=device) for plan in plans]
 titles = distinct_titles(net.plan for net in nets)
 images = evaluation_images(nets[0].plan, per_class=per_class)
 training, selection = training_images(nets[0].plan)
-training = training.subset(first_of_each_class(training.labels, fitted_per_class))
-places = first_of_each_class(images.labels, attacked_per_class)
+training = training.subset(training.first_of_each_class(fitted_per_class))
+places = images.first_of_each_class(attacked_per_class)
 attacked_images = images.subset(places)
 A = correlation(distance_matrix(images.synsets), sigma=sigma)
 print(

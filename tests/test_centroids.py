@@ -9,15 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from neuron_consistency.centroids import (
     against_noise,
     class_centroids,
     distance_ratios,
-    first_of_each_class,
     noisy_images,
     ratio_claims,
     ratio_means,
@@ -157,13 +154,6 @@ def test_claims_are_settled_by_their_intervals() -> None:
     assert before.tolist() == ["holds", "holds", "fails", "holds", "holds"]
     assert after["r1 about 1"] == "holds"
     assert ratio_claims(table(0.9, 1.1), tolerance=0.05)["verdict"].tolist() == ["fails"] * 5
-
-
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 4))
-def test_the_first_of_each_class_are_the_first(labels: list[int], count: int) -> None:
-    chosen = first_of_each_class(torch.tensor(labels), count).tolist()
-    expected = [i for i, label in enumerate(labels) if count == 0 or labels[:i].count(label) < count]
-    assert chosen == expected
 
 
 # bad input

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from neuron_consistency import plans, trained
+from neuron_consistency import plans, trained, versions
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError, TrainingError
 from neuron_consistency.filter_groups import FilterGroups
 from neuron_consistency.plans import (
@@ -154,8 +154,15 @@ def test_other_images_are_another_network(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_another_version_of_training_is_another_network(monkeypatch: pytest.MonkeyPatch) -> None:
     before = planned_one().key
-    monkeypatch.setattr(plans, "TRAINING", plans.TRAINING + 1)
+    monkeypatch.setattr(plans, "TRAINING", versions.TRAINING + 1)
     assert planned_one().key != before
+
+
+def test_another_way_to_group_filters_renames_networks_with_groups_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, grouped = planned_one(), planned_one(**GROUPING)
+    monkeypatch.setattr(plans, "GROUPS", versions.GROUPS + 1)
+    assert planned_one().key == plain.key
+    assert planned_one(**GROUPING).key != grouped.key
 
 
 def test_the_key_holds_the_precision_that_auto_comes_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -252,16 +252,3 @@ def ratio_claims(ratios: pd.DataFrame, *, tolerance: float) -> pd.DataFrame:
     return pd.DataFrame(
         {"claim": claim, **Estimate.read(row, "value", bare=True).settles(**side)} for claim, row, side in claims
     )
-
-
-def first_of_each_class(labels: Tensor, count: int) -> Tensor:
-    """The places of the first `count` images of each class (0: of all), in order.
-
-    Shape:
-        labels: (N,) int64; result: (N',) int64.
-    """
-    order = labels.argsort(stable=True)
-    sizes = labels.bincount()
-    rank = torch.empty_like(labels)
-    rank[order] = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes)[labels[order]]
-    return ((rank < count) | (count == 0)).nonzero().squeeze(1)

@@ -6,10 +6,8 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import scipy.linalg
+import pandas as pd
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor
 from torch.nn import functional
 
@@ -107,43 +105,26 @@ def filter_similarity(
     return correlation.clamp(-1, 1) + 1
 
 
-def spectral_groups(similarity: Tensor, *, groups: int, seed: int = 0, starts: int = 10) -> Tensor:
-    """The group of every filter by spectral clustering: k-means on the leading eigenvectors of the random walk.
-
-    Groups are numbered by their first filter. Of several starts of k-means the tightest is kept, one with an empty
-    group only where all have one.
-
-    Args:
-        similarity: of all pairs, not negative.
-        groups: how many.
-        seed: of k-means.
-        starts: of k-means.
+def spectral_groups(similarity: Tensor, *, groups: int) -> Tensor:
+    """The group of every filter by spectral clustering, the same whenever it is called; numbered by its first filter.
 
     Shape:
-        similarity: (C, C); result: (C,) int64 in [0, groups).
+        similarity: (C, C) of all pairs, not negative; result: (C,) int64 in [0, groups).
 
     Raises:
         ParameterError: more groups than filters.
 
-    Source: Shen et al. 2021 use scikit-learn's; this is the same algorithm (Shi and Malik 2000) with SciPy's parts.
+    Source: Shen et al. 2021 use scikit-learn's, as here: k-means on the leading eigenvectors (Shi and Malik 2000).
     """
-    count = len(similarity)
-    if groups > count:
-        raise ParameterError(f"groups={groups}, but the layer has {count} filters: ask for fewer groups")
-    affinity = similarity.double().numpy()
-    root = np.sqrt(affinity.sum(1).clip(min=1e-12))
-    _, vectors = scipy.linalg.eigh(affinity / root[:, None] / root, subset_by_index=[count - groups, count - 1])
-    points = vectors / root[:, None]
-    best, least = np.zeros(count, dtype=int), (groups, np.inf)
-    for start in range(starts):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an empty group counts in the score
-            centres, found = kmeans2(points, groups, iter=50, minit="++", rng=np.random.default_rng((seed, start)))
-        score = (groups - len(np.unique(found)), float(((points - centres[found]) ** 2).sum()))
-        if score < least:
-            best, least = found, score
-    _, first, numbers = np.unique(best, return_index=True, return_inverse=True)
-    return torch.from_numpy(np.argsort(np.argsort(first))[numbers])
+    from sklearn.cluster import SpectralClustering  # here, as it takes a second and most trainings group nothing
+
+    if groups > len(similarity):
+        raise ParameterError(f"groups={groups}, but the layer has {len(similarity)} filters: ask for fewer groups")
+    clustering = SpectralClustering(groups, affinity="precomputed", random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that as many groups as filters need all eigenvectors
+        found = clustering.fit_predict(similarity.double().numpy())
+    return torch.from_numpy(pd.factorize(found)[0])
 
 
 class Grouping:

@@ -18,7 +18,7 @@ from neuron_consistency.objectives import Objective
 from neuron_consistency.parameters import notebook_parameters, profile_parameters, repository_root
 from neuron_consistency.store import artifacts, read_json, write_json
 from neuron_consistency.training import Schedule
-from neuron_consistency.versions import TRAINING
+from neuron_consistency.versions import GROUPS, TRAINING
 from neuron_consistency.weighting import Weighting
 
 TRAINING_NOTEBOOK = "03_consistent_loss_training"
@@ -177,7 +177,7 @@ def weighting_of(parameters: Mapping[str, Any], architecture: str, objective: st
 
 
 def _key(spec: dict[str, Any]) -> str:
-    text = json.dumps([spec, TRAINING], sort_keys=True)
+    text = json.dumps([spec, TRAINING, *[GROUPS] * ("filter_groups" in spec)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

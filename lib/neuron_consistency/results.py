@@ -50,7 +50,7 @@ class Result:
     @property
     def current(self) -> bool:
         """Whether the library still computes the same numbers: no version in the record was raised since."""
-        return self.record["versions"].items() <= current_versions().items()
+        return bool(self.record["versions"].items() <= current_versions().items())
 
 
 def results_folder() -> Path:
@@ -99,6 +99,7 @@ def keep_result(
         )
     records = [net.record for net in nets]
     topics = ["training", *start.topics]
+    topics += ["groups"] * bool(parameters.get("filter_groups"))
     topics += ["renderer"] * any(str(value).startswith("scenes") for value in parameters.values())
     facts = {
         "notebook": start.notebook,

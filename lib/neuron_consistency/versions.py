@@ -6,6 +6,7 @@ golden numbers anew (`make golden`), and run again the studies that then read "c
 """
 
 TRAINING = 1  # what a training computes; part of every network's key
+GROUPS = 2  # the groups of filters; part of the keys of networks that are trained with groups
 RENDERER = 1  # the pictures of the rendered scenes; part of their datasets' fingerprints
 ATTACK = 1  # Eq. 4, with which stored adversarial sets are made
 MEASURES = {  # the tables of each topic
@@ -20,4 +21,4 @@ MEASURES = {  # the tables of each topic
 
 def current_versions() -> dict[str, int]:
     """Every version by name, as the record of a result holds those that matter to it."""
-    return {"training": TRAINING, "renderer": RENDERER, "attack": ATTACK, **MEASURES}
+    return {"training": TRAINING, "groups": GROUPS, "renderer": RENDERER, "attack": ATTACK, **MEASURES}

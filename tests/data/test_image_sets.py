@@ -113,3 +113,12 @@ def test_a_set_without_masks_says_so() -> None:
     assert images.masked.tolist() == [False, False]
     with pytest.raises(DatasetError, match=r"tiny-imagenet .val. has no masks of its objects.*scenes"):
         images.masks(torch.tensor([0]))
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 4))
+def test_the_first_of_each_class_are_the_first(labels: list[int], count: int) -> None:
+    pixels = torch.zeros(len(labels), 3, 1, 1, dtype=torch.uint8)
+    images = ImageSet("planted", "train", tuple("abcd"), ("n02084071",) * 4, torch.tensor(labels), pixels, "print")
+    chosen = images.first_of_each_class(count).tolist()
+    expected = [i for i, label in enumerate(labels) if count == 0 or labels[:i].count(label) < count]
+    assert chosen == expected

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-import torch
 
 from golden.setting import EPSILON, SHARED, A, network, networks, plan
 from neuron_consistency.controls import FGSM, REAL, compare_trainings, measure_with_controls
 from neuron_consistency.data.images import ImageSet, load_images
 from neuron_consistency.explanation_measures import OWN_E, compared, consistency_history, measure
-from neuron_consistency.filter_group_gallery import contrast_table
 from neuron_consistency.findings import explanation_findings
 from neuron_consistency.planted_readers import reader_table
 from neuron_consistency.weighting import QUANTILES, Weighting, weigh
@@ -62,15 +60,6 @@ def numbers() -> dict[str, object]:
     }
     neurons = pd.concat({title: one.table(A, equal_m=5) for title, one in passes.items()}, names=["model"])
     pairs = [(objective, "normal") for objective in OBJECTIVES[1:]] + [("both", "consistent")]
-    contrasts, groups = contrast_table(
-        {titles[one.key]: nets[one.key] for one in plans[:2]},
-        shown.subset(torch.arange(0, 16, 2)),
-        shown.subset(torch.arange(1, 16, 2)),
-        "last",
-        groups=3,
-        draws=40,
-        **SHARED,
-    )
     return {
         "readers": reader_table(),
         "measures": tables.reset_index("network"),
@@ -81,7 +70,5 @@ def numbers() -> dict[str, object]:
         "weights": {name: found.weights for name, found in weighed.items()},
         "neurons": neurons[neurons["set"].isin([REAL, FGSM])].reset_index("model"),
         "changes": compare_trainings(passes, plans, titles, A, pairs, [(REAL, "true"), (FGSM, "true")]),
-        "contrasts": contrasts,
-        "groups": groups,
         "findings": pd.DataFrame(explanation_findings(verdicts)),
     }

@@ -13,7 +13,6 @@ from neuron_consistency.adversarial_set import AdversarialSet, write_adversarial
 from neuron_consistency.centroids import (
     class_centroids,
     distance_ratios,
-    first_of_each_class,
     ratio_claims,
     ratio_means,
 )
@@ -35,7 +34,7 @@ def numbers() -> dict[str, object]:
     plans = [plan("normal"), plan("normal", architecture="alexnet"), plan("consistent"), plan("adversarial")]
     nets, titles = networks(plans)
     real = images(48, seed=7)
-    places = first_of_each_class(real.labels, 4)
+    places = real.first_of_each_class(4)
     clean = real.subset(places)
     ensemble = {one.key: nets[one.key] for one in plans[:2]}
     targets = least_likely_targets(list(ensemble.values()), clean, count=2, **SHARED)

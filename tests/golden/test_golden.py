@@ -24,7 +24,7 @@ def test_numbers_are_those_that_are_kept(topic: Topic) -> None:
 
 def test_every_version_has_a_topic() -> None:
     """A version that guards nothing would be raised by nobody."""
-    assert {topic.name for topic in TOPICS} == {"training", "renderer", "attack", *versions.MEASURES}
+    assert {topic.name for topic in TOPICS} == {"training", "groups", "renderer", "attack", *versions.MEASURES}
     assert MEASURES.keys() == versions.MEASURES.keys()
 
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from golden import attack, choices, consistency, dissection, explanation, renderer, representation, tracing, training
+from golden import (
+    attack,
+    choices,
+    consistency,
+    dissection,
+    explanation,
+    groups,
+    renderer,
+    representation,
+    tracing,
+    training,
+)
 from golden.kept import Topic
 from neuron_consistency import versions
 
@@ -16,6 +27,7 @@ MEASURES = {
 }
 TOPICS = [
     Topic("training", "TRAINING", training.numbers),
+    Topic("groups", "GROUPS", groups.numbers),
     Topic("renderer", "RENDERER", renderer.numbers),
     Topic("attack", "ATTACK", attack.numbers),
     *(Topic(name, f"MEASURES['{name}']", compute) for name, compute in MEASURES.items()),

@@ -11,7 +11,6 @@ import torch
 
 from golden.setting import EPSILON, PRECISION, A, images, networks, plan
 from neuron_consistency.attacks import fgsm, pgd
-from neuron_consistency.centroids import first_of_each_class
 from neuron_consistency.detection import Scores, adaptive_pgd, fit_detectors
 from neuron_consistency.detection_tables import (
     ERRORS,
@@ -35,7 +34,7 @@ def numbers() -> dict[str, object]:
     plans = [plan("normal"), plan("consistent")]
     nets, titles = networks(plans)
     shown, selection, training = images(100, seed=7, noise=0.35), images(40, seed=3), images(40, seed=5)
-    places = first_of_each_class(shown.labels, 5)
+    places = shown.first_of_each_class(5)
     some = shown.subset(places)
     under_fgsm = partial(fgsm, epsilon=EPSILON)
     shared: dict[str, Any] = {"batch_size": 20, "precision": PRECISION}

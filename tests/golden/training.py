@@ -10,7 +10,6 @@ from torch import nn
 
 from golden.setting import PRECISION, images, network, read_out, summary
 from neuron_consistency.data.images import ImageSet, MultiLabelSet, load_images
-from neuron_consistency.filter_groups import FilterGroups
 from neuron_consistency.models import ARCHITECTURES, Classifier, build_model
 from neuron_consistency.objectives import Objective
 from neuron_consistency.training import Schedule, train
@@ -73,6 +72,8 @@ def numbers() -> dict[str, object]:
     }
     for name, loss in losses.items():
         found[name] = trained(beginner(colours), colours, Objective(**EQ6 | loss), validation=held_out)
+    many = {"batch_size": 4, "weight_decay": 2.0, "seed": 1}
+    found["normal, many steps, decay"] = trained(beginner(colours), colours, Objective(), schedule=many)
     weightings = {
         "reweighted": weighed,
         "reweighted, mean 1": Weighting(warm_up=1, period=1, normalise=True),
@@ -82,11 +83,7 @@ def numbers() -> dict[str, object]:
     }
     for name, weighting in weightings.items():
         found[name] = trained(beginner(scenes), scenes, Objective(), weighting=weighting)
-    grouped = FilterGroups(groups=3, period=1)
-    both = {"weighting": weighed, "filter_groups": grouped}
     found["both"] = trained(beginner(scenes), scenes, Objective(**EQ6), weighting=weighed)
-    found["filter groups"] = trained(beginner(colours), colours, Objective(), filter_groups=grouped)
-    found["Eq. 6, weights and filter groups"] = trained(beginner(scenes), scenes, Objective(**EQ6), **both)
     found["several labels"] = several_labels(weighed)
     short = {"batch_size": 16, "watched_images": 4, "watch_steps": 1, "learning_rate": 1e-5}
     few = load_images("scenes", "train", image_size=64, classes=4, per_class=4, processes=1)

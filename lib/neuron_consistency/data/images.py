@@ -8,19 +8,19 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from neuron_consistency.data.broden import BrodenSet
 from neuron_consistency.data.catalogue import open_source, sets_that_tell
 from neuron_consistency.data.classification import Source
 from neuron_consistency.data.image_sets import ImageSet, MultiLabelSet
-from neuron_consistency.data.pixels import FilePixels, LabelMaps
+from neuron_consistency.data.pixels import FilePixels, LabelMaps, Loaded
 from neuron_consistency.data.scenes import scene_fingerprint, write_scenes
 from neuron_consistency.errors import DatasetError, ParameterError
 from neuron_consistency.store import atomic_path
@@ -76,36 +76,27 @@ def load_images(
         StoreError: no space is left for the prepared arrays.
     """
     source = open_source(name, split, root, download=download, **options)
-    name = getattr(source, "name", name)
+    name = source.name
     fingerprint = _fingerprint(source, split, image_size, classes, per_class)
-    prepared = cache / f"{Path(name).name}-{split}-{fingerprint[:16]}.safetensors" if cache is not None else None
-    if prepared is not None and (found := _prepared(prepared, skip_corrupt)) is not None:
-        images, places = found
-        maps = None
-        if source.has_masks:
-            listing = source.listing(classes, per_class)
-            maps = LabelMaps(source, listing.items, image_size, listing.classes).take(places)
-        return replace(
-            images, name=name, split=split, fingerprint=fingerprint, processes=processes, label_maps=maps
-        )  # fmt: skip
     listing = source.listing(classes, per_class)
-    maps = LabelMaps(source, listing.items, image_size, listing.classes) if source.has_masks else None
     files = FilePixels(source, listing.items, image_size, skip_corrupt, listing.classes)
-    images = _image_set(
+    kind = ImageSet if listing.owners is None else partial(MultiLabelSet, owners=listing.owners)
+    images = kind(
         name, split, listing.classes, listing.synsets, listing.labels, files, fingerprint,
-        None if listing.boxes is None else (listing.boxes * image_size).round().long(), processes, maps,
-        None if listing.parts is None else listing.parts * image_size, listing.part_names, owners=listing.owners,
+        None if listing.boxes is None else (listing.boxes * image_size).round().long(), processes,
+        LabelMaps(source, listing.items, image_size, listing.classes) if source.has_masks else None,
+        None if listing.parts is None else listing.parts * image_size, listing.part_names,
     )  # fmt: skip
     if source.file_backed or math.prod(files.shape) > memory:
         return images
-    loaded = files.load_all(processes or source.processes)
-    kept = torch.tensor(loaded.places)
-    images = replace(images.take(kept), pixels=loaded.pixels)
-    if loaded.boxes:
-        images = replace(images, boxes=torch.tensor(loaded.boxes))
-    if prepared is not None:
-        _prepare(prepared, images, kept, loaded.failures)
-    return images
+    prepared = cache / f"{Path(name).name}-{split}-{fingerprint[:16]}.safetensors" if cache is not None else None
+    loaded = _prepared(prepared, skip_corrupt) if prepared is not None else None
+    if loaded is None:
+        loaded = files.load_all(processes or source.processes)
+        if prepared is not None:
+            _prepare(prepared, loaded)
+    images = replace(images.take(torch.tensor(loaded.places)), pixels=loaded.pixels)
+    return replace(images, boxes=torch.tensor(loaded.boxes)) if loaded.boxes else images
 
 
 def load_multilabel(name: str, split: str, **options: Any) -> MultiLabelSet:
@@ -155,51 +146,33 @@ def _fingerprint(
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def _image_set(*fields: Any, owners: Tensor | None) -> ImageSet:
-    return ImageSet(*fields) if owners is None else MultiLabelSet(*fields, owners=owners)
-
-
-def _prepare(path: Path, images: ImageSet, places: Tensor, failures: list[str]) -> None:
-    """Keeps what decoding gave, and which of the listed images it is of."""
-    assert isinstance(images.pixels, Tensor)
-    tensors = {"pixels": images.pixels.permute(0, 2, 3, 1), "labels": images.labels, "places": places}
-    optional = {"boxes": images.boxes, "parts": images.parts, "owners": getattr(images, "owners", None)}
-    tensors |= {name: tensor for name, tensor in optional.items() if tensor is not None}
-    notes = {
-        "classes": images.classes,
-        "synsets": images.synsets,
-        "failures": failures,
-        "part_names": images.part_names,
-    }
+def _prepare(path: Path, loaded: Loaded) -> None:
+    tensors = {"pixels": loaded.pixels.permute(0, 2, 3, 1), "places": torch.tensor(loaded.places)}
+    notes = json.dumps({"failures": loaded.failures, "boxes": loaded.boxes})
     with atomic_path(path) as part:
         try:
-            safetensors.torch.save_file(tensors, part, {"notes": json.dumps(notes)})
+            safetensors.torch.save_file(tensors, part, {"notes": notes})
         except safetensors.SafetensorError as error:
             number = re.search(r"os error (\d+)", str(error))
             raise OSError(int(number[1]) if number else 0, str(error)) from error
 
 
-def _prepared(path: Path, skip_corrupt: bool) -> tuple[ImageSet, Tensor] | None:
-    """What an earlier call prepared, and the places of its images in the listing; None where there is nothing whole,
-    or it left out images that this call may not."""
+def _prepared(path: Path, skip_corrupt: bool) -> Loaded | None:
+    """What an earlier call decoded; None where there is nothing whole, or it left out images that this call may not."""
     if not path.is_file():
         return None
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             notes = json.loads(file.metadata()["notes"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            pixels, places = file.get_tensor("pixels").permute(0, 3, 1, 2), file.get_tensor("places").tolist()
+            loaded = Loaded(places, pixels, notes["boxes"], notes["failures"])
     except (safetensors.SafetensorError, OSError, KeyError, ValueError):
         return None
-    if notes["failures"] and not skip_corrupt:
+    if loaded.failures and not skip_corrupt:
         return None
-    for failure in notes["failures"]:
+    for failure in loaded.failures:
         warnings.warn(f"Left out: {failure}", stacklevel=3)
-    images = _image_set(
-        "", "", tuple(notes["classes"]), tuple(notes["synsets"]), tensors["labels"],
-        tensors["pixels"].permute(0, 3, 1, 2), "", tensors.get("boxes"), 0, None, tensors.get("parts"),
-        tuple(notes.get("part_names", ())), owners=tensors.get("owners"),
-    )  # fmt: skip
-    return images, tensors.get("places", torch.arange(len(images)))
+    return loaded
 
 
 def open_dense_set(name: str, *, cache: Path, images: int, image_size: int = 224, classes: int = 0) -> BrodenSet:

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from neuron_consistency.data.classification import Box, Listing, Source, gather
 from neuron_consistency.data.files import cores
+from neuron_consistency.data.scene_groups import group_classes, render_group
+from neuron_consistency.data.scene_rendering import choose_classes, object_classes, render_scene
+from neuron_consistency.data.scenes import scene_fingerprint
 from neuron_consistency.versions import RENDERER
 
 
@@ -22,9 +25,7 @@ class Rendered(Source):
     tells: ClassVar = {"boxes": "", "masks": ""}
 
     def __init__(self, split: str, **options: Any) -> None:
-        from neuron_consistency.data import scenes
-
-        self.split, self.given, self.scenes = split, options, scenes
+        self.split, self.given = split, options
         self.processes = min(cores(), 8)  # drawing is Python, which threads only slow down
 
     @classmethod
@@ -32,8 +33,8 @@ class Rendered(Source):
         return cls(split, **options)
 
     def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
-        known = self.scenes.object_classes().set_index("name")["wnid"].to_dict()
-        chosen = [name.replace("_", " ") for name in self.scenes.choose_classes(classes)]
+        known = object_classes().set_index("name")["wnid"].to_dict()
+        chosen = [name.replace("_", " ") for name in choose_classes(classes)]
         wanted = per_class or (200 if self.split == "train" else 50)
         rounds = range(5 * wanted + 5)
         images = [
@@ -55,10 +56,10 @@ class Scenes(Rendered):
     options = ("seed", "background_correlation", "variant")
 
     def signature(self) -> str:
-        return str(self.scenes.scene_fingerprint(**self.given))
+        return str(scene_fingerprint(**self.given))
 
     def draw(self, item: Any, size: int, classes: Sequence[str]) -> Any:
-        return self.scenes.render_scene(int(item), image_size=size, classes=classes, **self.given)
+        return render_scene(int(item), image_size=size, classes=classes, **self.given)
 
     def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
         scene = self.draw(item, size, classes)
@@ -76,26 +77,20 @@ class SceneGroups(Rendered):
     tells: ClassVar = {**Rendered.tells, "labels": ""}
     options = ("seed", "background_correlation")
 
-    def __init__(self, split: str, **options: Any) -> None:
-        from neuron_consistency.data import scene_groups
-
-        super().__init__(split, **options)
-        self.groups = scene_groups
-
     def signature(self) -> str:
         return f"{RENDERER} {sorted(self.given.items())}"
 
     def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
         listing = super().listing(classes, per_class)
         seed, number = self.given.get("seed", 0), len(listing.classes)
-        present = [self.groups.group_classes(int(item), number, seed=seed) for item in listing.items]
+        present = [group_classes(int(item), number, seed=seed) for item in listing.items]
         owners = torch.tensor([(image, label) for image, own in enumerate(present) for label in own])
         labels = torch.zeros(len(present), number)
         labels[owners[:, 0], owners[:, 1]] = 1
         return replace(listing, labels=labels, owners=owners)
 
     def draw(self, item: Any, size: int, classes: Sequence[str]) -> Any:
-        return self.groups.render_group(int(item), image_size=size, classes=classes, **self.given)
+        return render_group(int(item), image_size=size, classes=classes, **self.given)
 
     def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
         group = self.draw(item, size, classes)
