@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from neuron_consistency.parameters import repository_root
-from neuron_consistency.store import artifacts, read_json
+from neuron_consistency.artifacts import artifacts, read_json, repository_root
 from neuron_consistency.workflow import injected_parameters
 
 PROFILE = config.get("profile", "demo")

@@ -42,7 +42,6 @@ from myst_nb import glue
 from neuron_consistency import figures, paper
 from neuron_consistency.attacks import fgsm
 from neuron_consistency.claims import keep_findings
-from neuron_consistency.compute import resolve_device
 from neuron_consistency.consistency import neuron_table
 from neuron_consistency.controls import (
     COMMON,
@@ -62,8 +61,9 @@ from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.robustness import accuracy_row, pgd_predictions
+from neuron_consistency.runtime import resolve_device
+from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.tables import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance, untrained
 

@@ -57,9 +57,9 @@ import pandas as pd
 from myst_nb import glue
 
 from neuron_consistency import dissection_figures, paper
+from neuron_consistency.artifacts import artifacts
 from neuron_consistency.attacks import least_likely
 from neuron_consistency.claims import keep_findings
-from neuron_consistency.compute import describe_device, resolve_device
 from neuron_consistency.costs import dissection_costs
 from neuron_consistency.data.broden import CATEGORIES
 from neuron_consistency.data.images import open_dense_set
@@ -81,9 +81,9 @@ from neuron_consistency.findings import dissection_findings
 from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.results import keep_result, start_of
+from neuron_consistency.runtime import describe_device, resolve_device
+from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.store import artifacts
-from neuron_consistency.tables import with_intervals
 from neuron_consistency.trained import obtain, provenance
 
 stamp_outputs("05_dissection", parameters, globals())

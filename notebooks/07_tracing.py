@@ -80,7 +80,6 @@ from myst_nb import glue
 from neuron_consistency.adversarial_set import obtain_adversarial_set
 from neuron_consistency.attacks import fgsm, pgd
 from neuron_consistency.claims import keep_findings
-from neuron_consistency.compute import resolve_device
 from neuron_consistency.detection import adaptive_pgd, fit_detectors
 from neuron_consistency.detection_tables import (
     ERRORS,
@@ -95,8 +94,9 @@ from neuron_consistency.detection_tables import (
 from neuron_consistency.findings import detection_findings
 from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.results import keep_result, start_of
+from neuron_consistency.runtime import resolve_device
+from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.tables import with_intervals
 from neuron_consistency.targets import least_likely_targets
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.tracing_examples import ATTACKED, trace_examples, typical_examples

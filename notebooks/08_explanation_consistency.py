@@ -92,7 +92,6 @@ from myst_nb import glue
 
 from neuron_consistency import explanation_figures
 from neuron_consistency.claims import keep_findings
-from neuron_consistency.compute import resolve_device
 from neuron_consistency.controls import FGSM, REAL, compare_trainings, measure_with_controls
 from neuron_consistency.data.images import MultiLabelSet
 from neuron_consistency.explanation_gallery import explanation_rows, extreme_places, group_rows, network_rows
@@ -103,8 +102,9 @@ from neuron_consistency.models import build_model
 from neuron_consistency.plans import distinct_titles, explained_layer, plan_models, weighting_of
 from neuron_consistency.planted_readers import reader_table
 from neuron_consistency.results import keep_result, start_of
+from neuron_consistency.runtime import resolve_device
+from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.tables import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import background_images, evaluation_images, obtain, provenance
 from neuron_consistency.weighting import QUANTILES

@@ -28,9 +28,9 @@ from myst_nb import glue
 from neuron_consistency import figures, paper, representation_figures, tracing_figures
 from neuron_consistency.controls import COMMON
 from neuron_consistency.results import read_result, record_table
+from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import cited, stamp_outputs
 from neuron_consistency.studies import read_studies
-from neuron_consistency.tables import with_intervals
 
 stamp_outputs("09_results", parameters, globals())
 pd.set_option("display.max_rows", 500)  # tables are shown whole

@@ -29,9 +29,9 @@ from myst_nb import glue
 from neuron_consistency.claims import ledger, ledger_page, read_claims, read_findings
 from neuron_consistency.findings import explanation_findings, success_findings
 from neuron_consistency.results import read_result
+from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.studies import read_studies
-from neuron_consistency.tables import with_intervals
 
 stamp_outputs("10_claims", parameters, globals())
 pd.set_option("display.max_rows", 500)  # tables are shown whole

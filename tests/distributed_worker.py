@@ -19,12 +19,12 @@ from neuron_consistency.data.broden import BrodenSet
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.detection import MAHALANOBIS, fit_detectors
 from neuron_consistency.dissection import dissect, unit_thresholds
-from neuron_consistency.distributed import part, process_group
 from neuron_consistency.errors import NeuronConsistencyError
 from neuron_consistency.localisation_tables import localise
 from neuron_consistency.models import Classifier
 from neuron_consistency.objectives import Objective
 from neuron_consistency.responses import Responses, respond
+from neuron_consistency.runtime import part, process_group
 from neuron_consistency.targets import least_likely_targets
 from neuron_consistency.validation import accuracy, class_scores
 from neuron_consistency.weighting import Weighting, weigh

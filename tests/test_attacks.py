@@ -23,10 +23,10 @@ from neuron_consistency.attacks import (
     pgd,
     sign_noise,
 )
-from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier
+from neuron_consistency.runtime import autocast
 from toys import CPU, assert_same_state, state_of, toy_model
 
 EPSILON = 0.15  # the colours of the toy images are far apart

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuron_consistency.attacks import fgsm
-from neuron_consistency.compute import autocast
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation import (
     DISTANCES,
@@ -24,6 +23,7 @@ from neuron_consistency.explanation import (
     upsampled,
 )
 from neuron_consistency.models import ARCHITECTURES, Classifier, build_model
+from neuron_consistency.runtime import autocast
 from toys import CPU, assert_same_state, state_of, toy_images, toy_model
 
 EPSILON = 8 / 255

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from neuron_consistency.attacks import fgsm
-from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier
 from neuron_consistency.optimisation import ensemble_loss, optimise_targeted, say_target
+from neuron_consistency.runtime import autocast
 from toys import CPU, assert_same_state, fitted, state_of, toy_images, toy_model
 
 Batch = tuple[Tensor, Tensor]

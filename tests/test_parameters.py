@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from neuron_consistency.artifacts import repository_root
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.parameters import (
     Parameter,
@@ -15,7 +16,6 @@ from neuron_consistency.parameters import (
     profile_names,
     profile_parameters,
     read_value,
-    repository_root,
     validate,
 )
 

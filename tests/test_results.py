@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from neuron_consistency import results, studies, versions
+from neuron_consistency.artifacts import repository_root
 from neuron_consistency.errors import ParameterError, StoreError
-from neuron_consistency.parameters import notebook_parameters, notebook_path, repository_root, validate
+from neuron_consistency.parameters import notebook_parameters, notebook_path, validate
 from neuron_consistency.plans import ModelPlan
 from neuron_consistency.results import (
     Start,

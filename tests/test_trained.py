@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from neuron_consistency import plans, trained, versions
+from neuron_consistency.artifacts import read_json
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError, TrainingError
 from neuron_consistency.filter_groups import FilterGroups
 from neuron_consistency.plans import (
@@ -21,7 +22,6 @@ from neuron_consistency.plans import (
     plan_models,
     write_current,
 )
-from neuron_consistency.store import read_json
 from neuron_consistency.trained import evaluation_images, obtain
 from neuron_consistency.weighting import Weighting
 from toys import assert_same_state, state_of, toy_images

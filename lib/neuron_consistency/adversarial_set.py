@@ -20,16 +20,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.compute import autocast, describe_device, resolve_precision
+from neuron_consistency.artifacts import artifacts, atomic_path, commit, read_json, write_json
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.data.pixels import FilePixels
-from neuron_consistency.distributed import ranks
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError
 from neuron_consistency.manifest import MANIFEST, claim_folder, describe_set
 from neuron_consistency.models import Classifier, evaluating
 from neuron_consistency.optimisation import optimise_targeted, say_target
+from neuron_consistency.runtime import autocast, describe_device, ranks, resolve_precision
 from neuron_consistency.shards import Shards
-from neuron_consistency.store import artifacts, atomic_path, commit, read_json, write_json
 from neuron_consistency.trained import TrainedModel
 
 SHARD_SIZE = 1000  # images: 150 MB at 224 pixels

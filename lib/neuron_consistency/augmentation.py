@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neuron_consistency.distributed import WHOLE, Part
+from neuron_consistency.runtime import WHOLE, Part
 
 
 def augment(images: Tensor, *, generator: torch.Generator, padding: int | None = None, part: Part = WHOLE) -> Tensor:

@@ -7,11 +7,10 @@ import copy
 import torch
 from torch import Tensor
 
-from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
-from neuron_consistency.distributed import add_up, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier
+from neuron_consistency.runtime import add_up, autocast, part
 
 
 def auto_attack_predictions(

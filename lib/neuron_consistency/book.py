@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from neuron_consistency.artifacts import artifacts, read_json, repository_root, write_json
 from neuron_consistency.errors import DatasetError, NeuronConsistencyError
 from neuron_consistency.pairs import sync_pairs
-from neuron_consistency.parameters import repository_root
-from neuron_consistency.store import artifacts, read_json, write_json
 from neuron_consistency.workflow import injected_parameters
 
 DATA = "NEURON_CONSISTENCY_DATA"

@@ -13,12 +13,10 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.adversarial_set import AdversarialSet
-from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
-from neuron_consistency.distributed import add_up, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, evaluating, read_layers
-from neuron_consistency.ordered import drawn_by_row, sums_in_order
+from neuron_consistency.runtime import add_up, autocast, drawn_by_row, part, sums_in_order
 from neuron_consistency.statistics import Estimate, mean
 
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from neuron_consistency.artifacts import atomic_path
 from neuron_consistency.errors import TrainingError
-from neuron_consistency.store import atomic_path
 
 
 def save_checkpoint(path: Path, key: str, model: nn.Module, optimiser: torch.optim.Optimizer, **state: Any) -> None:

@@ -13,10 +13,10 @@ import pandas as pd
 import yaml
 from pandas.io.formats.style import Styler
 
+from neuron_consistency.artifacts import artifacts, atomic_path, repository_root
 from neuron_consistency.errors import ParameterError, StoreError
-from neuron_consistency.parameters import notebook_path, repository_root
+from neuron_consistency.parameters import notebook_path
 from neuron_consistency.statistics import FAILS, HOLDS, OPEN, Estimate
-from neuron_consistency.store import artifacts, atomic_path
 
 COLUMNS = ["claim", "case", "value", "low", "high", "verdict"]
 

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuron_consistency.attacks import Attack
-from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
-from neuron_consistency.distributed import gathered, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.mahalanobis import Mahalanobis, fit_mahalanobis
 from neuron_consistency.models import Classifier, evaluating, read_layers
+from neuron_consistency.runtime import autocast, gathered, part
 from neuron_consistency.tracing import Rest, log_odds, rest_of_network
 from neuron_consistency.tracing_tables import Profiles, influence_mass, neuron_profiles
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.explanation import explanation_consistency, grad_cam, normalised, upsampled
 from neuron_consistency.models import Classifier, evaluating, read_layers
 from neuron_consistency.plotting import Picture, PictureGrid, in_lines
+from neuron_consistency.runtime import autocast
 from neuron_consistency.weighting import Weighting
 
 

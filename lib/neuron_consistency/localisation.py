@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neuron_consistency.compute import autocast
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, read_layers
+from neuron_consistency.runtime import autocast
 
 
 def occluder_geometry(image_size: int) -> tuple[int, int]:

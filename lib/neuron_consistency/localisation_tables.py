@@ -9,9 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet, MultiLabelSet
-from neuron_consistency.distributed import gathered, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation import grad_cam
 from neuron_consistency.localisation_scores import (
@@ -24,7 +22,7 @@ from neuron_consistency.localisation_scores import (
     pointing_game,
 )
 from neuron_consistency.models import Classifier
-from neuron_consistency.ordered import drawn_by_row
+from neuron_consistency.runtime import autocast, drawn_by_row, gathered, part
 from neuron_consistency.statistics import mean, share
 
 MAPS = ("Grad-CAM", "random map", "image centre")

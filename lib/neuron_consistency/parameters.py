@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from neuron_consistency.artifacts import repository_root
 from neuron_consistency.errors import ParameterError
 
 DEMO = "demo"  # the profile that injects nothing: the values that stand in the notebooks
@@ -36,20 +37,6 @@ class Checked(dict[str, Any]):
 
     def _ipython_display_(self) -> None:
         pass
-
-
-def repository_root() -> Path:
-    """The folder that holds `notebooks/` and the Snakefile: above the working folder, else above this file.
-
-    So a notebook finds its files whether it is run from the root or from its own folder.
-
-    Raises:
-        ParameterError: neither is inside a copy of the repository.
-    """
-    for folder in (Path.cwd(), *Path.cwd().parents, *Path(__file__).resolve().parents):
-        if (folder / "Snakefile").is_file() and (folder / "notebooks").is_dir():
-            return folder
-    raise ParameterError(f"{Path.cwd()} is not inside the repository: change into it and call again")
 
 
 def notebook_path(notebook: str, root: Path | None = None) -> Path:

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from neuron_consistency.compute import resolve_device, resolve_precision
+from neuron_consistency.artifacts import artifacts, read_json, repository_root, write_json
 from neuron_consistency.data.images import dataset_fingerprint
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.filter_groups import FilterGroups
 from neuron_consistency.objectives import Objective
-from neuron_consistency.parameters import notebook_parameters, profile_parameters, repository_root
-from neuron_consistency.store import artifacts, read_json, write_json
+from neuron_consistency.parameters import notebook_parameters, profile_parameters
+from neuron_consistency.runtime import resolve_device, resolve_precision
 from neuron_consistency.training import Schedule
 from neuron_consistency.versions import GROUPS, TRAINING
 from neuron_consistency.weighting import Weighting

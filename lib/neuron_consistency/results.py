@@ -15,9 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from neuron_consistency.artifacts import atomic_path, commit, library_tree, read_json, repository_root, write_json
 from neuron_consistency.errors import StoreError
-from neuron_consistency.parameters import repository_root
-from neuron_consistency.store import atomic_path, commit, library_tree, read_json, write_json
 from neuron_consistency.trained import TrainedModel
 from neuron_consistency.versions import current_versions
 

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.attacks import pgd
-from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
-from neuron_consistency.distributed import add_up, part
 from neuron_consistency.models import Classifier, evaluating
 from neuron_consistency.responses import respond
+from neuron_consistency.runtime import add_up, autocast, part
 from neuron_consistency.statistics import share
 
 

@@ -14,8 +14,8 @@ from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from neuron_consistency.compute import describe_device, resolve_device
-from neuron_consistency.store import commit
+from neuron_consistency.artifacts import commit
+from neuron_consistency.runtime import describe_device, resolve_device
 
 CLASS = "provenance"  # of the line in the page
 Shown = TypeVar("Shown", bound=pd.DataFrame | Figure)

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
+from neuron_consistency.artifacts import artifacts, repository_root
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.parameters import notebook_parameters, notebook_path, repository_root, validate
+from neuron_consistency.parameters import notebook_parameters, notebook_path, validate
 from neuron_consistency.results import RECORD, read_result, results_folder
-from neuron_consistency.store import artifacts
 from neuron_consistency.workflow import injected_parameters, run_notebook
 
 

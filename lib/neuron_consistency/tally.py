@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neuron_consistency.data.broden import CATEGORIES
-from neuron_consistency.distributed import add_up, gathered
+from neuron_consistency.runtime import add_up, gathered
 
 ImageLabels = dict[str, Tensor]  # category -> label maps (L, h, w), or the labels (L,) of the whole image
 PAIRS_AT_ONCE = 8192  # masks in work on a GPU ...

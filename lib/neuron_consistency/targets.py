@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.adversarial_set import AdversarialSet
-from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
-from neuron_consistency.distributed import gather_rows, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, evaluating
 from neuron_consistency.responses import respond
+from neuron_consistency.runtime import autocast, gather_rows, part
 from neuron_consistency.statistics import share
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.attacks import Attack
-from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.detection import SOFTMAX, Detectors, Scores
 from neuron_consistency.detection_tables import fooled_images
 from neuron_consistency.models import evaluating, read_layers
+from neuron_consistency.runtime import autocast
 from neuron_consistency.tracing_tables import against_random_neurons, explain
 
 RIGHT, ERROR, ATTACKED = "a right answer", "an error", "an adversarial image"

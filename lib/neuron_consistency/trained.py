@@ -13,20 +13,14 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from neuron_consistency.compute import describe_device, resolve_device, resolve_precision
+from neuron_consistency.artifacts import atomic_path, commit, read_json, write_json
 from neuron_consistency.data.catalogue import options_of
 from neuron_consistency.data.images import ImageSet, load_images
-from neuron_consistency.distributed import agreed, part
 from neuron_consistency.filter_groups import FilterGroups
 from neuron_consistency.models import Classifier, build_model, load_weights
 from neuron_consistency.objectives import Objective
 from neuron_consistency.plans import ModelPlan, data_arguments
-from neuron_consistency.store import (
-    atomic_path,
-    commit,
-    read_json,
-    write_json,
-)
+from neuron_consistency.runtime import agreed, describe_device, part, resolve_device, resolve_precision
 from neuron_consistency.training import Schedule, loss_of, optimiser_of, train, training_step
 from neuron_consistency.versions import TRAINING
 from neuron_consistency.weighting import Weighting

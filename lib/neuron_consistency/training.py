@@ -18,13 +18,12 @@ from torch.nn.parallel import DistributedDataParallel
 from neuron_consistency.attacks import fgsm, pgd
 from neuron_consistency.augmentation import augment
 from neuron_consistency.checkpoints import load_checkpoint, save_checkpoint
-from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
-from neuron_consistency.distributed import add_up, agreed, part, share_buffers
 from neuron_consistency.errors import ParameterError, TrainingError
 from neuron_consistency.filter_groups import FilterGroups, Grouping
 from neuron_consistency.models import Classifier
 from neuron_consistency.objectives import Objective, StepLoss
+from neuron_consistency.runtime import add_up, agreed, autocast, part, share_buffers
 from neuron_consistency.validation import validation_row
 from neuron_consistency.weighting import Weighting, weigh
 

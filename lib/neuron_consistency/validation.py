@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from neuron_consistency.attacks import Attack
-from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
-from neuron_consistency.distributed import add_up, gather_rows, part
 from neuron_consistency.models import evaluating
+from neuron_consistency.runtime import add_up, autocast, gather_rows, part
 
 
 def accuracy(

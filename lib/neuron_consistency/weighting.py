@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuron_consistency.compute import autocast
 from neuron_consistency.data.images import ImageSet
-from neuron_consistency.distributed import gathered, part
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation import DISTANCES, explanation_consistency
 from neuron_consistency.models import Classifier, evaluating
+from neuron_consistency.runtime import autocast, gathered, part
 
 MASKS = ("explanation", "truth")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of E over the training set, kept in the history

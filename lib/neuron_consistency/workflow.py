@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from neuron_consistency.artifacts import artifacts, read_json, repository_root
 from neuron_consistency.errors import NeuronConsistencyError, ParameterError
 from neuron_consistency.pairs import sync_pairs, write_pair
 from neuron_consistency.parameters import (
@@ -19,10 +20,8 @@ from neuron_consistency.parameters import (
     notebook_path,
     profile_parameters,
     read_value,
-    repository_root,
     validate,
 )
-from neuron_consistency.store import artifacts, read_json
 
 
 def injected_parameters(notebook: Path, profile: str, device: str | None) -> dict[str, object]:
@@ -147,9 +146,8 @@ def _cores() -> int:
 
 def train_planned(profile: str, stem: str, device: str | None) -> None:
     """Train one network of the last plan, named by the stem of its files, and keep it where it belongs."""
-    from neuron_consistency.compute import resolve_device
-    from neuron_consistency.distributed import process_group, ranks
     from neuron_consistency.plans import ModelPlan
+    from neuron_consistency.runtime import process_group, ranks, resolve_device
     from neuron_consistency.trained import obtain
 
     plans = read_json(artifacts(profile) / "plans.json")["plans"]

@@ -10,11 +10,11 @@ from captum.robust import FGSM
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuron_consistency.compute import has_fast_bfloat16
 from neuron_consistency.costs import UNITS, forward_work
 from neuron_consistency.data.images import ImageSet
 from neuron_consistency.models import Classifier, build_model, read_layers
 from neuron_consistency.objectives import Objective, feature_distance
+from neuron_consistency.runtime import has_fast_bfloat16
 from neuron_consistency.training import Schedule, loss_of, optimiser_of, train, training_step
 from neuron_consistency.weighting import Weighting
 from pairs import Pair, Row, Size, Work

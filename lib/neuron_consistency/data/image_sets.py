@@ -11,8 +11,8 @@ from torch import Tensor
 from neuron_consistency.data.catalogue import sets_that_tell
 from neuron_consistency.data.files import cores, stream
 from neuron_consistency.data.pixels import FilePixels, LabelMaps
-from neuron_consistency.distributed import WHOLE, Part
 from neuron_consistency.errors import DatasetError, ParameterError
+from neuron_consistency.runtime import WHOLE, Part
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from neuron_consistency.artifacts import atomic_path
 from neuron_consistency.data.broden import BrodenSet
 from neuron_consistency.data.catalogue import open_source, sets_that_tell
 from neuron_consistency.data.classification import Source
@@ -23,7 +24,6 @@ from neuron_consistency.data.image_sets import ImageSet, MultiLabelSet
 from neuron_consistency.data.pixels import FilePixels, LabelMaps, Loaded
 from neuron_consistency.data.scenes import scene_fingerprint, write_scenes
 from neuron_consistency.errors import DatasetError, ParameterError
-from neuron_consistency.store import atomic_path
 
 __all__ = ["ImageSet", "MultiLabelSet", "dataset_fingerprint", "load_images", "load_multilabel", "open_dense_set"]
 

@@ -14,7 +14,6 @@ from typing import Any
 from safetensors import SafetensorError
 
 from neuron_consistency.errors import ParameterError, StoreError
-from neuron_consistency.parameters import repository_root
 
 
 def artifacts(profile: str) -> Path:
@@ -100,3 +99,17 @@ def _git_name(revision: str, *folders: str) -> str:
     except (OSError, subprocess.CalledProcessError, ParameterError):
         return "unknown"
     return name + "+" * bool(changed)
+
+
+def repository_root() -> Path:
+    """The folder that holds `notebooks/` and the Snakefile: above the working folder, else above this file.
+
+    So a notebook finds its files whether it is run from the root or from its own folder.
+
+    Raises:
+        ParameterError: neither is inside a copy of the repository.
+    """
+    for folder in (Path.cwd(), *Path.cwd().parents, *Path(__file__).resolve().parents):
+        if (folder / "Snakefile").is_file() and (folder / "notebooks").is_dir():
+            return folder
+    raise ParameterError(f"{Path.cwd()} is not inside the repository: change into it and call again")

@@ -14,8 +14,8 @@ import pytest
 import safetensors.torch
 import torch
 
+from neuron_consistency.artifacts import artifacts, atomic_path, commit, read_json, write_json
 from neuron_consistency.errors import StoreError
-from neuron_consistency.store import artifacts, atomic_path, commit, read_json, write_json
 from toys import EQ6, toy_model, train_toy
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from neuron_consistency import compute
-from neuron_consistency.compute import autocast, describe_device, has_fast_bfloat16, resolve_device, resolve_precision
+from neuron_consistency import runtime
 from neuron_consistency.errors import ParameterError
+from neuron_consistency.runtime import autocast, describe_device, has_fast_bfloat16, resolve_device, resolve_precision
 from toys import CPU
 
 
@@ -29,7 +29,7 @@ def test_a_gpu_that_is_not_there_is_an_error_not_a_crash_later(monkeypatch: pyte
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_auto_precision_is_bfloat16_only_where_it_is_fast(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compute, "has_fast_bfloat16", lambda _device: fast)
+    monkeypatch.setattr(runtime, "has_fast_bfloat16", lambda _device: fast)
     assert resolve_precision("auto", CPU) == ("bfloat16" if fast else "float32")
     assert resolve_precision("float32", CPU) == "float32"
     assert resolve_precision("bfloat16", CPU) == "bfloat16"

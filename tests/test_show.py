@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from neuron_consistency.tables import with_intervals
+from neuron_consistency.show import with_intervals
 
 
 def test_bounds_join_their_value_and_other_columns_are_rounded() -> None:

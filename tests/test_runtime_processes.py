@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from distributed_worker import DIE_AFTER, measures, training, work
-from neuron_consistency.distributed import Part, ranks
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.filter_groups import FilterGroups
 from neuron_consistency.objectives import Objective
+from neuron_consistency.runtime import Part, ranks
 from neuron_consistency.training import Schedule, train
 from planted import write_set
 from toys import CPU, toy_images, toy_model

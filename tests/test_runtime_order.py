@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from neuron_consistency.ordered import drawn_by_row, sums_in_order
+from neuron_consistency.runtime import drawn_by_row, sums_in_order
 
 
 def test_sums_are_added_batch_by_batch() -> None:
