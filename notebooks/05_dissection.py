@@ -62,7 +62,7 @@ from neuron_consistency.attacks import least_likely
 from neuron_consistency.claims import keep_findings
 from neuron_consistency.costs import dissection_costs
 from neuron_consistency.data.broden import CATEGORIES
-from neuron_consistency.data.images import open_dense_set
+from neuron_consistency.data.load import open_dense_set
 from neuron_consistency.dissection import category_shares
 from neuron_consistency.dissection_controls import (
     ADVERSARIAL,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.models import Classifier
 from toys import fitted, toy_images, toy_model
 

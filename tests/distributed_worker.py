@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from neuron_consistency.attacks import fgsm
 from neuron_consistency.centroids import class_centroids, distance_ratios
 from neuron_consistency.data.broden import BrodenSet
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.detection import MAHALANOBIS, fit_detectors
 from neuron_consistency.dissection import dissect, unit_thresholds
 from neuron_consistency.errors import NeuronConsistencyError

@@ -23,7 +23,7 @@ from neuron_consistency.attacks import (
     pgd,
     sign_noise,
 )
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier
 from neuron_consistency.runtime import autocast

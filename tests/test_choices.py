@@ -20,7 +20,7 @@ from neuron_consistency.choices import (
 )
 from neuron_consistency.consistency import chance
 from neuron_consistency.controls import FGSM, REAL, Measured
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.figures import choice_differences
 from neuron_consistency.models import Classifier

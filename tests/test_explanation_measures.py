@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from neuron_consistency.attacks import fgsm
-from neuron_consistency.data.images import ImageSet, MultiLabelSet
+from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation_measures import (
     GAP,

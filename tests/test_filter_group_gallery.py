@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.explanation_gallery import group_rows
 from neuron_consistency.filter_group_gallery import contrast_table, group_contrast
 from neuron_consistency.models import Classifier

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.data.images import ImageSet, MultiLabelSet
+from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.localisation_tables import MAPS, SCORES, localisation_table, localise, score_row
 from neuron_consistency.models import Classifier

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from neuron_consistency import representation_figures
 from neuron_consistency.consistency import chance, consistency, unbiased_consistency
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.gallery import top_image_rows
 from neuron_consistency.models import Classifier

@@ -14,7 +14,7 @@ from torch import Tensor
 import neuron_consistency.responses as module
 from neuron_consistency.attacks import fgsm
 from neuron_consistency.consistency import consistency_row
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, build_model, read_layers
 from neuron_consistency.responses import GROUPS, ChannelTally, LayerResponses, deal, respond

@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from neuron_consistency.adversarial_set import AdversarialSet
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier
 from neuron_consistency.statistics import share

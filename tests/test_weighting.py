@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation import explanation_consistency
 from neuron_consistency.models import Classifier

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from neuron_consistency.artifacts import artifacts, atomic_path, commit, read_json, write_json
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.pixels import FilePixels
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError
 from neuron_consistency.manifest import MANIFEST, claim_folder, describe_set

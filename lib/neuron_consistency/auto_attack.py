@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier
 from neuron_consistency.runtime import add_up, autocast, part

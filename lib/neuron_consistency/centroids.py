@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.adversarial_set import AdversarialSet
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, evaluating, read_layers
 from neuron_consistency.runtime import add_up, autocast, drawn_by_row, part, sums_in_order

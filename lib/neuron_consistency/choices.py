@@ -12,7 +12,7 @@ from torch import Tensor
 from neuron_consistency.attacks import fgsm
 from neuron_consistency.consistency import consistency_row
 from neuron_consistency.controls import FGSM, REAL, Measured
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.models import Classifier
 from neuron_consistency.plans import ModelPlan, plan_models
 from neuron_consistency.responses import respond

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuron_consistency.attacks import Attack
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.mahalanobis import Mahalanobis, fit_mahalanobis
 from neuron_consistency.models import Classifier, evaluating, read_layers

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.explanation import explanation_consistency, grad_cam, normalised, upsampled
 from neuron_consistency.models import Classifier, evaluating, read_layers
 from neuron_consistency.plotting import Picture, PictureGrid, in_lines

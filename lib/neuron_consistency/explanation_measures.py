@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.attacks import Attack, fgsm, pgd
-from neuron_consistency.data.images import ImageSet, MultiLabelSet
+from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.localisation_tables import MAPS, SCORES, localise, score_row
 from neuron_consistency.models import Classifier

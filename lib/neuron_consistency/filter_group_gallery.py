@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.filter_groups import filter_similarity, spectral_groups
 from neuron_consistency.models import Classifier
 from neuron_consistency.statistics import middle

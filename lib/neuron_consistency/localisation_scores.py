@@ -10,7 +10,7 @@ from scipy import ndimage
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from neuron_consistency.data.catalogue import sets_that_tell
+from neuron_consistency.data.find import sets_that_tell
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation import explanation_mask, upsampled
 from neuron_consistency.models import Classifier, evaluating

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.data.images import ImageSet, MultiLabelSet
+from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation import grad_cam
 from neuron_consistency.localisation_scores import (

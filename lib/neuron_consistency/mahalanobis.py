@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.centroids import class_sums
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, evaluating, read_layers
 from neuron_consistency.runtime import autocast, part, sums_in_order

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.artifacts import read_json, write_json
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.optimisation import optimise_targeted
 from neuron_consistency.versions import ATTACK

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neuron_consistency.artifacts import artifacts, read_json, repository_root, write_json
-from neuron_consistency.data.images import dataset_fingerprint
+from neuron_consistency.data.load import dataset_fingerprint
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.filter_groups import FilterGroups
 from neuron_consistency.objectives import Objective

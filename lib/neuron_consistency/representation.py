@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.consistency import chance, consistency, unbiased_consistency
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier
 from neuron_consistency.representation_tables import MEASURES, NeuronMeasures

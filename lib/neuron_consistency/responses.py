@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.attacks import Attack
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, evaluating, read_layers
 from neuron_consistency.runtime import add_up, autocast, gathered, part

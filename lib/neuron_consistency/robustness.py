@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.attacks import pgd
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.models import Classifier, evaluating
 from neuron_consistency.responses import respond
 from neuron_consistency.runtime import add_up, autocast, part

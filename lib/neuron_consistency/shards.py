@@ -14,7 +14,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from neuron_consistency.data.classification import Box, Listing, Source
+from neuron_consistency.data.sources.base import Box, Listing, Source
 from neuron_consistency.errors import StoreError
 
 SMALL = ("indices", "labels", "targets", "success", "rmsd")  # all but the pixels

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.adversarial_set import AdversarialSet
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.models import Classifier, evaluating
 from neuron_consistency.responses import respond

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.attacks import Attack
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.detection import SOFTMAX, Detectors, Scores
 from neuron_consistency.detection_tables import fooled_images
 from neuron_consistency.models import evaluating, read_layers

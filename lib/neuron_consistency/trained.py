@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.artifacts import atomic_path, commit, read_json, write_json
-from neuron_consistency.data.catalogue import options_of
-from neuron_consistency.data.images import ImageSet, load_images
+from neuron_consistency.data.find import options_of
+from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.data.load import load_images
 from neuron_consistency.filter_groups import FilterGroups
 from neuron_consistency.models import Classifier, build_model, load_weights
 from neuron_consistency.objectives import Objective

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from neuron_consistency.attacks import fgsm, pgd
 from neuron_consistency.augmentation import augment
 from neuron_consistency.checkpoints import load_checkpoint, save_checkpoint
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError, TrainingError
 from neuron_consistency.filter_groups import FilterGroups, Grouping
 from neuron_consistency.models import Classifier

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from neuron_consistency.attacks import Attack
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.models import evaluating
 from neuron_consistency.runtime import add_up, autocast, gather_rows, part
 

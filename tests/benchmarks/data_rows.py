@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
-from neuron_consistency.data.images import load_images
+from neuron_consistency.data.load import load_images
 from pairs import Pair, Row, Size
 
 WORKERS = 2

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from neuron_consistency.artifacts import commit
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.models import Classifier
 from neuron_consistency.responses import respond
 from neuron_consistency.results import keep_tables

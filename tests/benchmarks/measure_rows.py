@@ -11,7 +11,7 @@ from captum.attr import Occlusion
 from nltk.corpus import wordnet
 from torch import Tensor, nn
 
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.localisation import discrepancy_maps, occluder_geometry
 from neuron_consistency.models import Classifier, build_model, read_layers
 from neuron_consistency.optimisation import optimise_targeted

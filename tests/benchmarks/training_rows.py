@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuron_consistency.costs import UNITS, forward_work
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.models import Classifier, build_model, read_layers
 from neuron_consistency.objectives import Objective, feature_distance
 from neuron_consistency.runtime import has_fast_bfloat16

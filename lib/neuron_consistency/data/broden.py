@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from neuron_consistency.data.decoding import decode_image, resize
-from neuron_consistency.data.files import Files, stream
+from neuron_consistency.data.archive import Files
+from neuron_consistency.data.decode import decode_image, resize
+from neuron_consistency.data.prefetch import stream
 from neuron_consistency.errors import DatasetError, ParameterError
 from neuron_consistency.runtime import WHOLE, Part
 

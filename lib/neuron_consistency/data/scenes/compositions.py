@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from neuron_consistency.data.drawing import COLOURS, SHADES, TEXTURES, Canvas, Floats, Weave, outline
+from neuron_consistency.data.scenes.drawing import COLOURS, SHADES, TEXTURES, Canvas, Floats, Weave, outline
 
 TABLES = (Path(__file__).with_name("scene_objects.tsv"), Path(__file__).with_name("scene_layouts.tsv"))
 PLAIN = 0.5  # of the fills that may bear any texture, bear none

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from neuron_consistency.data.drawing import Bytes, Canvas, Floats, Integers
-from neuron_consistency.data.scene_tables import Composition, Painter, Put, compositions
+from neuron_consistency.data.scenes.compositions import Composition, Painter, Put, compositions
+from neuron_consistency.data.scenes.drawing import Bytes, Canvas, Floats, Integers
 from neuron_consistency.errors import DatasetError, ParameterError
 
 VARIANTS = ("original", "mixed-same", "mixed-rand")

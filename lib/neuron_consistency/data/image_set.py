@@ -8,9 +8,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from neuron_consistency.data.catalogue import sets_that_tell
-from neuron_consistency.data.files import cores, stream
+from neuron_consistency.data.find import sets_that_tell
 from neuron_consistency.data.pixels import FilePixels, LabelMaps
+from neuron_consistency.data.prefetch import cores, stream
 from neuron_consistency.errors import DatasetError, ParameterError
 from neuron_consistency.runtime import WHOLE, Part
 

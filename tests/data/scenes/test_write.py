@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neuron_consistency.data import scenes
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
-from neuron_consistency.data.drawing import COLOURS, SHADES
-from neuron_consistency.data.scene_tables import HAZE, Put, compositions, vocabulary
-from neuron_consistency.data.scenes import object_classes, render_scene, scene_fingerprint, write_scenes
+from neuron_consistency.data.scenes import write as scenes
+from neuron_consistency.data.scenes.compositions import HAZE, Put, compositions, vocabulary
+from neuron_consistency.data.scenes.drawing import COLOURS, SHADES
+from neuron_consistency.data.scenes.render import object_classes, render_scene
+from neuron_consistency.data.scenes.write import scene_fingerprint, write_scenes
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError
 from neuron_consistency.taxonomy import distance
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from layouts import levels, packed, photo, write
-from neuron_consistency.data.backgrounds import VARIANTS
-from neuron_consistency.data.images import dataset_fingerprint, load_images
+from neuron_consistency.data.load import dataset_fingerprint, load_images
+from neuron_consistency.data.sources.imagenet9 import VARIANTS
 from neuron_consistency.errors import DatasetError, ParameterError
 
 CLASSES = [

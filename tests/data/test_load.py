@@ -20,7 +20,8 @@ from torchvision.datasets import CIFAR10, STL10
 
 from layouts import levels, photo, write, zipped
 from neuron_consistency import taxonomy
-from neuron_consistency.data.images import ImageSet, dataset_fingerprint, load_images
+from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.data.load import dataset_fingerprint, load_images
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from layouts import levels, packed, photo, write
-from neuron_consistency.data.images import dataset_fingerprint, load_images, load_multilabel
+from neuron_consistency.data.load import dataset_fingerprint, load_images, load_multilabel
 from neuron_consistency.errors import DatasetError, ParameterError
 
 CPU = torch.device("cpu")

@@ -18,14 +18,12 @@ import torch
 
 from neuron_consistency.artifacts import atomic_path
 from neuron_consistency.data.broden import BrodenSet
-from neuron_consistency.data.catalogue import open_source, sets_that_tell
-from neuron_consistency.data.classification import Source
-from neuron_consistency.data.image_sets import ImageSet, MultiLabelSet
+from neuron_consistency.data.find import open_source, sets_that_tell
+from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.data.pixels import FilePixels, LabelMaps, Loaded
-from neuron_consistency.data.scenes import scene_fingerprint, write_scenes
+from neuron_consistency.data.scenes.write import scene_fingerprint, write_scenes
+from neuron_consistency.data.sources.base import Source
 from neuron_consistency.errors import DatasetError, ParameterError
-
-__all__ = ["ImageSet", "MultiLabelSet", "dataset_fingerprint", "load_images", "load_multilabel", "open_dense_set"]
 
 FORMAT = 1  # of prepared images: one more makes every cached array and every fingerprint a new one
 SEED = 1  # of the dense rendered scenes: not the 0 that networks are trained and evaluated on

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.classification import FileSource, Layout, Listing, choose, gather
-from neuron_consistency.data.decoding import fit_points, image_size
+from neuron_consistency.data.decode import fit_points, image_size
+from neuron_consistency.data.sources.base import FileSource, Layout, Listing, choose, gather
 from neuron_consistency.errors import DatasetError
 
 BOXES = "bounding_boxes.txt"

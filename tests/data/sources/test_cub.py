@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from layouts import levels, packed, photo, tarred, write
-from neuron_consistency.data.images import dataset_fingerprint, load_images
+from neuron_consistency.data.load import dataset_fingerprint, load_images
 from neuron_consistency.errors import DatasetError, ParameterError
 
 BIRDS = ["002.Laysan_Albatross", "003.Sooty_Albatross", "010.Red_winged_Blackbird"]

@@ -16,20 +16,17 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from neuron_consistency.data.drawing import Bytes, Integers
-from neuron_consistency.data.scene_rendering import (
+from neuron_consistency.data.scenes.compositions import compositions, vocabulary
+from neuron_consistency.data.scenes.drawing import Bytes, Integers
+from neuron_consistency.data.scenes.render import (  # fmt: skip
     Scene,
     check_parameters,
     choose_classes,
     display_name,
-    object_classes,
     render_scene,
-)  # fmt: skip
-from neuron_consistency.data.scene_tables import compositions, vocabulary
+)
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.versions import RENDERER
-
-__all__ = ["Scene", "choose_classes", "object_classes", "render_scene", "scene_fingerprint", "write_scenes"]
 
 PIXEL_CATEGORIES = ("color", "object", "part", "material")
 INDEX = ("image", "split", "ih", "iw", "sh", "sw", *PIXEL_CATEGORIES, "scene", "texture")

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.classification import IMAGES, FileSource, Layout, Listing, choose, gather
-from neuron_consistency.data.decoding import fit_map
-from neuron_consistency.data.files import Files
+from neuron_consistency.data.archive import Files
+from neuron_consistency.data.decode import fit_map
+from neuron_consistency.data.sources.base import IMAGES, FileSource, Layout, Listing, choose, gather
 from neuron_consistency.errors import DatasetError, ParameterError
 
 WITH_OBJECT = ("original", "mixed_same", "mixed_rand", "mixed_next", "only_fg")

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neuron_consistency.data.classification import Box, Listing, Source
-from neuron_consistency.data.image_sets import ImageSet, MultiLabelSet
+from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.data.pixels import LabelMaps
+from neuron_consistency.data.sources.base import Box, Listing, Source
 from neuron_consistency.errors import DatasetError, ParameterError
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from neuron_consistency.data.decoding import decode_image, fit
+from neuron_consistency.data.decode import decode_image, fit
 
 
 @pytest.mark.parametrize(

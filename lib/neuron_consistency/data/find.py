@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from neuron_consistency.data.backgrounds import ImageNet9
-from neuron_consistency.data.birds import Birds
-from neuron_consistency.data.classification import SPLITS, Arrays, ByFolder, Source, TinyImageNet
-from neuron_consistency.data.scene_sources import SceneGroups, Scenes
-from neuron_consistency.data.voc import Voc
+from neuron_consistency.data.sources.base import SPLITS, Source
+from neuron_consistency.data.sources.cub import Birds
+from neuron_consistency.data.sources.folders import Arrays, ByFolder, TinyImageNet
+from neuron_consistency.data.sources.imagenet9 import ImageNet9
+from neuron_consistency.data.sources.rendered import SceneGroups, Scenes
+from neuron_consistency.data.sources.voc import Voc
 from neuron_consistency.errors import DatasetError, ParameterError
 
 KINDS = (Scenes, TinyImageNet, ByFolder, Arrays, Birds, ImageNet9, Voc, SceneGroups)

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from neuron_consistency.data.classification import Box, Listing, Source, gather
-from neuron_consistency.data.files import cores
-from neuron_consistency.data.scene_groups import group_classes, render_group
-from neuron_consistency.data.scene_rendering import choose_classes, object_classes, render_scene
-from neuron_consistency.data.scenes import scene_fingerprint
+from neuron_consistency.data.prefetch import cores
+from neuron_consistency.data.scenes.groups import group_classes, render_group
+from neuron_consistency.data.scenes.render import choose_classes, object_classes, render_scene
+from neuron_consistency.data.scenes.write import scene_fingerprint
+from neuron_consistency.data.sources.base import Box, Listing, Source, gather
 from neuron_consistency.versions import RENDERER
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.classification import Box, FileSource, Layout, Listing, choose
-from neuron_consistency.data.decoding import decode_image, fit_map, open_image, resize
-from neuron_consistency.data.files import Files
+from neuron_consistency.data.archive import Files
+from neuron_consistency.data.decode import decode_image, fit_map, open_image, resize
+from neuron_consistency.data.sources.base import Box, FileSource, Layout, Listing, choose
 from neuron_consistency.errors import DatasetError
 
 SETS = {  # by year and split: the official list of images; labels of the test images of 2012 are not public

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from neuron_consistency.data.images import ImageSet, MultiLabelSet, dataset_fingerprint, load_images, load_multilabel
-from neuron_consistency.data.scene_groups import group_classes, render_group
-from neuron_consistency.data.scene_rendering import render_scene
-from neuron_consistency.data.scene_tables import compositions, vocabulary
+from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
+from neuron_consistency.data.load import dataset_fingerprint, load_images, load_multilabel
+from neuron_consistency.data.scenes.compositions import compositions, vocabulary
+from neuron_consistency.data.scenes.groups import group_classes, render_group
+from neuron_consistency.data.scenes.render import render_scene
 from neuron_consistency.errors import DatasetError, ParameterError
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from layouts import tarred
-from neuron_consistency.data.files import Files, stream, unpacked
+from neuron_consistency.data.archive import Files, unpacked
+from neuron_consistency.data.prefetch import stream
 from neuron_consistency.errors import DatasetError
 
 CONTENT = {"a/1.txt": b"one" * 50, "a/b/2.txt": b"two", "ü.txt": b"umlaut", "empty.txt": b""}

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuron_consistency.data.drawing import Bytes, Canvas
-from neuron_consistency.data.scene_rendering import (
+from neuron_consistency.data.scenes.compositions import compositions
+from neuron_consistency.data.scenes.drawing import Bytes, Canvas
+from neuron_consistency.data.scenes.render import (  # fmt: skip
     check_parameters,
     choose_classes,
     paint_background,
     paint_object,
-)  # fmt: skip
-from neuron_consistency.data.scene_tables import compositions
-
-__all__ = ["Group", "group_classes", "render_group"]
+)
 
 WINDOWS = tuple((x, y, 0.54) for y in (0.29, 0.71) for x in (0.27, 0.73))  # the upper ones stand further back
 DRIFT = 0.03
