@@ -56,7 +56,7 @@ from neuron_consistency.controls import (
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.findings import evaluation_findings
 from neuron_consistency.gallery import strongest_neurons, top_image_rows
-from neuron_consistency.models import evaluating
+from neuron_consistency.networks.reading import evaluating
 from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.results import keep_result, start_of

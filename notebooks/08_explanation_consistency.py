@@ -98,7 +98,7 @@ from neuron_consistency.explanation_gallery import explanation_rows, extreme_pla
 from neuron_consistency.explanation_measures import OWN_E, TRUE_E, compared, consistency_history, measure
 from neuron_consistency.filter_group_gallery import contrast_table
 from neuron_consistency.findings import explanation_findings
-from neuron_consistency.models import build_model
+from neuron_consistency.networks.models import build_model
 from neuron_consistency.plans import distinct_titles, explained_layer, plan_models, weighting_of
 from neuron_consistency.planted_readers import reader_table
 from neuron_consistency.results import keep_result, start_of

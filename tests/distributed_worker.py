@@ -21,7 +21,7 @@ from neuron_consistency.detection import MAHALANOBIS, fit_detectors
 from neuron_consistency.dissection import dissect, unit_thresholds
 from neuron_consistency.errors import NeuronConsistencyError
 from neuron_consistency.localisation_tables import localise
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.objectives import Objective
 from neuron_consistency.responses import Responses, respond
 from neuron_consistency.runtime import part, process_group

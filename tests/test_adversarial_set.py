@@ -21,7 +21,7 @@ from neuron_consistency import adversarial_set
 from neuron_consistency.adversarial_set import AdversarialSet, obtain_adversarial_set, write_adversarial_set
 from neuron_consistency.data.pixels import FilePixels
 from neuron_consistency.errors import ParameterError, StoreError
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.optimisation import optimise_targeted
 from neuron_consistency.plans import ModelPlan
 from neuron_consistency.responses import respond

@@ -25,7 +25,7 @@ from neuron_consistency.attacks import (
 )
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.runtime import autocast
 from toys import CPU, assert_same_state, state_of, toy_model
 

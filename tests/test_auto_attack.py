@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuron_consistency.auto_attack import auto_attack_predictions
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.robustness import restarted_pgd_predictions
 from toys import CPU, image_set, toy_images
 

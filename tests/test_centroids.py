@@ -20,7 +20,8 @@ from neuron_consistency.centroids import (
     ratio_means,
 )
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier, read_layers
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import read_layers
 from toys import CPU, assert_same_state, attacked_set, bytes_of, image_set, state_of, toy_images, toy_model
 
 

@@ -23,7 +23,7 @@ from neuron_consistency.controls import FGSM, REAL, Measured
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.figures import choice_differences
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plans import training_parameters
 from neuron_consistency.responses import respond
 from toys import CPU, toy_images, toy_model

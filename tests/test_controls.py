@@ -19,7 +19,7 @@ from neuron_consistency.controls import (
     shuffled,
 )
 from neuron_consistency.findings import evaluation_findings
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plans import ModelPlan, distinct_titles
 from toys import CPU, fitted, toy_images, toy_model
 

@@ -25,7 +25,8 @@ from neuron_consistency.detection_tables import (
 )
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.mahalanobis import fit_mahalanobis
-from neuron_consistency.models import Classifier, read_layers
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import read_layers
 from neuron_consistency.tracing import log_odds, prediction_difference
 from neuron_consistency.tracing_examples import ATTACKED, RIGHT, trace_examples, typical_examples
 from neuron_consistency.tracing_figures import auroc_intervals, explanation_panel

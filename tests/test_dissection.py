@@ -19,7 +19,7 @@ from neuron_consistency.dissection import (
     unit_thresholds,
 )
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier, build_model
+from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.tally import Tally, partners
 from planted import CORNERS, DEAD, LABELS, NOISE, SIZE, THRESHOLDS, WIRED_IOU, planted_classifier, write_set
 

@@ -25,7 +25,7 @@ from neuron_consistency.dissection_controls import (
     table_two,
     with_random_weights,
 )
-from neuron_consistency.models import Classifier, build_model
+from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.plotting import picture_grid
 from planted import SIZE, planted_classifier, write_set
 

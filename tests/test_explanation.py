@@ -22,7 +22,7 @@ from neuron_consistency.explanation import (
     normalised,
     upsampled,
 )
-from neuron_consistency.models import ARCHITECTURES, Classifier, build_model
+from neuron_consistency.networks.models import ARCHITECTURES, Classifier, build_model
 from neuron_consistency.runtime import autocast
 from toys import CPU, assert_same_state, state_of, toy_images, toy_model
 

@@ -27,7 +27,7 @@ from neuron_consistency.explanation_measures import (
     consistency_history,
     measure,
 )
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plans import ModelPlan
 from neuron_consistency.validation import average_precision
 from neuron_consistency.weighting import QUANTILES, Weighting, weigh

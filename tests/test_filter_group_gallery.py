@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.explanation_gallery import group_rows
 from neuron_consistency.filter_group_gallery import contrast_table, group_contrast
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from toys import CPU
 
 SHARED: dict[str, Any] = {"device": CPU, "batch_size": 16, "precision": "float32"}

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.localisation import discrepancy_maps, highlighted_region, occluder_geometry
-from neuron_consistency.models import Classifier, build_model, read_layers
+from neuron_consistency.networks.models import Classifier, build_model
+from neuron_consistency.networks.reading import read_layers
 
 
 class Identity(nn.Module):

@@ -21,7 +21,7 @@ from neuron_consistency.localisation_scores import (
     pointing_game,
     tight_boxes,
 )
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from toys import assert_same_state, state_of
 
 

@@ -17,7 +17,7 @@ from neuron_consistency.consistency import chance, consistency, unbiased_consist
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.gallery import top_image_rows
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.representation import cosine, measure_neurons, top_responses
 from neuron_consistency.representation_tables import MEASURES, NeuronMeasures

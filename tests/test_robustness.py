@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.robustness import accuracy_row, pgd_predictions, restarted_pgd_predictions
 from toys import CPU, toy_images
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from neuron_consistency.adversarial_set import AdversarialSet
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.statistics import share
 from neuron_consistency.targets import (
     full_size_table,

@@ -11,7 +11,7 @@ import torch
 
 from neuron_consistency.consistency import unbiased_consistency
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.responses import respond
 from neuron_consistency.tracing import prediction_difference
 from neuron_consistency.tracing_examples import TracedPrediction

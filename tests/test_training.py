@@ -24,7 +24,7 @@ from neuron_consistency.augmentation import augment
 from neuron_consistency.errors import ParameterError, TrainingError
 from neuron_consistency.explanation import explanation_consistency
 from neuron_consistency.filter_groups import FilterGroups, Grouping
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.objectives import Objective, StepLoss
 from neuron_consistency.training import Schedule, train, training_step
 from neuron_consistency.validation import accuracy

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from neuron_consistency.adversarial_set import AdversarialSet
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.objectives import Objective
 from neuron_consistency.training import History, Schedule, train
 

@@ -25,7 +25,8 @@ from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.pixels import FilePixels
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError
 from neuron_consistency.manifest import MANIFEST, claim_folder, describe_set
-from neuron_consistency.models import Classifier, evaluating
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import evaluating
 from neuron_consistency.optimisation import optimise_targeted, say_target
 from neuron_consistency.runtime import autocast, describe_device, ranks, resolve_precision
 from neuron_consistency.shards import Shards

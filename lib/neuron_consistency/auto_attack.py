@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.runtime import add_up, autocast, part
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from neuron_consistency.adversarial_set import AdversarialSet
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier, evaluating, read_layers
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import class_sums, evaluating, read_layers
 from neuron_consistency.runtime import add_up, autocast, drawn_by_row, part, sums_in_order
 from neuron_consistency.statistics import Estimate, mean
 
@@ -80,16 +81,6 @@ def class_centroids(
         missing = images.classes[int(counts.argmin())]
         raise ParameterError(f"no image of {missing!r} to take a centroid from: give images of every class")
     return (sums / counts[:, None]).float()
-
-
-def class_sums(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """The sum of the features of each class, and how many there are.
-
-    Shape:
-        features: (B, D); labels: (B,) int64; result: (K, D) and (K,), float64.
-    """
-    sums = torch.zeros(classes, features.shape[1], dtype=torch.float64, device=features.device)
-    return sums.index_add_(0, labels, features.double()), labels.bincount(minlength=classes).double()
 
 
 def distance_ratios(

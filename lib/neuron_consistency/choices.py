@@ -13,7 +13,7 @@ from neuron_consistency.attacks import fgsm
 from neuron_consistency.consistency import consistency_row
 from neuron_consistency.controls import FGSM, REAL, Measured
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plans import ModelPlan, plan_models
 from neuron_consistency.responses import respond
 from neuron_consistency.statistics import Estimate, mean_over_seeds, over_seeds

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from neuron_consistency.models import build_model
+from neuron_consistency.networks.models import build_model
 
 IMAGENET_IMAGES, BRODEN_IMAGES = 1_281_167, 63_305
 UNITS = {"normal": 3, "consistent": 7}  # of a forward pass, in a step that shares the clean forward

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier, read_layers
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import read_layers
 from neuron_consistency.runtime import autocast, gathered, part
 from neuron_consistency.statistics import share
 from neuron_consistency.tally import Tallier, Tally, partners, upsampling_matrix

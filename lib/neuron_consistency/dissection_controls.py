@@ -22,7 +22,7 @@ from neuron_consistency.dissection import (
     unit_masks,
     unit_thresholds,
 )
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plotting import Picture, PictureGrid
 from neuron_consistency.tally import Tally
 

@@ -12,7 +12,8 @@ from torch.nn import functional
 from neuron_consistency.attacks import linf_attack
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.localisation import highlighted_region
-from neuron_consistency.models import Classifier, evaluating, read_layers
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import evaluating, read_layers
 
 SSIM_WINDOW, SSIM_C1, SSIM_C2 = 7, 0.01**2, 0.03**2  # of Wang et al. 2004, for values in [0, 1]
 

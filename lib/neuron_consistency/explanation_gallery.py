@@ -9,7 +9,8 @@ from torch import Tensor
 
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.explanation import explanation_consistency, grad_cam, normalised, upsampled
-from neuron_consistency.models import Classifier, evaluating, read_layers
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import evaluating, read_layers
 from neuron_consistency.plotting import Picture, PictureGrid, in_lines
 from neuron_consistency.runtime import autocast
 from neuron_consistency.weighting import Weighting

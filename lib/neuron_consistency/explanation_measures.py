@@ -15,7 +15,7 @@ from neuron_consistency.attacks import Attack, fgsm, pgd
 from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.localisation_tables import MAPS, SCORES, localise, score_row
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plans import ModelPlan, matched
 from neuron_consistency.statistics import LEVEL, mean
 from neuron_consistency.validation import average_precision_parts, class_scores

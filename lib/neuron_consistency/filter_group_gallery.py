@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.filter_groups import filter_similarity, spectral_groups
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.statistics import middle
 
 

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier, evaluating, read_layers
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import evaluating, read_layers
 from neuron_consistency.runtime import autocast
 
 MEAN_DECAY = 0.95  # of the running mean map, as in the released code

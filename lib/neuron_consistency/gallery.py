@@ -11,7 +11,7 @@ from neuron_consistency.attacks import Attack
 from neuron_consistency.consistency import unbiased_consistency
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.localisation import discrepancy_maps, highlighted_region
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plotting import Picture, PictureGrid
 from neuron_consistency.responses import Responses
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier, read_layers
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import read_layers
 from neuron_consistency.runtime import autocast
 
 

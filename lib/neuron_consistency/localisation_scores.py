@@ -13,7 +13,8 @@ from torchvision.transforms.functional import gaussian_blur
 from neuron_consistency.data.find import sets_that_tell
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation import explanation_mask, upsampled
-from neuron_consistency.models import Classifier, evaluating
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import evaluating
 
 REFERENCE = 224  # side of the images that the sources' pixels are of
 

@@ -21,7 +21,7 @@ from neuron_consistency.localisation_scores import (
     mask_iou,
     pointing_game,
 )
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.runtime import autocast, drawn_by_row, gathered, part
 from neuron_consistency.statistics import mean, share
 

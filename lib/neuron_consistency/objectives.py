@@ -13,7 +13,8 @@ from torch.nn import functional
 from neuron_consistency.attacks import fgsm_step
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.filter_groups import Grouping
-from neuron_consistency.models import Classifier, read_layers
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import read_layers
 
 DISTANCES = ("normalised", "raw", "cosine")
 ATTACK_LABELS = ("true", "predicted", "least-likely")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from neuron_consistency.explanation import explanation_consistency
 from neuron_consistency.localisation_tables import score_row
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.statistics import Estimate
 
 SIDE, OBJECT = 16, 7  # pixels, of the picture and of the object in it

@@ -12,7 +12,7 @@ from torch import Tensor
 from neuron_consistency.consistency import chance, consistency, unbiased_consistency
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.representation_tables import MEASURES, NeuronMeasures
 from neuron_consistency.responses import GROUPS, LayerResponses, Responses, deal, respond
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from neuron_consistency.attacks import Attack
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier, evaluating, read_layers
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import evaluating, read_layers
 from neuron_consistency.runtime import add_up, autocast, gathered, part
 
 GROUPS = 20  # images are dealt into so many groups, whose counts are kept apart for the jackknife

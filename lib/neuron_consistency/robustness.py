@@ -7,7 +7,8 @@ from torch import Tensor
 
 from neuron_consistency.attacks import pgd
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.models import Classifier, evaluating
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import evaluating
 from neuron_consistency.responses import respond
 from neuron_consistency.runtime import add_up, autocast, part
 from neuron_consistency.statistics import share

@@ -12,7 +12,8 @@ from torch import Tensor
 from neuron_consistency.adversarial_set import AdversarialSet
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier, evaluating
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import evaluating
 from neuron_consistency.responses import respond
 from neuron_consistency.runtime import autocast, gather_rows, part
 from neuron_consistency.statistics import share

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier, evaluating, read_layers
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import evaluating, read_layers
 
 FORMS = ("probability", "log_odds")
 METHODS = ("auto", "rerun", "closed")

@@ -13,7 +13,7 @@ from neuron_consistency.attacks import Attack
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.detection import SOFTMAX, Detectors, Scores
 from neuron_consistency.detection_tables import fooled_images
-from neuron_consistency.models import evaluating, read_layers
+from neuron_consistency.networks.reading import evaluating, read_layers
 from neuron_consistency.runtime import autocast
 from neuron_consistency.tracing_tables import against_random_neurons, explain
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from neuron_consistency.consistency import chance, unbiased_consistency
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.responses import respond
 from neuron_consistency.statistics import OPEN, mean, middle
 from neuron_consistency.tracing import prediction_difference, rest_of_network

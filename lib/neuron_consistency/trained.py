@@ -18,7 +18,7 @@ from neuron_consistency.data.find import options_of
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.load import load_images
 from neuron_consistency.filter_groups import FilterGroups
-from neuron_consistency.models import Classifier, build_model, load_weights
+from neuron_consistency.networks.models import Classifier, build_model, load_weights
 from neuron_consistency.objectives import Objective
 from neuron_consistency.plans import ModelPlan, data_arguments
 from neuron_consistency.runtime import agreed, describe_device, part, resolve_device, resolve_precision

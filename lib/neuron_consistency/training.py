@@ -21,7 +21,7 @@ from neuron_consistency.checkpoints import load_checkpoint, save_checkpoint
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError, TrainingError
 from neuron_consistency.filter_groups import FilterGroups, Grouping
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.objectives import Objective, StepLoss
 from neuron_consistency.runtime import add_up, agreed, autocast, part, share_buffers
 from neuron_consistency.validation import validation_row

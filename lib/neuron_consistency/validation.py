@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from neuron_consistency.attacks import Attack
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.models import evaluating
+from neuron_consistency.networks.reading import evaluating
 from neuron_consistency.runtime import add_up, autocast, gather_rows, part
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation import DISTANCES, explanation_consistency
-from neuron_consistency.models import Classifier, evaluating
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import evaluating
 from neuron_consistency.runtime import autocast, gathered, part
 
 MASKS = ("explanation", "truth")

@@ -16,7 +16,7 @@ import torch
 
 from neuron_consistency.adversarial_set import AdversarialSet, write_adversarial_set
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.models import build_model
+from neuron_consistency.networks.models import build_model
 from neuron_consistency.runtime import describe_device, resolve_device, resolve_precision
 from neuron_consistency.targets import full_size_table, least_likely_targets
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from neuron_consistency.artifacts import commit
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.responses import respond
 from neuron_consistency.results import keep_tables
 from neuron_consistency.runtime import describe_device

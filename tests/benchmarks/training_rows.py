@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from neuron_consistency.costs import UNITS, forward_work
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.models import Classifier, build_model, read_layers
+from neuron_consistency.networks.models import Classifier, build_model
+from neuron_consistency.networks.reading import read_layers
 from neuron_consistency.objectives import Objective, feature_distance
 from neuron_consistency.runtime import has_fast_bfloat16
 from neuron_consistency.training import Schedule, loss_of, optimiser_of, train, training_step

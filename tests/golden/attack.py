@@ -11,7 +11,7 @@ from torch import Tensor
 from golden.setting import EPSILON, SHARED, images, networks, plan
 from neuron_consistency.attacks import fgsm, least_likely, linf_attack, pgd, sign_noise
 from neuron_consistency.explanation import background_attack
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.optimisation import optimise_targeted
 from neuron_consistency.targets import least_likely_targets, random_targets
 from toys import CPU

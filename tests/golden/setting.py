@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plans import ModelPlan, distinct_titles
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from toys import CPU, toy_images

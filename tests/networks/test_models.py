@@ -9,16 +9,15 @@ import torchvision
 from torch import nn
 
 from neuron_consistency.errors import DatasetError, ParameterError
-from neuron_consistency.models import (
+from neuron_consistency.networks.models import (
     ARCHITECTURES,
     IMAGENET_MEAN,
     IMAGENET_STD,
     Classifier,
     build_model,
-    evaluating,
     load_weights,
-    read_layers,
 )
+from neuron_consistency.networks.reading import evaluating, read_layers
 from toys import CPU, assert_same_state, state_of, toy_model
 
 LAST = {"alexnet": ("relu5", 256), "vgg16": ("conv5_3", 512), "resnet18": ("layer4", 512), "resnet50": ("layer4", 2048)}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -57,46 +56,6 @@ class Classifier(nn.Module):
                 f"{self.architecture} has no layer {name!r}: use one of {', '.join(self.module_paths)}"
             )
         return self.network.get_submodule(self.module_paths[name])
-
-
-@contextmanager
-def read_layers(model: Classifier, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Within the context, every forward pass of `model` leaves the outputs of the layers `names` in the dict.
-
-    The hooks are gone when the context ends, after an exception too.
-
-    Shape:
-        each output: (B, channels, h, w).
-
-    Raises:
-        ParameterError: the model has no layer of that name.
-    """
-    outputs: dict[str, Tensor] = {}
-
-    def keeper(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            outputs[name] = output
-
-        return keep
-
-    modules = [(name, model.layer_module(name)) for name in names]
-    handles = [module.register_forward_hook(keeper(name)) for name, module in modules]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within the context `model` is in eval mode; then, after an exception too, in the mode it was in."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 def _relu_layers(network: nn.Module, names: Sequence[str]) -> dict[str, tuple[str, int]]:
