@@ -68,11 +68,11 @@ import torch
 from myst_nb import glue
 
 from neuron_consistency import figures
-from neuron_consistency.attacks import fgsm, least_likely
+from neuron_consistency.attacks.linf import fgsm, least_likely
+from neuron_consistency.attacks.predictions import accuracy_row
 from neuron_consistency.costs import training_costs
 from neuron_consistency.plans import TITLES, plan_models, write_current
 from neuron_consistency.responses import respond
-from neuron_consistency.robustness import accuracy_row
 from neuron_consistency.runtime import describe_device, resolve_device
 from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.timing import paired_seconds

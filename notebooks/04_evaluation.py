@@ -40,7 +40,8 @@ import torch
 from myst_nb import glue
 
 from neuron_consistency import figures, paper
-from neuron_consistency.attacks import fgsm
+from neuron_consistency.attacks.linf import fgsm
+from neuron_consistency.attacks.predictions import accuracy_row, pgd_predictions
 from neuron_consistency.claims import keep_findings
 from neuron_consistency.consistency import neuron_table
 from neuron_consistency.controls import (
@@ -60,7 +61,6 @@ from neuron_consistency.networks.reading import evaluating
 from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.results import keep_result, start_of
-from neuron_consistency.robustness import accuracy_row, pgd_predictions
 from neuron_consistency.runtime import resolve_device
 from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import stamp_outputs

@@ -58,7 +58,7 @@ from myst_nb import glue
 
 from neuron_consistency import dissection_figures, paper
 from neuron_consistency.artifacts import artifacts
-from neuron_consistency.attacks import least_likely
+from neuron_consistency.attacks.linf import least_likely
 from neuron_consistency.claims import keep_findings
 from neuron_consistency.costs import dissection_costs
 from neuron_consistency.data.broden import CATEGORIES

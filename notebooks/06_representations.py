@@ -51,7 +51,8 @@ import pandas as pd
 from myst_nb import glue
 
 from neuron_consistency import paper, representation_figures
-from neuron_consistency.adversarial_set import obtain_adversarial_set
+from neuron_consistency.attacks.stored_set import obtain_adversarial_set
+from neuron_consistency.attacks.targeted import least_likely_targets
 from neuron_consistency.centroids import (
     class_centroids,
     distance_ratios,
@@ -68,7 +69,7 @@ from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.runtime import describe_device, resolve_device
 from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.targets import full_size_table, least_likely_targets, success_table, transfer_table
+from neuron_consistency.targets import full_size_table, success_table, transfer_table
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.trained import evaluation_images, obtain, provenance, training_images
 

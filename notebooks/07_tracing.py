@@ -77,8 +77,9 @@ import torch
 from IPython.display import display
 from myst_nb import glue
 
-from neuron_consistency.adversarial_set import obtain_adversarial_set
-from neuron_consistency.attacks import fgsm, pgd
+from neuron_consistency.attacks.linf import fgsm, pgd
+from neuron_consistency.attacks.stored_set import obtain_adversarial_set
+from neuron_consistency.attacks.targeted import least_likely_targets
 from neuron_consistency.claims import keep_findings
 from neuron_consistency.detection import adaptive_pgd, fit_detectors
 from neuron_consistency.detection_tables import (
@@ -97,7 +98,6 @@ from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.runtime import resolve_device
 from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.targets import least_likely_targets
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.tracing_examples import ATTACKED, trace_examples, typical_examples
 from neuron_consistency.tracing_figures import auroc_intervals, explanation_panel

@@ -49,12 +49,16 @@ import pandas as pd
 import torch
 
 from neuron_consistency import figures
-from neuron_consistency.auto_attack import auto_attack_predictions
+from neuron_consistency.attacks.predictions import (
+    accuracy_row,
+    auto_attack_predictions,
+    pgd_predictions,
+    restarted_pgd_predictions,
+)
 from neuron_consistency.choices import BASE, NORMAL, WITHOUT, Seen, choice_plans, choice_table, threshold_sweep
 from neuron_consistency.controls import measure_with_controls
 from neuron_consistency.plans import training_parameters
 from neuron_consistency.results import keep_result, start_of
-from neuron_consistency.robustness import accuracy_row, pgd_predictions, restarted_pgd_predictions
 from neuron_consistency.runtime import resolve_device
 from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import stamp_outputs

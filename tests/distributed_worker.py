@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.attacks import fgsm
+from neuron_consistency.attacks.linf import fgsm
+from neuron_consistency.attacks.predictions import accuracy, class_scores
+from neuron_consistency.attacks.targeted import least_likely_targets
 from neuron_consistency.centroids import class_centroids, distance_ratios
 from neuron_consistency.data.broden import BrodenSet
 from neuron_consistency.data.image_set import ImageSet
@@ -25,8 +27,6 @@ from neuron_consistency.networks.models import Classifier
 from neuron_consistency.objectives import Objective
 from neuron_consistency.responses import Responses, respond
 from neuron_consistency.runtime import part, process_group
-from neuron_consistency.targets import least_likely_targets
-from neuron_consistency.validation import accuracy, class_scores
 from neuron_consistency.weighting import Weighting, weigh
 from planted import SIZE, THRESHOLDS, planted_classifier
 from toys import CPU, attacked_set, bytes_of, fitted, toy_images, toy_model, train_toy

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from neuron_consistency.attacks import fgsm
+from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.choices import (
     BASE,
     MEASURES,

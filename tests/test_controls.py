@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from neuron_consistency.attacks import fgsm
+from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.consistency import chance
 from neuron_consistency.controls import (
     COMMON,

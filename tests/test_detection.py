@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neuron_consistency.attacks import fgsm, pgd
+from neuron_consistency.attacks.linf import fgsm, pgd
 from neuron_consistency.detection import MAHALANOBIS, SOFTMAX, Detectors, Scores, adaptive_pgd, fit_detectors
 from neuron_consistency.detection_tables import (
     ERRORS,

@@ -11,11 +11,10 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuron_consistency.attacks import fgsm
+from neuron_consistency.attacks.linf import background_attack, fgsm
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation import (
     DISTANCES,
-    background_attack,
     explanation_consistency,
     explanation_mask,
     grad_cam,

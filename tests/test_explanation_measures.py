@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from neuron_consistency.attacks import fgsm
+from neuron_consistency.attacks.linf import fgsm
+from neuron_consistency.attacks.predictions import average_precision
 from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation_measures import (
@@ -29,7 +30,6 @@ from neuron_consistency.explanation_measures import (
 )
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plans import ModelPlan
-from neuron_consistency.validation import average_precision
 from neuron_consistency.weighting import QUANTILES, Weighting, weigh
 from toys import CPU, assert_same_state, state_of, toy_images
 

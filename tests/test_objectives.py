@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuron_consistency.attacks import fgsm_step
+from neuron_consistency.attacks.linf import fgsm_step
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.filter_groups import FilterGroups, Grouping, group_loss
 from neuron_consistency.networks.models import Classifier

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import neuron_consistency.responses as module
-from neuron_consistency.attacks import fgsm
+from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.consistency import consistency_row
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError

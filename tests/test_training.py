@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from neuron_consistency import training
+from neuron_consistency.attacks.predictions import accuracy
 from neuron_consistency.augmentation import augment
 from neuron_consistency.errors import ParameterError, TrainingError
 from neuron_consistency.explanation import explanation_consistency
@@ -27,7 +28,6 @@ from neuron_consistency.filter_groups import FilterGroups, Grouping
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.objectives import Objective, StepLoss
 from neuron_consistency.training import Schedule, train, training_step
-from neuron_consistency.validation import accuracy
 from neuron_consistency.weighting import Weighed, Weighting
 from toys import CPU, EQ6, assert_same_state, state_of, toy_images, toy_model, train_toy
 

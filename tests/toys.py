@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuron_consistency.adversarial_set import AdversarialSet
+from neuron_consistency.attacks.stored_set import AdversarialSet
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.objectives import Objective

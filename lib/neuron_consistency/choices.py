@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.attacks import fgsm
+from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.consistency import consistency_row
 from neuron_consistency.controls import FGSM, REAL, Measured
 from neuron_consistency.data.image_set import ImageSet

@@ -10,13 +10,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.attacks import Attack, fgsm, sign_noise
+from neuron_consistency.attacks.linf import Attack, fgsm, sign_noise
+from neuron_consistency.attacks.predictions import accuracy_row
 from neuron_consistency.consistency import comparison, consistency_row, mean_consistency
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plans import ModelPlan, matched, seed_groups
 from neuron_consistency.responses import Responses, respond
-from neuron_consistency.robustness import accuracy_row
 from neuron_consistency.statistics import Estimate, over_seeds
 
 REAL, FGSM, SUCCESSFUL, NOISE, WRONG, COMMON = (

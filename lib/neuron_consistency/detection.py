@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuron_consistency.attacks import Attack
+from neuron_consistency.attacks.linf import Attack
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.mahalanobis import Mahalanobis, fit_mahalanobis
@@ -230,7 +230,7 @@ def adaptive_pgd(
     none does, the last.
 
     Args:
-        model, images, labels: as for `attacks.pgd`.
+        model, images, labels: as for `attacks.linf.pgd`.
         detectors: of that network.
         k: the detector's number of neurons.
         weight: of hiding; 0 is PGD that only picks its least suspicious image.

@@ -92,7 +92,7 @@ def dissect_with_controls(
     Args:
         model: the network.
         broden: the densely labelled set.
-        attack: makes images adversarial, as `attacks.least_likely`.
+        attack: makes images adversarial, as `attacks.linf.least_likely`.
         device: where.
         attacked: so many of the images are attacked, and measured also as they are; 0 attacks all.
         own_thresholds: the adversarial images' thresholds from themselves, so that as many pixels are above them.

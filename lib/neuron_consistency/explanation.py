@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from neuron_consistency.attacks import linf_attack
+from neuron_consistency.attacks.linf import background_attack
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.localisation import highlighted_region
 from neuron_consistency.networks.models import Classifier
@@ -92,59 +92,6 @@ def explanation_mask(maps: Tensor, *, size: Sequence[int], threshold: float = 0.
     if not 0 <= threshold <= 1:
         raise ParameterError(f"threshold={threshold}: it is a share of a map's maximum, in [0, 1]")
     return highlighted_region(upsampled(maps, size), fraction=threshold)
-
-
-class _Binary(nn.Module):
-    """A multi-label network as K classifiers of two classes: their cross-entropies sum to the binary one."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits = self.model(images)
-        return torch.stack([torch.zeros_like(logits), logits], dim=1)
-
-
-def background_attack(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    mask: Tensor,
-    *,
-    epsilon: float = 8 / 255,
-    steps: int = 1,
-    step_size: float | None = None,
-) -> Tensor:
-    """x^ = clip(x + epsilon (1 - M) sign(gradient of the loss)): `linf_attack` on the pixels outside the mask alone.
-
-    A mask that covers an image leaves that image as it is. The model's mode is the caller's.
-
-    Args:
-        model: any classifier of [0, 1] images.
-        images: the clean images.
-        labels: the labels to leave; those of a multi-label network by the binary cross-entropy of all classes.
-        mask: M, the pixels that stay as they are.
-        epsilon: radius of the ball, in units of the pixel range.
-        steps: more than one iterates the attack.
-        step_size: None is epsilon for one step, 2.5 epsilon / steps for more.
-
-    Shape:
-        images, result: (B, 3, H, W) in [0, 1]; labels: (B,) int64, or (B, K) in {0, 1}; mask: (B, 1, H, W) bool.
-
-    Raises:
-        ParameterError: a mask of another size, or a negative epsilon, steps or step_size.
-
-    Source: P3, the semantic-preserved adversarial sample; the iterated form and the multi-label loss are ours.
-    """
-    expected = (len(images), 1, *images.shape[2:])
-    if mask.shape != expected:
-        raise ParameterError(f"a mask of shape {tuple(mask.shape)}: these images need {expected}")
-    size = step_size if step_size is not None else epsilon if steps <= 1 else 2.5 * epsilon / steps
-    attacked = model if labels.ndim == 1 else _Binary(model)
-    return linf_attack(
-        attacked, images, labels.long(), epsilon=epsilon, step_size=size, steps=steps, mask=mask.logical_not()
-    )
 
 
 def _absolute(first: Tensor, second: Tensor) -> Tensor:

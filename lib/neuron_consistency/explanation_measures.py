@@ -11,14 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.attacks import Attack, fgsm, pgd
+from neuron_consistency.attacks.linf import Attack, fgsm, pgd
+from neuron_consistency.attacks.predictions import average_precision_parts, class_scores
 from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.localisation_tables import MAPS, SCORES, localise, score_row
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plans import ModelPlan, matched
 from neuron_consistency.statistics import LEVEL, mean
-from neuron_consistency.validation import average_precision_parts, class_scores
 from neuron_consistency.weighting import Weighting, weigh
 
 SAME, OTHER, GAP = "accuracy, same background", "accuracy, other background", "background gap"

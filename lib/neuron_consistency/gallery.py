@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from neuron_consistency.attacks import Attack
+from neuron_consistency.attacks.linf import Attack
 from neuron_consistency.consistency import unbiased_consistency
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.localisation import discrepancy_maps, highlighted_region

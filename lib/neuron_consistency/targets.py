@@ -3,79 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.adversarial_set import AdversarialSet
+from neuron_consistency.attacks.stored_set import AdversarialSet
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import evaluating
 from neuron_consistency.responses import respond
-from neuron_consistency.runtime import autocast, gather_rows, part
 from neuron_consistency.statistics import share
-
-
-def random_targets(labels: Tensor, *, num_classes: int, seed: int = 0) -> Tensor:
-    """For every image a class drawn evenly from those that are not its own.
-
-    Shape:
-        labels, result: (N,) int64.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    return (labels.cpu() + torch.randint(1, num_classes, labels.shape, generator=generator)) % num_classes
-
-
-def least_likely_targets(
-    models: Sequence[Classifier],
-    images: ImageSet,
-    *,
-    count: int = 10,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "auto",
-) -> Tensor:
-    """For every image the classes least likely by the mean probability over the models, the least likely first.
-
-    Several processes share the images.
-
-    Args:
-        models: the networks.
-        images: the clean set.
-        count: targets an image.
-        device: where.
-        batch_size: images a forward pass.
-        precision: of the forward passes.
-
-    Shape:
-        result: (N, count) int64, never the true class.
-
-    Raises:
-        ParameterError: no model, or more targets asked than there are other classes.
-
-    Source: P2 makes ten images of each; that these are the targets is ours.
-    """
-    if not models or not 1 <= count < images.num_classes:
-        raise ParameterError(
-            f"{count} targets by {len(models)} networks: {images.num_classes} classes leave 1 to "
-            f"{images.num_classes - 1}, and one network is needed"
-        )
-    found = []
-    with ExitStack() as stack:
-        for model in models:
-            stack.enter_context(evaluating(model.to(device)))
-        stack.enter_context(autocast(device, precision))
-        stack.enter_context(torch.no_grad())
-        for indices, batch, labels in images.batches(batch_size, device=device, part=part()):
-            # In logarithms: the probabilities themselves would be zero for several classes at once.
-            likely = torch.stack([model(batch).float().log_softmax(1) for model in models]).logsumexp(0)
-            order = likely.scatter(1, labels[:, None], torch.inf).argsort(dim=1, stable=True)
-            found.append((indices, order[:, :count].cpu()))
-    (targets,) = gather_rows(found)
-    return targets
 
 
 def success_table(

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.attacks import Attack
+from neuron_consistency.attacks.linf import Attack
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.detection import SOFTMAX, Detectors, Scores
 from neuron_consistency.detection_tables import fooled_images

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from neuron_consistency.attacks import fgsm, pgd
+from neuron_consistency.attacks.linf import fgsm, pgd
+from neuron_consistency.attacks.predictions import validation_row
 from neuron_consistency.augmentation import augment
 from neuron_consistency.checkpoints import load_checkpoint, save_checkpoint
 from neuron_consistency.data.image_set import ImageSet
@@ -24,7 +25,6 @@ from neuron_consistency.filter_groups import FilterGroups, Grouping
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.objectives import Objective, StepLoss
 from neuron_consistency.runtime import add_up, agreed, autocast, part, share_buffers
-from neuron_consistency.validation import validation_row
 from neuron_consistency.weighting import Weighting, weigh
 
 History = list[dict[str, Any]]

@@ -14,11 +14,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from neuron_consistency.adversarial_set import AdversarialSet, write_adversarial_set
+from neuron_consistency.attacks.stored_set import AdversarialSet, write_adversarial_set
+from neuron_consistency.attacks.targeted import least_likely_targets
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import build_model
 from neuron_consistency.runtime import describe_device, resolve_device, resolve_precision
-from neuron_consistency.targets import full_size_table, least_likely_targets
+from neuron_consistency.targets import full_size_table
 
 CLASSES, EACH = 1000, 10  # of ILSVRC; targets an image
 

@@ -11,11 +11,11 @@ from captum.attr import Occlusion
 from nltk.corpus import wordnet
 from torch import Tensor, nn
 
+from neuron_consistency.attacks.targeted import optimise_targeted
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.localisation import discrepancy_maps, occluder_geometry
 from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.networks.reading import read_layers
-from neuron_consistency.optimisation import optimise_targeted
 from neuron_consistency.responses import respond
 from neuron_consistency.taxonomy import class_synsets, distance_matrix
 from neuron_consistency.tracing import prediction_difference

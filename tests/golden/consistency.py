@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from golden.setting import DISTANCES, EPSILON, SHARED, SYNSETS, A, images, network, networks, plan
+from neuron_consistency.attacks.predictions import accuracy_row, pgd_predictions
 from neuron_consistency.consistency import neuron_table
 from neuron_consistency.controls import (
     COMMON,
@@ -18,7 +19,6 @@ from neuron_consistency.controls import (
 )
 from neuron_consistency.findings import evaluation_findings
 from neuron_consistency.gallery import strongest_neurons
-from neuron_consistency.robustness import accuracy_row, pgd_predictions
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from toys import CPU
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from golden.setting import PRECISION, networks, plan
-from neuron_consistency.attacks import least_likely
+from neuron_consistency.attacks.linf import least_likely
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
 from neuron_consistency.data.scenes.write import write_scenes
 from neuron_consistency.dissection import category_shares

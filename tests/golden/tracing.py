@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from golden.setting import EPSILON, PRECISION, A, images, networks, plan
-from neuron_consistency.attacks import fgsm, pgd
+from neuron_consistency.attacks.linf import fgsm, pgd
 from neuron_consistency.detection import Scores, adaptive_pgd, fit_detectors
 from neuron_consistency.detection_tables import (
     ERRORS,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from neuron_consistency.attacks.predictions import accuracy_row, pgd_predictions, restarted_pgd_predictions
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.robustness import accuracy_row, pgd_predictions, restarted_pgd_predictions
 from toys import CPU, toy_images
 
 EPSILON = 40 / 255

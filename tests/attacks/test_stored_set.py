@@ -17,12 +17,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from neuron_consistency import adversarial_set
-from neuron_consistency.adversarial_set import AdversarialSet, obtain_adversarial_set, write_adversarial_set
+from neuron_consistency.attacks import stored_set
+from neuron_consistency.attacks.stored_set import AdversarialSet, obtain_adversarial_set, write_adversarial_set
+from neuron_consistency.attacks.targeted import optimise_targeted
 from neuron_consistency.data.pixels import FilePixels
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.optimisation import optimise_targeted
 from neuron_consistency.plans import ModelPlan
 from neuron_consistency.responses import respond
 from neuron_consistency.trained import TrainedModel
@@ -198,7 +198,7 @@ write(Path({folder!r}), {{"one": toy_model().eval()}}, report=lambda done, total
 
 def test_a_process_killed_outright_loses_no_shard_and_doubles_none(tmp_path: Path) -> None:
     """SIGKILL while the second shard is made: no Python code can clean up after it."""
-    code = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "killed"))
+    code = KILLED.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path / "killed"))
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 300
     while not (tmp_path / "killed" / SHARDS[0]).exists() and process.poll() is None and time.monotonic() < deadline:
@@ -415,7 +415,7 @@ def test_obtain_makes_a_set_once_and_finds_it_again(
     assert first.networks == ("abc",)
     assert [path.name for path in (tmp_path / "smoke" / "adversarial").iterdir()] == [first.fingerprint[:12]]
     with monkeypatch.context() as patched:
-        patched.setattr(adversarial_set, "optimise_targeted", lambda *_, **__: pytest.fail("made again"))
+        patched.setattr(stored_set, "optimise_targeted", lambda *_, **__: pytest.fail("made again"))
         again = obtain_adversarial_set([net], images, targets, device=CPU, precision="float32", **OPTIONS)
     assert again.fingerprint == first.fingerprint
     other = obtain_adversarial_set([net], images, targets, device=CPU, precision="float32", steps=2)

@@ -14,15 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from neuron_consistency import attacks
-from neuron_consistency.attacks import (
-    fgsm,
-    fgsm_step,
-    least_likely,
-    linf_attack,
-    pgd,
-    sign_noise,
-)
+from neuron_consistency.attacks import linf
+from neuron_consistency.attacks.linf import fgsm, fgsm_step, least_likely, linf_attack, pgd, sign_noise
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
@@ -226,7 +219,7 @@ def test_least_likely_takes_the_papers_number_of_steps(
         called.update(options, labels=labels)
         return images
 
-    monkeypatch.setattr(attacks, "linf_attack", spy)
+    monkeypatch.setattr(linf, "linf_attack", spy)
     least_likely(trained_toy, batch[0], epsilon=radius / 255)
     assert called["steps"] == steps
     assert called["step_size"] == 1 / 255

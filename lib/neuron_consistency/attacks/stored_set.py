@@ -21,15 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from neuron_consistency.artifacts import artifacts, atomic_path, commit, read_json, write_json
+from neuron_consistency.attacks.shards import MANIFEST, Shards, claim_folder, describe_set
+from neuron_consistency.attacks.targeted import optimise_targeted, say_target
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.pixels import FilePixels
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError
-from neuron_consistency.manifest import MANIFEST, claim_folder, describe_set
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import evaluating
-from neuron_consistency.optimisation import optimise_targeted, say_target
 from neuron_consistency.runtime import autocast, describe_device, ranks, resolve_precision
-from neuron_consistency.shards import Shards
 from neuron_consistency.trained import TrainedModel
 
 SHARD_SIZE = 1000  # images: 150 MB at 224 pixels
@@ -152,7 +151,7 @@ def write_adversarial_set(
         DatasetError: a clean image cannot be read.
         StoreError: the folder holds another set; the disk is full.
 
-    Source: P2, its 500,000 images; the objective is P1's Eq. 4 with `optimisation.ensemble_loss`.
+    Source: P2, its 500,000 images; the objective is P1's Eq. 4 with `targeted.ensemble_loss`.
     """
     if rank is None or world_size is None:
         rank, world_size = ranks()

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from neuron_consistency.attacks import fgsm
+from neuron_consistency.attacks.linf import fgsm
+from neuron_consistency.attacks.targeted import ensemble_loss, optimise_targeted, say_target
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.optimisation import ensemble_loss, optimise_targeted, say_target
 from neuron_consistency.runtime import autocast
 from toys import CPU, assert_same_state, fitted, state_of, toy_images, toy_model
 

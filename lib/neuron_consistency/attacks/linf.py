@@ -1,4 +1,4 @@
-"""Adversarial images by one L-infinity loop: FGSM, PGD, least-likely class (for Eq. 4 see `optimisation`).
+"""Adversarial images by one L-infinity loop: FGSM, PGD, least-likely class (for Eq. 4 see `targeted`).
 
 All attacks work on [0, 1] images in whatever mode (train or eval) and precision the caller has set, and leave
 the model's mode, `.grad` and `requires_grad` as they were.
@@ -150,3 +150,56 @@ def sign_noise(images: Tensor, *, epsilon: float, generator: torch.Generator | N
     """
     signs = torch.empty_like(images).bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
     return (images + epsilon * signs).clamp_(0, 1)
+
+
+class _Binary(nn.Module):
+    """A multi-label network as K classifiers of two classes: their cross-entropies sum to the binary one."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.model(images)
+        return torch.stack([torch.zeros_like(logits), logits], dim=1)
+
+
+def background_attack(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    mask: Tensor,
+    *,
+    epsilon: float = 8 / 255,
+    steps: int = 1,
+    step_size: float | None = None,
+) -> Tensor:
+    """x^ = clip(x + epsilon (1 - M) sign(gradient of the loss)): `linf_attack` on the pixels outside the mask alone.
+
+    A mask that covers an image leaves that image as it is. The model's mode is the caller's.
+
+    Args:
+        model: any classifier of [0, 1] images.
+        images: the clean images.
+        labels: the labels to leave; those of a multi-label network by the binary cross-entropy of all classes.
+        mask: M, the pixels that stay as they are.
+        epsilon: radius of the ball, in units of the pixel range.
+        steps: more than one iterates the attack.
+        step_size: None is epsilon for one step, 2.5 epsilon / steps for more.
+
+    Shape:
+        images, result: (B, 3, H, W) in [0, 1]; labels: (B,) int64, or (B, K) in {0, 1}; mask: (B, 1, H, W) bool.
+
+    Raises:
+        ParameterError: a mask of another size, or a negative epsilon, steps or step_size.
+
+    Source: P3, the semantic-preserved adversarial sample; the iterated form and the multi-label loss are ours.
+    """
+    expected = (len(images), 1, *images.shape[2:])
+    if mask.shape != expected:
+        raise ParameterError(f"a mask of shape {tuple(mask.shape)}: these images need {expected}")
+    size = step_size if step_size is not None else epsilon if steps <= 1 else 2.5 * epsilon / steps
+    attacked = model if labels.ndim == 1 else _Binary(model)
+    return linf_attack(
+        attacked, images, labels.long(), epsilon=epsilon, step_size=size, steps=steps, mask=mask.logical_not()
+    )

@@ -10,10 +10,9 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor
 
-from neuron_consistency.auto_attack import auto_attack_predictions
+from neuron_consistency.attacks.predictions import auto_attack_predictions, restarted_pgd_predictions
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.robustness import restarted_pgd_predictions
 from toys import CPU, image_set, toy_images
 
 EPSILON = 28 / 255  # of middling strength against the toy: some images fall, some withstand

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neuron_consistency.networks.models import Classifier
-from neuron_consistency.validation import (
+from neuron_consistency.attacks.predictions import (
     accuracy,
     average_precision,
     average_precision_parts,
     class_scores,
     validation_row,
 )
+from neuron_consistency.networks.models import Classifier
 from toys import CPU, image_set, toy_images
 
 
