@@ -37,13 +37,13 @@ parameters = check(globals())
 import pandas as pd
 from myst_nb import glue
 
-from neuron_consistency import figures
 from neuron_consistency.attacks.predictions import accuracy_row
 from neuron_consistency.attacks.stored_set import obtain_adversarial_set
 from neuron_consistency.attacks.targeted import random_targets
-from neuron_consistency.consistency import chance, comparison, consistency_row, neuron_table
-from neuron_consistency.controls import FGSM, NOISE, REAL, SUCCESSFUL, WRONG, measure_with_controls
-from neuron_consistency.gallery import strongest_neurons, top_image_rows
+from neuron_consistency.consistency import figures
+from neuron_consistency.consistency.ambiguity import FGSM, NOISE, REAL, SUCCESSFUL, WRONG, measure_with_controls
+from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
+from neuron_consistency.consistency.measure import chance, comparison, consistency_row, neuron_table
 from neuron_consistency.plans import current_models, find_plan
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.responses import respond

@@ -67,9 +67,9 @@ import pandas as pd
 import torch
 from myst_nb import glue
 
-from neuron_consistency import figures
 from neuron_consistency.attacks.linf import fgsm, least_likely
 from neuron_consistency.attacks.predictions import accuracy_row
+from neuron_consistency.consistency import figures
 from neuron_consistency.costs import training_costs
 from neuron_consistency.plans import TITLES, plan_models, write_current
 from neuron_consistency.responses import respond

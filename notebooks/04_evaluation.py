@@ -39,12 +39,12 @@ import pandas as pd
 import torch
 from myst_nb import glue
 
-from neuron_consistency import figures, paper
+from neuron_consistency import paper
 from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.attacks.predictions import accuracy_row, pgd_predictions
 from neuron_consistency.claims import keep_findings
-from neuron_consistency.consistency import neuron_table
-from neuron_consistency.controls import (
+from neuron_consistency.consistency import figures
+from neuron_consistency.consistency.ambiguity import (
     COMMON,
     FGSM,
     NOISE,
@@ -54,9 +54,10 @@ from neuron_consistency.controls import (
     reaction_table,
     shuffled,
 )
+from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
+from neuron_consistency.consistency.measure import neuron_table
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.findings import evaluation_findings
-from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.networks.reading import evaluating
 from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.plotting import picture_grid

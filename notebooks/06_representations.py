@@ -60,8 +60,8 @@ from neuron_consistency.centroids import (
     ratio_means,
 )
 from neuron_consistency.claims import keep_findings
+from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.findings import representation_findings, success_findings
-from neuron_consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.representation import measure_neurons, top_responses

@@ -92,7 +92,7 @@ from myst_nb import glue
 
 from neuron_consistency import explanation_figures
 from neuron_consistency.claims import keep_findings
-from neuron_consistency.controls import FGSM, REAL, compare_trainings, measure_with_controls
+from neuron_consistency.consistency.ambiguity import FGSM, REAL, compare_trainings, measure_with_controls
 from neuron_consistency.data.image_set import MultiLabelSet
 from neuron_consistency.explanation_gallery import explanation_rows, extreme_places, group_rows, network_rows
 from neuron_consistency.explanation_measures import OWN_E, TRUE_E, compared, consistency_history, measure

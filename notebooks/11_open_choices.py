@@ -48,15 +48,23 @@ parameters = check(globals())
 import pandas as pd
 import torch
 
-from neuron_consistency import figures
 from neuron_consistency.attacks.predictions import (
     accuracy_row,
     auto_attack_predictions,
     pgd_predictions,
     restarted_pgd_predictions,
 )
-from neuron_consistency.choices import BASE, NORMAL, WITHOUT, Seen, choice_plans, choice_table, threshold_sweep
-from neuron_consistency.controls import measure_with_controls
+from neuron_consistency.consistency import figures
+from neuron_consistency.consistency.ambiguity import measure_with_controls
+from neuron_consistency.consistency.choices import (
+    BASE,
+    NORMAL,
+    WITHOUT,
+    Seen,
+    choice_plans,
+    choice_table,
+    threshold_sweep,
+)
 from neuron_consistency.plans import training_parameters
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.runtime import resolve_device

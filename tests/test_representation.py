@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from neuron_consistency import representation_figures
-from neuron_consistency.consistency import chance, consistency, unbiased_consistency
+from neuron_consistency.consistency.gallery import top_image_rows
+from neuron_consistency.consistency.measure import chance, consistency, unbiased_consistency
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.gallery import top_image_rows
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.representation import cosine, measure_neurons, top_responses

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import neuron_consistency.responses as module
 from neuron_consistency.attacks.linf import fgsm
-from neuron_consistency.consistency import consistency_row
+from neuron_consistency.consistency.measure import consistency_row
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier, build_model

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from neuron_consistency.consistency import unbiased_consistency
+from neuron_consistency.consistency.measure import unbiased_consistency
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.responses import respond

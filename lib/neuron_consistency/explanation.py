@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from neuron_consistency.attacks.linf import background_attack
+from neuron_consistency.consistency.occlusion import highlighted_region
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.localisation import highlighted_region
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import evaluating, read_layers
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.claims import finding
-from neuron_consistency.consistency import chance
-from neuron_consistency.controls import FGSM, REAL, Measured
+from neuron_consistency.consistency.ambiguity import FGSM, REAL, Measured
+from neuron_consistency.consistency.measure import chance
 from neuron_consistency.detection_tables import ERRORS, MISMATCH
 from neuron_consistency.explanation_measures import GAP, OWN_E
 from neuron_consistency.plans import TITLES, ModelPlan, matched, seed_groups

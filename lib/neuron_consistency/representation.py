@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.consistency import chance, consistency, unbiased_consistency
+from neuron_consistency.consistency.measure import chance, consistency, unbiased_consistency
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier

@@ -12,8 +12,8 @@ from nltk.corpus import wordnet
 from torch import Tensor, nn
 
 from neuron_consistency.attacks.targeted import optimise_targeted
+from neuron_consistency.consistency.occlusion import discrepancy_maps, occluder_geometry
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.localisation import discrepancy_maps, occluder_geometry
 from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.networks.reading import read_layers
 from neuron_consistency.responses import respond

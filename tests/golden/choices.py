@@ -12,8 +12,8 @@ from neuron_consistency.attacks.predictions import (
     pgd_predictions,
     restarted_pgd_predictions,
 )
-from neuron_consistency.choices import BASE, NORMAL, WITHOUT, Seen, choice_table, threshold_sweep
-from neuron_consistency.controls import measure_with_controls
+from neuron_consistency.consistency.ambiguity import measure_with_controls
+from neuron_consistency.consistency.choices import BASE, NORMAL, WITHOUT, Seen, choice_table, threshold_sweep
 
 
 def numbers() -> dict[str, object]:

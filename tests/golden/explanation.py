@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from golden.setting import EPSILON, SHARED, A, network, networks, plan
-from neuron_consistency.controls import FGSM, REAL, compare_trainings, measure_with_controls
+from neuron_consistency.consistency.ambiguity import FGSM, REAL, compare_trainings, measure_with_controls
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.load import load_images
 from neuron_consistency.explanation_measures import OWN_E, compared, consistency_history, measure

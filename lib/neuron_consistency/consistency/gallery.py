@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.attacks.linf import Attack
-from neuron_consistency.consistency import unbiased_consistency
+from neuron_consistency.consistency.measure import unbiased_consistency
+from neuron_consistency.consistency.occlusion import discrepancy_maps, highlighted_region
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.localisation import discrepancy_maps, highlighted_region
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plotting import Picture, PictureGrid
 from neuron_consistency.responses import Responses

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuron_consistency.attacks.linf import Attack, fgsm, sign_noise
 from neuron_consistency.attacks.predictions import accuracy_row
-from neuron_consistency.consistency import comparison, consistency_row, mean_consistency
+from neuron_consistency.consistency.measure import comparison, consistency_row, mean_consistency
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plans import ModelPlan, matched, seed_groups
@@ -37,7 +37,7 @@ class Measured:
     passes: dict[str, Responses]
 
     def table(self, correlation: Tensor, *, equal_m: int) -> pd.DataFrame:
-        """One row a set and kind of label, with the columns of `consistency.consistency_row`.
+        """One row a set and kind of label, with the columns of `measure.consistency_row`.
 
         Shape:
             correlation: (K, K).
@@ -159,7 +159,7 @@ def compare_trainings(
 
     Returns:
         One row a pair of networks, or of groups of networks of several seeds, and set: first, second, set, labels, and
-        the columns of `consistency.comparison`.
+        the columns of `measure.comparison`.
 
     Shape:
         correlation: (K, K).
@@ -203,7 +203,7 @@ def reaction_table(
         precision: of the forward passes.
 
     Returns:
-        One row a case and layer: case, layer, accuracy in per cent, and the columns of `consistency.consistency_row`.
+        One row a case and layer: case, layer, accuracy in per cent, and the columns of `measure.consistency_row`.
 
     Shape:
         correlation: (K, K).

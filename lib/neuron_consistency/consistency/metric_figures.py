@@ -1,4 +1,4 @@
-"""Figures of the page on the metric: the tree, the correlations of Eq. 2, and neurons that fire at random."""
+"""Figures of how the metric works: paths in WordNet, correlations, random neurons."""
 
 from __future__ import annotations
 

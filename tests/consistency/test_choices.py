@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from neuron_consistency.attacks.linf import fgsm
-from neuron_consistency.choices import (
+from neuron_consistency.consistency.ambiguity import FGSM, REAL, Measured
+from neuron_consistency.consistency.choices import (
     BASE,
     MEASURES,
     NORMAL,
@@ -18,11 +19,10 @@ from neuron_consistency.choices import (
     choice_table,
     threshold_sweep,
 )
-from neuron_consistency.consistency import chance
-from neuron_consistency.controls import FGSM, REAL, Measured
+from neuron_consistency.consistency.figures import choice_differences
+from neuron_consistency.consistency.measure import chance
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.figures import choice_differences
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plans import training_parameters
 from neuron_consistency.responses import respond

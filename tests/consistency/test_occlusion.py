@@ -7,8 +7,8 @@ import torch
 from captum.attr import Occlusion
 from torch import Tensor, nn
 
+from neuron_consistency.consistency.occlusion import discrepancy_maps, highlighted_region, occluder_geometry
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.localisation import discrepancy_maps, highlighted_region, occluder_geometry
 from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.networks.reading import read_layers
 

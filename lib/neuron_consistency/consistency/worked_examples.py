@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.consistency import chance, consistency, mean_consistency, unbiased_consistency
+from neuron_consistency.consistency.measure import chance, consistency, mean_consistency, unbiased_consistency
 from neuron_consistency.responses import GROUPS, deal
 from neuron_consistency.statistics import middle
 from neuron_consistency.taxonomy import hypernyms, lemma, path

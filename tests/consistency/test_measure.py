@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neuron_consistency.consistency import (
+from neuron_consistency.consistency.measure import (
     chance,
     consistency,
     consistency_row,

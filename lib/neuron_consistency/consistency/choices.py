@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.attacks.linf import fgsm
-from neuron_consistency.consistency import consistency_row
-from neuron_consistency.controls import FGSM, REAL, Measured
+from neuron_consistency.consistency.ambiguity import FGSM, REAL, Measured
+from neuron_consistency.consistency.measure import consistency_row
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plans import ModelPlan, plan_models
@@ -134,7 +134,7 @@ def threshold_sweep(
         precision: of the forward passes.
 
     Returns:
-        One row a network, share and set: model, quantile, set, and the columns of `consistency.consistency_row`.
+        One row a network, share and set: model, quantile, set, and the columns of `measure.consistency_row`.
 
     Shape:
         correlation: (K, K).

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from neuron_consistency.attacks.linf import fgsm
-from neuron_consistency.consistency import chance
-from neuron_consistency.controls import (
+from neuron_consistency.consistency.ambiguity import (
     COMMON,
     FGSM,
     NOISE,
@@ -18,6 +17,7 @@ from neuron_consistency.controls import (
     reaction_table,
     shuffled,
 )
+from neuron_consistency.consistency.measure import chance
 from neuron_consistency.findings import evaluation_findings
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plans import ModelPlan, distinct_titles

@@ -5,16 +5,16 @@ import pandas as pd
 import pytest
 import torch
 
-from neuron_consistency import metric_figures
-from neuron_consistency.consistency import consistency
-from neuron_consistency.taxonomy import class_synsets, correlation, distance, distance_matrix, resolve
-from neuron_consistency.worked_examples import (
+from neuron_consistency.consistency import metric_figures
+from neuron_consistency.consistency.measure import consistency
+from neuron_consistency.consistency.worked_examples import (
     consistency_terms,
     interval_coverage,
     random_neuron_bands,
     random_neurons,
     subtree,
 )
+from neuron_consistency.taxonomy import class_synsets, correlation, distance, distance_matrix, resolve
 
 SCENES = correlation(distance_matrix(list(class_synsets("scenes").values())))
 
