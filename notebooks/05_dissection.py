@@ -56,21 +56,22 @@ import time
 import pandas as pd
 from myst_nb import glue
 
-from neuron_consistency import dissection_figures, paper
+from neuron_consistency import paper
 from neuron_consistency.artifacts import artifacts
 from neuron_consistency.attacks.linf import least_likely
 from neuron_consistency.claims import keep_findings
 from neuron_consistency.costs import dissection_costs
 from neuron_consistency.data.broden import CATEGORIES
 from neuron_consistency.data.load import open_dense_set
-from neuron_consistency.dissection import category_shares
-from neuron_consistency.dissection_controls import (
+from neuron_consistency.dissection import figures as dissection_figures
+from neuron_consistency.dissection.tables import (
     ADVERSARIAL,
     RANDOM,
     REAL,
     SAME,
     SHUFFLED,
     best_units,
+    category_shares,
     dissect_with_controls,
     example_masks,
     kept_concepts,

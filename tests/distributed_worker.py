@@ -20,7 +20,7 @@ from neuron_consistency.centroids import class_centroids, distance_ratios
 from neuron_consistency.data.broden import BrodenSet
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.detection import MAHALANOBIS, fit_detectors
-from neuron_consistency.dissection import dissect, unit_thresholds
+from neuron_consistency.dissection.measure import dissect, unit_thresholds
 from neuron_consistency.errors import NeuronConsistencyError
 from neuron_consistency.localisation_tables import localise
 from neuron_consistency.networks.models import Classifier

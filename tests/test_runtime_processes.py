@@ -29,7 +29,7 @@ from toys import CPU, toy_images, toy_model
 def processes() -> ForkServerContext:
     """Processes that start at once: most of what they import, a server of theirs has imported (it knows no tests)."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["neuron_consistency.dissection", "neuron_consistency.trained"])
+    context.set_forkserver_preload(["neuron_consistency.dissection.measure", "neuron_consistency.trained"])
     return context
 
 

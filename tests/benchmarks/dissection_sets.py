@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neuron_consistency.data.broden import CATEGORIES
-from neuron_consistency.tally import Tallier
+from neuron_consistency.dissection.overlap import Tallier
 
 LABEL_SIZE, MAP_SIZE, EACH = 112, 7, 40  # side of the label maps and of the layer's; concepts of a category
 WHOLE = ("scene", "texture")  # categories that label an image, not its pixels

@@ -11,13 +11,13 @@ from golden.setting import PRECISION, networks, plan
 from neuron_consistency.attacks.linf import least_likely
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
 from neuron_consistency.data.scenes.write import write_scenes
-from neuron_consistency.dissection import category_shares
-from neuron_consistency.dissection_controls import (
+from neuron_consistency.dissection.tables import (
     ADVERSARIAL,
     RANDOM,
     REAL,
     SAME,
     SHUFFLED,
+    category_shares,
     dissect_with_controls,
     kept_concepts,
     offered_concepts,

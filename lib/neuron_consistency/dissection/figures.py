@@ -1,4 +1,4 @@
-"""The figure of network dissection: how many neurons are aligned with concepts."""
+"""The figure of how many channels detect what."""
 
 from __future__ import annotations
 

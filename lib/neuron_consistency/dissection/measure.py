@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
+from neuron_consistency.dissection.overlap import Tallier, Tally, partners, upsampling_matrix
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import read_layers
 from neuron_consistency.runtime import autocast, gathered, part
-from neuron_consistency.statistics import share
-from neuron_consistency.tally import Tallier, Tally, partners, upsampling_matrix
 
 SMALLEST_MAP = 7  # below this a neuron's mask is too coarse to match any concept (Bau et al. use 7x7 and more)
 ImageAttack = Callable[[nn.Module, Tensor], Tensor]  # (model, images) -> adversarial images
@@ -279,25 +278,3 @@ def unit_labels(tally: Tally, *, iou_threshold: float = 0.04, min_images: int = 
     units["category"] = pd.Categorical(units["category"].where(best.numpy() > 0), categories=CATEGORIES)
     units["label"] = units["label"].where(best.numpy() > 0)
     return units.assign(iou=best.numpy(), aligned=best.numpy() > iou_threshold)
-
-
-def category_shares(units: pd.DataFrame) -> pd.DataFrame:
-    """The share of a layer's units that are aligned with a concept of each category: a row of P1's Table 2.
-
-    Each unit counts once, under its best concept, so shares add up to less than 1. The interval is Wilson's for a
-    binomial share: it says how far the share of these units may lie from that of more units of the same kind;
-    the spread between trainings is another question, for several seeds.
-
-    Args:
-        units: from `unit_labels`.
-
-    Returns:
-        One row a category: category, aligned (number), share, low, high.
-
-    Source: P1, Table 2; the interval is ours.
-    """
-    aligned = {name: (units["aligned"] & (units["category"] == name)).to_numpy() for name in CATEGORIES}
-    return pd.DataFrame(
-        {"category": name, "aligned": int(hits.sum())} | share(hits).row("share", bare=True)
-        for name, hits in aligned.items()
-    )

@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency import dissection_figures
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
-from neuron_consistency.dissection import category_shares
-from neuron_consistency.dissection_controls import (
+from neuron_consistency.dissection import figures as dissection_figures
+from neuron_consistency.dissection.tables import (
     ADVERSARIAL,
     RANDOM,
     REAL,
@@ -18,6 +17,7 @@ from neuron_consistency.dissection_controls import (
     SHUFFLED,
     Dissected,
     best_units,
+    category_shares,
     dissect_with_controls,
     example_masks,
     kept_concepts,

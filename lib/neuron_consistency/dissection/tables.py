@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
-from neuron_consistency.dissection import (
+from neuron_consistency.dissection.measure import (
     ImageAttack,
     dissect,
     dissection_size,
@@ -22,9 +22,10 @@ from neuron_consistency.dissection import (
     unit_masks,
     unit_thresholds,
 )
+from neuron_consistency.dissection.overlap import Tally
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plotting import Picture, PictureGrid
-from neuron_consistency.tally import Tally
+from neuron_consistency.statistics import share
 
 REAL, SHUFFLED, RANDOM, SAME, ADVERSARIAL = (
     "real",
@@ -99,10 +100,10 @@ def dissect_with_controls(
         random_weights: the tally of random weights, where another network of this architecture has given it.
         layer: None is the last one.
         image_size: side shown to the network; 0 is `dissection_size`.
-        quantile, max_kept, batch_size, precision, processes, progress: see `dissection.unit_thresholds`.
+        quantile, max_kept, batch_size, precision, processes, progress: see `measure.unit_thresholds`.
 
     Raises:
-        ParameterError: see `dissection.unit_thresholds`.
+        ParameterError: see `measure.unit_thresholds`.
 
     Source: P1, Table 2; the chance levels are ours.
     """
@@ -241,3 +242,25 @@ def table_two(shares: pd.DataFrame, categories: Sequence[str]) -> pd.DataFrame:
     wide = shares.assign(text=text).pivot(index=keys, columns="category", values="text")
     order = pd.MultiIndex.from_frame(shares[keys].drop_duplicates())
     return wide.reindex(order)[list(categories)]
+
+
+def category_shares(units: pd.DataFrame) -> pd.DataFrame:
+    """The share of a layer's units that are aligned with a concept of each category: a row of P1's Table 2.
+
+    Each unit counts once, under its best concept, so shares add up to less than 1. The interval is Wilson's for a
+    binomial share: it says how far the share of these units may lie from that of more units of the same kind;
+    the spread between trainings is another question, for several seeds.
+
+    Args:
+        units: from `unit_labels`.
+
+    Returns:
+        One row a category: category, aligned (number), share, low, high.
+
+    Source: P1, Table 2; the interval is ours.
+    """
+    aligned = {name: (units["aligned"] & (units["category"] == name)).to_numpy() for name in CATEGORIES}
+    return pd.DataFrame(
+        {"category": name, "aligned": int(hits.sum())} | share(hits).row("share", bare=True)
+        for name, hits in aligned.items()
+    )

@@ -10,17 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
-from neuron_consistency.dissection import (
-    category_shares,
-    dissect,
-    dissection_size,
-    unit_labels,
-    unit_masks,
-    unit_thresholds,
-)
+from neuron_consistency.dissection.measure import dissect, dissection_size, unit_labels, unit_masks, unit_thresholds
+from neuron_consistency.dissection.overlap import Tally, partners
+from neuron_consistency.dissection.tables import category_shares
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier, build_model
-from neuron_consistency.tally import Tally, partners
 from planted import CORNERS, DEAD, LABELS, NOISE, SIZE, THRESHOLDS, WIRED_IOU, planted_classifier, write_set
 
 CPU = torch.device("cpu")
