@@ -25,9 +25,10 @@ import itertools
 import pandas as pd
 from myst_nb import glue
 
-from neuron_consistency import paper, representation_figures, tracing_figures
+from neuron_consistency import paper, tracing_figures
 from neuron_consistency.consistency import figures
 from neuron_consistency.consistency.ambiguity import COMMON
+from neuron_consistency.representation import figures as representation_figures
 from neuron_consistency.results import read_result, record_table
 from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import cited, stamp_outputs

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.attacks.predictions import accuracy, class_scores
 from neuron_consistency.attacks.targeted import least_likely_targets
-from neuron_consistency.centroids import class_centroids, distance_ratios
 from neuron_consistency.data.broden import BrodenSet
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.detection import MAHALANOBIS, fit_detectors
@@ -25,6 +24,7 @@ from neuron_consistency.errors import NeuronConsistencyError
 from neuron_consistency.localisation_tables import localise
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.objectives import Objective
+from neuron_consistency.representation.centroids import class_centroids, distance_ratios
 from neuron_consistency.responses import Responses, respond
 from neuron_consistency.runtime import part, process_group
 from neuron_consistency.weighting import Weighting, weigh

@@ -11,17 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.centroids import (
-    against_noise,
-    class_centroids,
-    distance_ratios,
-    noisy_images,
-    ratio_claims,
-    ratio_means,
-)
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import read_layers
+from neuron_consistency.representation.centroids import class_centroids, distance_ratios, noisy_images
+from neuron_consistency.representation.tables import against_noise, ratio_claims, ratio_means
 from toys import CPU, assert_same_state, attacked_set, bytes_of, image_set, state_of, toy_images, toy_model
 
 

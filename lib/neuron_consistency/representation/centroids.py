@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -18,7 +17,6 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import class_sums, evaluating, read_layers
 from neuron_consistency.runtime import add_up, autocast, drawn_by_row, part, sums_in_order
-from neuron_consistency.statistics import Estimate, mean
 
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda maps: maps.mean((2, 3)),
@@ -181,63 +179,3 @@ def noisy_images(images: Tensor, rmsd: Tensor, *, rows: Tensor, seed: int) -> Te
     noise = drawn_by_row(rows.tolist(), partial(torch.randn, images.shape[1:]), seed=seed).to(images)
     scale = rmsd / noise.flatten(1).square().mean(1).sqrt()
     return ((images + scale[:, None, None, None] * noise).clamp_(0, 1) * 255).round() / 255
-
-
-def against_noise(ratios: pd.DataFrame, ratio: str) -> pd.DataFrame:
-    """Means of r1 or r2 over adversarial images and over their noise, and of the difference.
-
-    Args:
-        ratios: from `distance_ratios`.
-        ratio: "r1" or "r2".
-
-    Returns:
-        Three rows, of: "adversarial", "noise", "difference"; columns images, clean images, value, low, high.
-    """
-    clusters = ratios["clean"].to_numpy()
-    attacked, noise = (ratios[name].to_numpy(np.float64) for name in (ratio, f"{ratio} noise"))
-    parts = {"adversarial": attacked, "noise": noise, "difference": attacked - noise}
-    counts = {"images": len(ratios), "clean images": len(np.unique(clusters))}
-    return pd.DataFrame(
-        {"of": name} | counts | mean(part, clusters).row("value", bare=True) for name, part in parts.items()
-    )
-
-
-def ratio_means(ratios: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `against_noise` for r1 and r2, over all images, those that reach the target in this network, and
-    those that reach it in all networks of the set.
-
-    Args:
-        ratios: from `distance_ratios`.
-    """
-    subsets = {"all": ratios, "reached here": ratios[ratios["reached"]]}
-    subsets["reached everywhere"] = ratios[ratios["reached everywhere"]]
-    return pd.concat(
-        [
-            against_noise(some, ratio).assign(ratio=ratio, subset=subset)
-            for ratio in ("r1", "r2")
-            for subset, some in subsets.items()
-        ],
-        ignore_index=True,
-    )
-
-
-def ratio_claims(ratios: pd.DataFrame, *, tolerance: float) -> pd.DataFrame:
-    """The claims of P2 about r1 and r2, over all images, settled by intervals: claim, value, low, high, verdict.
-
-    Against noise the value is the mean difference to the noise of the same norm.
-
-    Args:
-        ratios: from `distance_ratios`.
-        tolerance: so far from 1 still counts as about 1.
-    """
-    r1, r2 = ({row["of"]: row for row in against_noise(ratios, name).to_dict("records")} for name in ("r1", "r2"))
-    claims = (
-        ("r1 above 1", r1["adversarial"], {"above": 1.0}),
-        ("r1 above noise", r1["difference"], {"above": 0.0}),
-        ("r1 about 1", r1["adversarial"], {"above": 1 - tolerance, "below": 1 + tolerance}),
-        ("r2 below 1", r2["adversarial"], {"below": 1.0}),
-        ("r2 below noise", r2["difference"], {"below": 0.0}),
-    )
-    return pd.DataFrame(
-        {"claim": claim, **Estimate.read(row, "value", bare=True).settles(**side)} for claim, row, side in claims
-    )

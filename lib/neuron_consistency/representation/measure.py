@@ -13,7 +13,7 @@ from neuron_consistency.consistency.measure import chance, consistency, unbiased
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.representation_tables import MEASURES, NeuronMeasures
+from neuron_consistency.representation.neurons import MEASURES, NeuronMeasures
 from neuron_consistency.responses import GROUPS, LayerResponses, Responses, deal, respond
 
 

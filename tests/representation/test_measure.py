@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from neuron_consistency import representation_figures
 from neuron_consistency.consistency.gallery import top_image_rows
 from neuron_consistency.consistency.measure import chance, consistency, unbiased_consistency
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plotting import picture_grid
-from neuron_consistency.representation import cosine, measure_neurons, top_responses
-from neuron_consistency.representation_tables import MEASURES, NeuronMeasures
+from neuron_consistency.representation import figures as representation_figures
+from neuron_consistency.representation.measure import cosine, measure_neurons, top_responses
+from neuron_consistency.representation.neurons import MEASURES, NeuronMeasures
 from neuron_consistency.responses import GROUPS, LayerResponses, Responses, deal
 from neuron_consistency.taxonomy import correlation
 from toys import COLOURS, CPU, assert_same_state, image_set, state_of, toy_images, toy_model

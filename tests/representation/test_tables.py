@@ -16,8 +16,9 @@ from neuron_consistency.attacks.targeted import least_likely_targets, random_tar
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
+from neuron_consistency.representation.tables import success_table, transfer_table
 from neuron_consistency.statistics import share
-from neuron_consistency.targets import full_size_table, success_table, transfer_table
+from neuron_consistency.targets import full_size_table
 from toys import CPU, assert_same_state, image_set, state_of, toy_images, toy_model
 
 OPTIONS: dict[str, Any] = {"device": CPU, "precision": "float32"}
