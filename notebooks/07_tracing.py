@@ -81,8 +81,15 @@ from neuron_consistency.attacks.linf import fgsm, pgd
 from neuron_consistency.attacks.stored_set import obtain_adversarial_set
 from neuron_consistency.attacks.targeted import least_likely_targets
 from neuron_consistency.claims import keep_findings
-from neuron_consistency.detection import adaptive_pgd, fit_detectors
-from neuron_consistency.detection_tables import (
+from neuron_consistency.findings import detection_findings
+from neuron_consistency.plans import current_models, distinct_titles
+from neuron_consistency.results import keep_result, start_of
+from neuron_consistency.runtime import resolve_device
+from neuron_consistency.show import with_intervals
+from neuron_consistency.stamps import stamp_outputs
+from neuron_consistency.taxonomy import correlation, distance_matrix
+from neuron_consistency.tracing.detection import adaptive_pgd, fit_detectors
+from neuron_consistency.tracing.detection_tables import (
     ERRORS,
     MISMATCH,
     choose_k,
@@ -92,16 +99,8 @@ from neuron_consistency.detection_tables import (
     verdicts,
     worst_cases,
 )
-from neuron_consistency.findings import detection_findings
-from neuron_consistency.plans import current_models, distinct_titles
-from neuron_consistency.results import keep_result, start_of
-from neuron_consistency.runtime import resolve_device
-from neuron_consistency.show import with_intervals
-from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.tracing_examples import ATTACKED, trace_examples, typical_examples
-from neuron_consistency.tracing_figures import auroc_intervals, explanation_panel
-from neuron_consistency.tracing_tables import agreement, mass_table
+from neuron_consistency.tracing.figures import auroc_intervals, explanation_panel
+from neuron_consistency.tracing.tables import ATTACKED, agreement, mass_table, trace_examples, typical_examples
 from neuron_consistency.trained import evaluation_images, obtain, provenance, training_images
 
 stamp_outputs("07_tracing", parameters, globals())

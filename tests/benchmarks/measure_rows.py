@@ -18,7 +18,7 @@ from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.networks.reading import read_layers
 from neuron_consistency.responses import respond
 from neuron_consistency.taxonomy import class_synsets, distance_matrix
-from neuron_consistency.tracing import prediction_difference
+from neuron_consistency.tracing.influence import prediction_difference
 from pairs import Pair, Row, Size
 
 CLASSES, SIDE = 40, 64

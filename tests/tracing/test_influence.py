@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import ARCHITECTURES, Classifier, build_model
 from neuron_consistency.networks.reading import read_layers
-from neuron_consistency.tracing import log_odds, prediction_difference, rest_of_network
+from neuron_consistency.tracing.influence import log_odds, prediction_difference, rest_of_network
 from planted_linear import linear_model
 from toys import CPU, assert_same_state, state_of, toy_images, toy_model
 

@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.auroc import Auroc, auroc
-from neuron_consistency.detection import Scores
 from neuron_consistency.statistics import OPEN, share
+from neuron_consistency.tracing.detection import Scores
+from neuron_consistency.tracing.ranking import Auroc, auroc
 
 MISMATCH, ERRORS = "mismatch", "errors, no attack"
 
@@ -123,7 +123,7 @@ def verdict_counts(settled: pd.DataFrame) -> dict[str, int]:
 
 
 def mass_groups(clean: Scores, attacked: Mapping[str, Scores]) -> dict[str, pd.DataFrame]:
-    """The groups of images whose influential neurons `tracing_tables.mass_table` compares.
+    """The groups of images whose influential neurons `tables.mass_table` compares.
 
     Args:
         clean: scores of the test images, numbered as they lie.

@@ -13,12 +13,12 @@ from torch.nn import functional
 from neuron_consistency.attacks.linf import Attack
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.mahalanobis import Mahalanobis, fit_mahalanobis
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import evaluating, read_layers
 from neuron_consistency.runtime import autocast, gathered, part
-from neuron_consistency.tracing import Rest, log_odds, rest_of_network
-from neuron_consistency.tracing_tables import Profiles, influence_mass, neuron_profiles
+from neuron_consistency.tracing.influence import Rest, log_odds, rest_of_network
+from neuron_consistency.tracing.mahalanobis import Mahalanobis, fit_mahalanobis
+from neuron_consistency.tracing.profiles import Profiles, influence_mass, neuron_profiles
 
 SOFTMAX, MAHALANOBIS = "1 - max softmax", "Mahalanobis"  # the rivals
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neuron_consistency.auroc import auroc
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.statistics import Estimate
-from neuron_consistency.tracing_figures import auroc_intervals
+from neuron_consistency.tracing.figures import auroc_intervals
+from neuron_consistency.tracing.ranking import auroc
 
 
 def brute(positives: Tensor, negatives: Tensor) -> float:

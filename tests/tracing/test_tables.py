@@ -13,17 +13,10 @@ from neuron_consistency.consistency.measure import unbiased_consistency
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.responses import respond
-from neuron_consistency.tracing import prediction_difference
-from neuron_consistency.tracing_examples import TracedPrediction
-from neuron_consistency.tracing_figures import explanation_panel
-from neuron_consistency.tracing_tables import (
-    Profiles,
-    against_random_neurons,
-    explain,
-    influence_mass,
-    mass_table,
-    neuron_profiles,
-)
+from neuron_consistency.tracing.figures import explanation_panel
+from neuron_consistency.tracing.influence import prediction_difference
+from neuron_consistency.tracing.profiles import Profiles, influence_mass, neuron_profiles
+from neuron_consistency.tracing.tables import TracedPrediction, against_random_neurons, explain, mass_table
 from planted_linear import linear_model
 from toys import CPU, image_set, toy_images
 

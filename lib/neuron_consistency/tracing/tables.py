@@ -9,111 +9,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.consistency.measure import chance, unbiased_consistency
+from neuron_consistency.attacks.linf import Attack
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.responses import respond
+from neuron_consistency.networks.reading import evaluating, read_layers
+from neuron_consistency.runtime import autocast
 from neuron_consistency.statistics import OPEN, mean, middle
-from neuron_consistency.tracing import prediction_difference, rest_of_network
+from neuron_consistency.tracing.detection import SOFTMAX, Detectors, Scores
+from neuron_consistency.tracing.detection_tables import fooled_images
+from neuron_consistency.tracing.influence import prediction_difference, rest_of_network
+from neuron_consistency.tracing.profiles import Profiles
 
-
-@dataclass(frozen=True)
-class Profiles:
-    """What the neurons of a layer fire for, on images that no result is reported on.
-
-    Attributes:
-        layer: whose neurons.
-        classes: the names of the classes.
-        chance: chance level of `consistency`.
-
-    Shape:
-        strongest: (k, C) int64, the images that fire each neuron most, strongest first; -1 beyond those that do;
-        shares: (C, K) float64, the classes' shares p_n of each neuron's strongest images;
-        matches: (C, K) float64, A p_n: the mean correlation of a class with those images;
-        consistency: (C,) float64, U of the same images, NaN for fewer than two.
-    """
-
-    layer: str
-    classes: tuple[str, ...]
-    strongest: Tensor
-    shares: Tensor
-    matches: Tensor
-    consistency: Tensor
-    chance: float
-
-    def words(self, neuron: int, *, count: int = 3) -> str:
-        """A neuron's main classes with their shares, such as "cat .60, dog .25"."""
-        shares, places = self.shares[neuron].topk(min(count, len(self.classes)))
-        named = zip(shares.tolist(), places.tolist(), strict=True)
-        return ", ".join(f"{self.classes[place]} {share:.2f}".replace(" 0.", " .") for share, place in named if share)
-
-
-def neuron_profiles(
-    model: Classifier,
-    images: ImageSet,
-    correlation: Tensor,
-    *,
-    layer: str | None = None,
-    top_k: int = 10,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "auto",
-) -> Profiles:
-    """The class profile of every neuron of a layer, from its `top_k` strongest images.
-
-    A neuron that no image fires has the profile of the whole set, which tells nothing.
-
-    Args:
-        model: the network.
-        images: images on which no result is reported: held out for selection, not the test images.
-        correlation: A of Eq. 2.
-        layer: None is the last one.
-        top_k: how many of its strongest images make a neuron's profile.
-        device: where.
-        batch_size: images a forward pass.
-        precision: of the forward passes.
-
-    Shape:
-        correlation: (K, K).
-
-    Raises:
-        ParameterError: see `responses.respond`.
-
-    Source: P2, the neurons' meaning; the weighting by A (Eq. 2 of P1) is that of the detector there.
-    """
-    name = layer or model.last_layer
-    responses = respond(
-        model, images, device=device, layers=[name], top_k=top_k, batch_size=batch_size, precision=precision
-    )
-    found, counts = responses.layers[name], responses.top_counts(name, "true", top_k).sum(0)
-    everywhere = torch.bincount(responses.labels, minlength=images.num_classes)
-    used = torch.where(counts.sum(1, keepdim=True) > 0, counts, everywhere).double()
-    shares = used / used.sum(1, keepdim=True)
-    return Profiles(
-        name,
-        images.classes,
-        torch.where(found.top_values > 0, found.top_indices, -1),
-        shares,
-        shares @ correlation.double(),
-        unbiased_consistency(counts, correlation),
-        chance(responses.labels, correlation).unbiased,
-    )
-
-
-def influence_mass(influence: Tensor, matches: Tensor) -> Tensor:
-    """For every class, the share of the positive influence that is carried by neurons whose profile matches it.
-
-    Each neuron counts by how well the class matches its profile, so that the mass of a class is the mean of
-    (A p_n)[c] over the neurons, weighted by their positive prediction difference. NaN where none is positive.
-
-    Shape:
-        influence: (B, C); matches: (C, K); result: (B, K) float64.
-
-    Source: ours, for P2's question when and why a network errs.
-    """
-    weights = influence.double().clamp_min(0)
-    return weights @ matches.to(weights) / weights.sum(1, keepdim=True)
+RIGHT, ERROR, ATTACKED = "a right answer", "an error", "an adversarial image"
 
 
 def explain(
@@ -253,3 +161,95 @@ def mass_table(groups: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         words = "the predicted class", "the true class", "both: they are one" if one else OPEN
         rows.append(row | {"neurons speak for": found.verdict(above=0, words=words)})
     return pd.DataFrame(rows)
+
+
+def typical_examples(clean: Scores, attacked: Scores) -> dict[str, int]:
+    """The place of a right answer, of an error and of a successful attack: each the median of its kind in sureness.
+
+    A rule, so that no example is picked for its looks. A kind without images is left out.
+
+    Args:
+        clean, attacked: scores of the same images.
+    """
+    kinds = {
+        RIGHT: (clean, clean.predictions == clean.labels),
+        ERROR: (clean, clean.predictions != clean.labels),
+        ATTACKED: (attacked, fooled_images(clean, attacked)),
+    }
+    found = {}
+    for name, (scores, chosen) in kinds.items():
+        places = chosen.nonzero().squeeze(1)
+        if len(places):
+            order = scores.rivals[SOFTMAX][places].argsort(stable=True)
+            found[name] = int(places[order[(len(order) - 1) // 2]])
+    return found
+
+
+@dataclass(frozen=True)
+class TracedPrediction:
+    """One prediction, the neurons behind it, and as many random ones.
+
+    Attributes:
+        title: what the network said, how surely, and what the image shows.
+        explanation: from `tables.explain`.
+        random: from `tables.against_random_neurons`.
+        examples: by neuron of the explanation, the selection images that fire it most.
+
+    Shape:
+        image and examples: (3, H, W) in [0, 1], on the CPU.
+    """
+
+    image: Tensor
+    title: str
+    explanation: pd.DataFrame
+    random: pd.DataFrame
+    examples: dict[int, list[Tensor]]
+
+
+@torch.no_grad()
+def trace_examples(
+    detectors: Detectors,
+    images: ImageSet,
+    selection: ImageSet,
+    chosen: Mapping[str, tuple[int, Attack | None]],
+    *,
+    count: int = 4,
+    shown: int = 4,
+    precision: str = "auto",
+) -> dict[str, TracedPrediction]:
+    """Some predictions, each traced to its most influential neurons.
+
+    Args:
+        detectors: of the network, for its profiles and its rest.
+        images: the set that the predictions are of.
+        selection: the set that the profiles are from.
+        chosen: by name, the place of the image and what makes it adversarial first.
+        count: neurons for, and as many against, the prediction.
+        shown: strongest images of each.
+        precision: of the forward passes up to the layer.
+    """
+    profiles, model = detectors.profiles, detectors.model
+    device = next(model.parameters()).device
+    traced = {}
+    for name, (place, attack) in chosen.items():
+        batch, labels = images.batch(torch.tensor([place]), device)
+        with evaluating(model), read_layers(model, [profiles.layer]) as outputs, autocast(device, precision):
+            if attack is not None:
+                batch = attack(model, batch, labels)
+            model(batch)
+        features, true = outputs[profiles.layer], int(labels)
+        logits = detectors.rest(features)
+        predictions = logits.argmax(1)
+        predicted = int(predictions)
+        (influence,) = detectors.rest.influence(features, predictions, form=detectors.form).cpu()
+        table = explain(influence, profiles, predicted, true=None if predicted == true else true, count=count)
+        sureness = float(logits.softmax(1).amax())
+        title = f"said: {images.classes[predicted]} (p = {sureness:.2f})\nshows: {images.classes[true]}"
+        examples = {}
+        for neuron in table["neuron"].tolist():
+            strongest = profiles.strongest[:shown, neuron]
+            strongest = strongest[strongest >= 0]
+            examples[neuron] = list(selection.batch(strongest, device)[0].cpu()) if len(strongest) else []
+        random = against_random_neurons(influence, profiles, predicted, count=count)
+        traced[name] = TracedPrediction(batch[0].cpu(), title, table, random, examples)
+    return traced

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.attacks.linf import fgsm, pgd
-from neuron_consistency.detection import MAHALANOBIS, SOFTMAX, Detectors, Scores, adaptive_pgd, fit_detectors
-from neuron_consistency.detection_tables import (
+from neuron_consistency.errors import ParameterError
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import read_layers
+from neuron_consistency.tracing.detection import MAHALANOBIS, SOFTMAX, Detectors, Scores, adaptive_pgd, fit_detectors
+from neuron_consistency.tracing.detection_tables import (
     ERRORS,
     MISMATCH,
     choose_k,
@@ -23,13 +26,10 @@ from neuron_consistency.detection_tables import (
     verdicts,
     worst_cases,
 )
-from neuron_consistency.errors import ParameterError
-from neuron_consistency.mahalanobis import fit_mahalanobis
-from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import read_layers
-from neuron_consistency.tracing import log_odds, prediction_difference
-from neuron_consistency.tracing_examples import ATTACKED, RIGHT, trace_examples, typical_examples
-from neuron_consistency.tracing_figures import auroc_intervals, explanation_panel
+from neuron_consistency.tracing.figures import auroc_intervals, explanation_panel
+from neuron_consistency.tracing.influence import log_odds, prediction_difference
+from neuron_consistency.tracing.mahalanobis import fit_mahalanobis
+from neuron_consistency.tracing.tables import ATTACKED, RIGHT, trace_examples, typical_examples
 from toys import CPU, assert_same_state, image_set, state_of, toy_images
 
 EPSILON = 40 / 255

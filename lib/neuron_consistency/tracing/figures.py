@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from neuron_consistency.plotting import STYLE, NotebookFigure, Picture, draw_picture, panels, spread
-from neuron_consistency.tracing_examples import TracedPrediction
+from neuron_consistency.tracing.tables import TracedPrediction
 
 SIDES = {"for": "tab:blue", "against": "tab:red"}
 
