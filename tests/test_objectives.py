@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from neuron_consistency.attacks.linf import fgsm_step
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.filter_groups import FilterGroups, Grouping, group_loss
+from neuron_consistency.explanation.filter_groups import FilterGroups, Grouping, group_loss
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import read_layers
 from neuron_consistency.objectives import DISTANCES, Objective, feature_distance, frozen_norm_statistics

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from distributed_worker import DIE_AFTER, measures, training, work
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.filter_groups import FilterGroups
+from neuron_consistency.explanation.filter_groups import FilterGroups
 from neuron_consistency.objectives import Objective
 from neuron_consistency.runtime import Part, ranks
 from neuron_consistency.training import Schedule, train

@@ -12,7 +12,8 @@ import torch
 from neuron_consistency import plans, trained, versions
 from neuron_consistency.artifacts import read_json
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError, TrainingError
-from neuron_consistency.filter_groups import FilterGroups
+from neuron_consistency.explanation.filter_groups import FilterGroups
+from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.plans import (
     ModelPlan,
     current_models,
@@ -23,7 +24,6 @@ from neuron_consistency.plans import (
     write_current,
 )
 from neuron_consistency.trained import evaluation_images, obtain
-from neuron_consistency.weighting import Weighting
 from toys import assert_same_state, state_of, toy_images
 
 PARAMETERS: dict[str, Any] = {

@@ -23,12 +23,12 @@ from neuron_consistency import training
 from neuron_consistency.attacks.predictions import accuracy
 from neuron_consistency.augmentation import augment
 from neuron_consistency.errors import ParameterError, TrainingError
-from neuron_consistency.explanation import explanation_consistency
-from neuron_consistency.filter_groups import FilterGroups, Grouping
+from neuron_consistency.explanation.filter_groups import FilterGroups, Grouping
+from neuron_consistency.explanation.measure import explanation_consistency
+from neuron_consistency.explanation.weighting import Weighed, Weighting
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.objectives import Objective, StepLoss
 from neuron_consistency.training import Schedule, train, training_step
-from neuron_consistency.weighting import Weighed, Weighting
 from toys import CPU, EQ6, assert_same_state, state_of, toy_images, toy_model, train_toy
 
 
@@ -53,8 +53,8 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_gives_the_same_bits(tmp_pa
         import torch
         torch.set_num_threads(1)
         from neuron_consistency import training
-        from neuron_consistency.filter_groups import FilterGroups
-        from neuron_consistency.weighting import Weighting
+        from neuron_consistency.explanation.filter_groups import FilterGroups
+        from neuron_consistency.explanation.weighting import Weighting
         from toys import toy_model, train_toy
 
         steps, step = [], training.training_step

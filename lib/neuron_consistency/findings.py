@@ -12,7 +12,7 @@ from torch import Tensor
 from neuron_consistency.claims import finding
 from neuron_consistency.consistency.ambiguity import FGSM, REAL, Measured
 from neuron_consistency.consistency.measure import chance
-from neuron_consistency.explanation_measures import GAP, OWN_E
+from neuron_consistency.explanation.tables import GAP, OWN_E
 from neuron_consistency.plans import TITLES, ModelPlan, matched, seed_groups
 from neuron_consistency.statistics import Estimate, mean, mean_over_seeds, over_seeds
 from neuron_consistency.tracing.detection_tables import ERRORS, MISMATCH
@@ -199,7 +199,7 @@ def explanation_findings(verdicts: pd.DataFrame) -> Findings:
     """Chapter 8: what reweighting changes, in the paper's form and with weights of mean one.
 
     Args:
-        verdicts: from `explanation_measures.compared`, with the column objective.
+        verdicts: from `explanation.tables.compared`, with the column objective.
     """
     rows = []
     for _, row in verdicts[verdicts["objective"].str.startswith("reweighted")].iterrows():

@@ -13,13 +13,13 @@ from typing import Any
 from neuron_consistency.artifacts import artifacts, read_json, repository_root, write_json
 from neuron_consistency.data.load import dataset_fingerprint
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.filter_groups import FilterGroups
+from neuron_consistency.explanation.filter_groups import FilterGroups
+from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.objectives import Objective
 from neuron_consistency.parameters import notebook_parameters, profile_parameters
 from neuron_consistency.runtime import resolve_device, resolve_precision
 from neuron_consistency.training import Schedule
 from neuron_consistency.versions import GROUPS, TRAINING
-from neuron_consistency.weighting import Weighting
 
 TRAINING_NOTEBOOK = "03_consistent_loss_training"
 # adversarial: Eq. 6 at beta = 0; reweighted: each image's loss times P3's v = 1 - E, or v with mean 1; both: its Eq. 6

@@ -17,14 +17,14 @@ from neuron_consistency.artifacts import atomic_path, commit, read_json, write_j
 from neuron_consistency.data.find import options_of
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.load import load_images
-from neuron_consistency.filter_groups import FilterGroups
+from neuron_consistency.explanation.filter_groups import FilterGroups
+from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.networks.models import Classifier, build_model, load_weights
 from neuron_consistency.objectives import Objective
 from neuron_consistency.plans import ModelPlan, data_arguments
 from neuron_consistency.runtime import agreed, describe_device, part, resolve_device, resolve_precision
 from neuron_consistency.training import Schedule, loss_of, optimiser_of, train, training_step
 from neuron_consistency.versions import TRAINING
-from neuron_consistency.weighting import Weighting
 
 
 def training_images(plan: ModelPlan, **options: Any) -> tuple[ImageSet, ImageSet]:

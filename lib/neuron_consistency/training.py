@@ -21,11 +21,11 @@ from neuron_consistency.augmentation import augment
 from neuron_consistency.checkpoints import load_checkpoint, save_checkpoint
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError, TrainingError
-from neuron_consistency.filter_groups import FilterGroups, Grouping
+from neuron_consistency.explanation.filter_groups import FilterGroups, Grouping
+from neuron_consistency.explanation.weighting import Weighting, weigh
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.objectives import Objective, StepLoss
 from neuron_consistency.runtime import add_up, agreed, autocast, part, share_buffers
-from neuron_consistency.weighting import Weighting, weigh
 
 History = list[dict[str, Any]]
 Report = Callable[[dict[str, Any], int], None]  # (row of the history, number of epochs)

@@ -12,12 +12,12 @@ from torch.nn import functional
 
 from neuron_consistency.costs import UNITS, forward_work
 from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.networks.reading import read_layers
 from neuron_consistency.objectives import Objective, feature_distance
 from neuron_consistency.runtime import has_fast_bfloat16
 from neuron_consistency.training import Schedule, loss_of, optimiser_of, train, training_step
-from neuron_consistency.weighting import Weighting
 from pairs import Pair, Row, Size, Work
 
 CLASSES, SIDE, EPSILON = 40, 64, 4 / 255

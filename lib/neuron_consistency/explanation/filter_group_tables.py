@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.filter_groups import filter_similarity, spectral_groups
+from neuron_consistency.explanation.filter_groups import filter_similarity, spectral_groups
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.statistics import middle
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.explanation_gallery import group_rows
-from neuron_consistency.filter_group_gallery import contrast_table, group_contrast
+from neuron_consistency.explanation.filter_group_tables import contrast_table, group_contrast
+from neuron_consistency.explanation.gallery import group_rows
 from neuron_consistency.networks.models import Classifier
 from toys import CPU
 

@@ -15,11 +15,11 @@ from neuron_consistency.attacks.linf import Attack, fgsm, pgd
 from neuron_consistency.attacks.predictions import average_precision_parts, class_scores
 from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.localisation_tables import MAPS, SCORES, localise, score_row
+from neuron_consistency.explanation.localisation import MAPS, SCORES, localise, score_row
+from neuron_consistency.explanation.weighting import Weighting, weigh
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plans import ModelPlan, matched
 from neuron_consistency.statistics import LEVEL, mean
-from neuron_consistency.weighting import Weighting, weigh
 
 SAME, OTHER, GAP = "accuracy, same background", "accuracy, other background", "background gap"
 OWN_E, NOISE_E, TRUE_E = "E", "E under random signs", "E, object spared"
@@ -224,4 +224,19 @@ def consistency_history(
     ]
     if not rows:
         raise ParameterError("none of these networks weighs its images: add 'reweighted' to objectives")
+    return pd.DataFrame(rows)
+
+
+def localisation_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores of `localise` as means over images, an image of several classes counting once.
+
+    Returns:
+        One row a map and score: map, score, the columns of `score_row`, and empty, the share of maps that are zero.
+    """
+    rows = []
+    for name in MAPS:
+        by_image = scores[scores["map"] == name].drop(columns=["map", "class"]).groupby("image").mean()
+        for score in (column for column in SCORES if column in by_image):
+            row = score_row(torch.tensor(by_image[score].tolist()))
+            rows.append({"map": name, "score": score} | row | {"empty": float(by_image["empty"].mean())})
     return pd.DataFrame(rows)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.explanation import grad_cam
-from neuron_consistency.localisation_scores import (
+from neuron_consistency.explanation.map_scores import (
     box_iou,
     box_masks,
     by_image,
@@ -21,6 +20,7 @@ from neuron_consistency.localisation_scores import (
     mask_iou,
     pointing_game,
 )
+from neuron_consistency.explanation.measure import grad_cam
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.runtime import autocast, drawn_by_row, gathered, part
 from neuron_consistency.statistics import mean, share
@@ -151,18 +151,3 @@ def score_row(scores: Tensor) -> dict[str, float]:
     if known.min() >= 0 and known.max() <= 1:
         row |= {"low": max(0.0, row["low"]), "high": min(1.0, row["high"])}
     return row | {"images": len(known), "excluded": 1 - len(known) / len(scores)}
-
-
-def localisation_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """The scores of `localise` as means over images, an image of several classes counting once.
-
-    Returns:
-        One row a map and score: map, score, the columns of `score_row`, and empty, the share of maps that are zero.
-    """
-    rows = []
-    for name in MAPS:
-        by_image = scores[scores["map"] == name].drop(columns=["map", "class"]).groupby("image").mean()
-        for score in (column for column in SCORES if column in by_image):
-            row = score_row(torch.tensor(by_image[score].tolist()))
-            rows.append({"map": name, "score": score} | row | {"empty": float(by_image["empty"].mean())})
-    return pd.DataFrame(rows)

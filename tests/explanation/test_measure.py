@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from neuron_consistency.attacks.linf import background_attack, fgsm
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.explanation import (
+from neuron_consistency.explanation.measure import (
     DISTANCES,
     explanation_consistency,
     explanation_mask,

@@ -12,7 +12,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from neuron_consistency.data.find import sets_that_tell
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.explanation import explanation_mask, upsampled
+from neuron_consistency.explanation.measure import explanation_mask, upsampled
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import evaluating
 

@@ -13,7 +13,7 @@ def explanation_examples(grid: PictureGrid) -> Figure:
     """Figure 4 of P3: images and their explanations, before and after their background was attacked.
 
     Args:
-        grid: from `explanation_gallery.explanation_rows`.
+        grid: from `gallery.explanation_rows`.
     """
     return picture_grid(grid, margin=1.1, height=1.6, fontsize=7)
 
@@ -22,7 +22,7 @@ def maps_of_networks(grid: PictureGrid) -> Figure:
     """Figure 3 of P3: the same images with the maps of several networks, or of several groups of filters.
 
     Args:
-        grid: from `explanation_gallery.network_rows` or `group_rows`.
+        grid: from `gallery.network_rows` or `group_rows`.
     """
     return picture_grid(grid, margin=1.6, height=1.75)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.explanation import DISTANCES, explanation_consistency
+from neuron_consistency.explanation.measure import DISTANCES, explanation_consistency
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import evaluating
 from neuron_consistency.runtime import autocast, gathered, part
@@ -30,7 +30,7 @@ class Weighting:
         epsilon: radius of the attack on the background, in units of the pixel range.
         threshold: what share of its maximum the explanation must reach to count as foreground.
         steps: of the attack.
-        distance: D between the two explanations, see `explanation.DISTANCES`.
+        distance: D between the two explanations, see `measure.DISTANCES`.
         mask: where the foreground is: by the network's own "explanation", as in the paper, or the "truth" of a
             dataset that has masks.
         layer: whose maps explain; None is the last convolutional layer.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from neuron_consistency.planted_readers import planted_pictures, reader, reader_table
+from neuron_consistency.explanation.planted_readers import planted_pictures, reader, reader_table
 
 
 def test_each_reader_follows_what_it_looks_at() -> None:

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.filter_groups import FilterGroups, Grouping, filter_similarity, group_loss, spectral_groups
+from neuron_consistency.explanation.filter_groups import (
+    FilterGroups,
+    Grouping,
+    filter_similarity,
+    group_loss,
+    spectral_groups,
+)
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import read_layers
 from toys import CPU, assert_same_state, image_set, state_of, toy_images, toy_model

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.explanation import explanation_consistency, grad_cam, normalised, upsampled
+from neuron_consistency.explanation.measure import explanation_consistency, grad_cam, normalised, upsampled
+from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import evaluating, read_layers
 from neuron_consistency.plotting import Picture, PictureGrid, in_lines
 from neuron_consistency.runtime import autocast
-from neuron_consistency.weighting import Weighting
 
 
 def extreme_places(consistency: Tensor, *, count: int) -> tuple[list[int], list[int]]:
@@ -39,7 +39,7 @@ def explanation_rows(
 ) -> PictureGrid:
     """The images at `places` and their explanations, before and after the attack on their background.
 
-    To be drawn by `explanation_figures.explanation_examples`.
+    To be drawn by `figures.explanation_examples`.
 
     Source: P3, figure 4.
     """
@@ -86,7 +86,7 @@ def network_rows(
 ) -> PictureGrid:
     """Images with the Grad-CAM maps that networks give of their true class.
 
-    To be drawn by `explanation_figures.maps_of_networks`.
+    To be drawn by `figures.maps_of_networks`.
 
     Args:
         models: the networks, by title.
@@ -123,7 +123,7 @@ def group_rows(
     batch_size: int = 128,
     precision: str = "auto",
 ) -> PictureGrid:
-    """The `count` largest groups of filters, to be drawn by `explanation_figures.maps_of_networks`.
+    """The `count` largest groups of filters, to be drawn by `figures.maps_of_networks`.
 
     A column is the image that fires a group most (each group another one), a row a group's mean map over those
     images. Every filter counts alike, by its mean over all images. Below a map stands how many times its own mean the

@@ -6,8 +6,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.explanation import explanation_consistency
-from neuron_consistency.localisation_tables import score_row
+from neuron_consistency.explanation.localisation import score_row
+from neuron_consistency.explanation.measure import explanation_consistency
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.statistics import Estimate
 

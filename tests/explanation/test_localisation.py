@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.localisation_tables import MAPS, SCORES, localisation_table, localise, score_row
+from neuron_consistency.explanation.localisation import MAPS, SCORES, localise, score_row
+from neuron_consistency.explanation.tables import localisation_table
 from neuron_consistency.networks.models import Classifier
 from toys import CPU, assert_same_state, image_set, state_of
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.localisation_scores import (
+from neuron_consistency.explanation.map_scores import (
     box_iou,
     box_masks,
     centre_maps,

@@ -15,7 +15,7 @@ from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.attacks.predictions import average_precision
 from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.explanation_measures import (
+from neuron_consistency.explanation.tables import (
     GAP,
     NOISE_E,
     OTHER,
@@ -28,9 +28,9 @@ from neuron_consistency.explanation_measures import (
     consistency_history,
     measure,
 )
+from neuron_consistency.explanation.weighting import QUANTILES, Weighting, weigh
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plans import ModelPlan
-from neuron_consistency.weighting import QUANTILES, Weighting, weigh
 from toys import CPU, assert_same_state, state_of, toy_images
 
 OPTIONS: dict[str, Any] = {

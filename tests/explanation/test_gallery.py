@@ -11,12 +11,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from neuron_consistency import explanation_figures
-from neuron_consistency.explanation import explanation_consistency, grad_cam, normalised, upsampled
-from neuron_consistency.explanation_gallery import explanation_rows, extreme_places, network_rows
+from neuron_consistency.explanation import figures as explanation_figures
+from neuron_consistency.explanation.gallery import explanation_rows, extreme_places, network_rows
+from neuron_consistency.explanation.measure import explanation_consistency, grad_cam, normalised, upsampled
+from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plotting import Picture, PictureGrid, picture_grid
-from neuron_consistency.weighting import Weighting
 from toys import CPU, toy_images
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.explanation import explanation_consistency
+from neuron_consistency.explanation.measure import explanation_consistency
+from neuron_consistency.explanation.weighting import QUANTILES, Weighed, Weighting, weigh
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.weighting import QUANTILES, Weighed, Weighting, weigh
 from toys import CPU, assert_same_state, state_of, toy_images
 
 
