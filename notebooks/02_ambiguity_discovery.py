@@ -44,14 +44,14 @@ from neuron_consistency.consistency import figures
 from neuron_consistency.consistency.ambiguity import FGSM, NOISE, REAL, SUCCESSFUL, WRONG, measure_with_controls
 from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.consistency.measure import chance, comparison, consistency_row, neuron_table
-from neuron_consistency.plans import current_models, find_plan
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.responses import respond
 from neuron_consistency.runtime import resolve_device
 from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.trained import evaluation_images, obtain, provenance
+from neuron_consistency.training.obtain import evaluation_images, obtain, provenance
+from neuron_consistency.training.recipes import current_models, find_plan
 
 stamp_outputs("02_ambiguity_discovery", parameters, globals())
 where = resolve_device(device)

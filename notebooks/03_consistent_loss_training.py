@@ -71,12 +71,12 @@ from neuron_consistency.attacks.linf import fgsm, least_likely
 from neuron_consistency.attacks.predictions import accuracy_row
 from neuron_consistency.consistency import figures
 from neuron_consistency.costs import training_costs
-from neuron_consistency.plans import TITLES, plan_models, write_current
 from neuron_consistency.responses import respond
 from neuron_consistency.runtime import describe_device, resolve_device
 from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.timing import paired_seconds
-from neuron_consistency.trained import obtain, provenance, step_of, training_images
+from neuron_consistency.training.obtain import obtain, provenance, step_of, training_images
+from neuron_consistency.training.recipes import TITLES, plan_models, write_current
 
 stamp_outputs("03_consistent_loss_training", parameters, globals())
 where = resolve_device(device)

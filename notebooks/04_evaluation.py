@@ -59,14 +59,14 @@ from neuron_consistency.consistency.measure import neuron_table
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.findings import evaluation_findings
 from neuron_consistency.networks.reading import evaluating
-from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.runtime import resolve_device
 from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.trained import evaluation_images, obtain, provenance, untrained
+from neuron_consistency.training.obtain import evaluation_images, obtain, provenance, untrained
+from neuron_consistency.training.recipes import current_models, distinct_titles
 
 stamp_outputs("04_evaluation", parameters, globals())
 start, where = start_of("04_evaluation", "consistency"), resolve_device(device)

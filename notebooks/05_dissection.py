@@ -79,13 +79,13 @@ from neuron_consistency.dissection.tables import (
     table_two,
 )
 from neuron_consistency.findings import dissection_findings
-from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.runtime import describe_device, resolve_device
 from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.trained import obtain, provenance
+from neuron_consistency.training.obtain import obtain, provenance
+from neuron_consistency.training.recipes import current_models, distinct_titles
 
 stamp_outputs("05_dissection", parameters, globals())
 start, where = start_of("05_dissection", "dissection"), resolve_device(device)

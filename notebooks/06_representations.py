@@ -56,7 +56,6 @@ from neuron_consistency.attacks.targeted import least_likely_targets
 from neuron_consistency.claims import keep_findings
 from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.findings import representation_findings, success_findings
-from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.representation import figures as representation_figures
 from neuron_consistency.representation.centroids import class_centroids, distance_ratios
@@ -68,7 +67,8 @@ from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.targets import full_size_table
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.trained import evaluation_images, obtain, provenance, training_images
+from neuron_consistency.training.obtain import evaluation_images, obtain, provenance, training_images
+from neuron_consistency.training.recipes import current_models, distinct_titles
 
 stamp_outputs("06_representations", parameters, globals())
 start, where = start_of("06_representations", "representation", "attack"), resolve_device(device)

@@ -82,7 +82,6 @@ from neuron_consistency.attacks.stored_set import obtain_adversarial_set
 from neuron_consistency.attacks.targeted import least_likely_targets
 from neuron_consistency.claims import keep_findings
 from neuron_consistency.findings import detection_findings
-from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.runtime import resolve_device
 from neuron_consistency.show import with_intervals
@@ -101,7 +100,8 @@ from neuron_consistency.tracing.detection_tables import (
 )
 from neuron_consistency.tracing.figures import auroc_intervals, explanation_panel
 from neuron_consistency.tracing.tables import ATTACKED, agreement, mass_table, trace_examples, typical_examples
-from neuron_consistency.trained import evaluation_images, obtain, provenance, training_images
+from neuron_consistency.training.obtain import evaluation_images, obtain, provenance, training_images
+from neuron_consistency.training.recipes import current_models, distinct_titles
 
 stamp_outputs("07_tracing", parameters, globals())
 start, where = start_of("07_tracing", "tracing", "attack"), resolve_device(device)

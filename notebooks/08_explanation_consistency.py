@@ -101,13 +101,13 @@ from neuron_consistency.explanation.tables import OWN_E, TRUE_E, compared, consi
 from neuron_consistency.explanation.weighting import QUANTILES
 from neuron_consistency.findings import explanation_findings
 from neuron_consistency.networks.models import build_model
-from neuron_consistency.plans import distinct_titles, explained_layer, plan_models, weighting_of
 from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.runtime import resolve_device
 from neuron_consistency.show import with_intervals
 from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.trained import background_images, evaluation_images, obtain, provenance
+from neuron_consistency.training.obtain import background_images, evaluation_images, obtain, provenance
+from neuron_consistency.training.recipes import distinct_titles, explained_layer, plan_models, weighting_of
 
 stamp_outputs("08_explanation_consistency", parameters, globals())
 start, where = start_of("08_explanation_consistency", "explanation", "consistency"), resolve_device(device)

@@ -23,11 +23,11 @@ from neuron_consistency.errors import NeuronConsistencyError
 from neuron_consistency.explanation.localisation import localise
 from neuron_consistency.explanation.weighting import Weighting, weigh
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.objectives import Objective
 from neuron_consistency.representation.centroids import class_centroids, distance_ratios
 from neuron_consistency.responses import Responses, respond
 from neuron_consistency.runtime import part, process_group
 from neuron_consistency.tracing.detection import MAHALANOBIS, fit_detectors
+from neuron_consistency.training.objective import Objective
 from planted import SIZE, THRESHOLDS, planted_classifier
 from toys import CPU, attacked_set, bytes_of, fitted, toy_images, toy_model, train_toy
 

@@ -28,8 +28,8 @@ from neuron_consistency.findings import (
     representation_findings,
     success_findings,
 )
-from neuron_consistency.plans import ModelPlan
 from neuron_consistency.statistics import Estimate
+from neuron_consistency.training.recipes import ModelPlan
 
 
 @pytest.mark.parametrize(

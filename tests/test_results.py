@@ -15,7 +15,6 @@ from neuron_consistency import results, studies, versions
 from neuron_consistency.artifacts import repository_root
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.parameters import notebook_parameters, notebook_path, validate
-from neuron_consistency.plans import ModelPlan
 from neuron_consistency.results import (
     Start,
     keep_result,
@@ -25,7 +24,8 @@ from neuron_consistency.results import (
     start_of,
 )
 from neuron_consistency.studies import Study, read_studies, run_studies
-from neuron_consistency.trained import TrainedModel
+from neuron_consistency.training.obtain import TrainedModel
+from neuron_consistency.training.recipes import ModelPlan
 from toys import toy_model
 
 NOTEBOOK = "08_explanation_consistency"

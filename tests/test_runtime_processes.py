@@ -18,9 +18,10 @@ from torch import Tensor
 from distributed_worker import DIE_AFTER, measures, training, work
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.filter_groups import FilterGroups
-from neuron_consistency.objectives import Objective
 from neuron_consistency.runtime import Part, ranks
-from neuron_consistency.training import Schedule, train
+from neuron_consistency.training.loop import train
+from neuron_consistency.training.objective import Objective
+from neuron_consistency.training.schedule import Schedule
 from planted import write_set
 from toys import CPU, toy_images, toy_model
 
@@ -29,7 +30,7 @@ from toys import CPU, toy_images, toy_model
 def processes() -> ForkServerContext:
     """Processes that start at once: most of what they import, a server of theirs has imported (it knows no tests)."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["neuron_consistency.dissection.measure", "neuron_consistency.trained"])
+    context.set_forkserver_preload(["neuron_consistency.dissection.measure", "neuron_consistency.training.obtain"])
     return context
 
 
@@ -118,7 +119,7 @@ def test_torchrun_starts_them(folder: Path) -> None:
 
 
 def test_what_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neuron_consistency.training.part", lambda: Part(0, 3))
+    monkeypatch.setattr("neuron_consistency.training.loop.part", lambda: Part(0, 3))
     with pytest.raises(ParameterError, match="3 processes cannot train batches of 16: let their number divide"):
         train(toy_model(), toy_images(16), Objective(), Schedule(epochs=1, batch_size=16), device=CPU)
     with pytest.raises(ParameterError, match="with filter groups: use one"):

@@ -125,7 +125,7 @@ def make_book(
         print(f"Nothing has changed. The book: {index}")
         return 0
     _clear_lock(root)
-    from neuron_consistency.plans import default_plans, write_current
+    from neuron_consistency.training.recipes import default_plans, write_current
 
     wanted = default_plans(profile, device)
     write_current(profile, wanted, chosen=False)

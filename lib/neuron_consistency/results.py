@@ -17,7 +17,7 @@ import pandas as pd
 
 from neuron_consistency.artifacts import atomic_path, commit, library_tree, read_json, repository_root, write_json
 from neuron_consistency.errors import StoreError
-from neuron_consistency.trained import TrainedModel
+from neuron_consistency.training.obtain import TrainedModel
 from neuron_consistency.versions import current_versions
 
 RECORD = "record.json"

@@ -146,9 +146,9 @@ def _cores() -> int:
 
 def train_planned(profile: str, stem: str, device: str | None) -> None:
     """Train one network of the last plan, named by the stem of its files, and keep it where it belongs."""
-    from neuron_consistency.plans import ModelPlan
     from neuron_consistency.runtime import process_group, ranks, resolve_device
-    from neuron_consistency.trained import obtain
+    from neuron_consistency.training.obtain import obtain
+    from neuron_consistency.training.recipes import ModelPlan
 
     plans = read_json(artifacts(profile) / "plans.json")["plans"]
     place, plan = next((place, plan) for place, plan in enumerate(plans, 1) if plan["stem"] == stem)

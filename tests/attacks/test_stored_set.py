@@ -23,9 +23,9 @@ from neuron_consistency.attacks.targeted import optimise_targeted
 from neuron_consistency.data.pixels import FilePixels
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.plans import ModelPlan
 from neuron_consistency.responses import respond
-from neuron_consistency.trained import TrainedModel
+from neuron_consistency.training.obtain import TrainedModel
+from neuron_consistency.training.recipes import ModelPlan
 from toys import CPU, assert_same_state, fitted, state_of, toy_images, toy_model
 
 OPTIONS: dict[str, Any] = {"steps": 6, "learning_rate": 0.05}

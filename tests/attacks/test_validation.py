@@ -10,14 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neuron_consistency.attacks.predictions import (
-    accuracy,
-    average_precision,
-    average_precision_parts,
-    class_scores,
-    validation_row,
-)
+from neuron_consistency.attacks.predictions import accuracy, average_precision, average_precision_parts, class_scores
 from neuron_consistency.networks.models import Classifier
+from neuron_consistency.training.loop import validation_row
 from toys import CPU, image_set, toy_images
 
 

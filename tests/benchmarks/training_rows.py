@@ -15,9 +15,10 @@ from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.networks.reading import read_layers
-from neuron_consistency.objectives import Objective, feature_distance
 from neuron_consistency.runtime import has_fast_bfloat16
-from neuron_consistency.training import Schedule, loss_of, optimiser_of, train, training_step
+from neuron_consistency.training.loop import loss_of, train, training_step
+from neuron_consistency.training.objective import Objective, feature_distance
+from neuron_consistency.training.schedule import Schedule, optimiser_of
 from pairs import Pair, Row, Size, Work
 
 CLASSES, SIDE, EPSILON = 40, 64, 4 / 255

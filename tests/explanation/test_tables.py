@@ -30,7 +30,7 @@ from neuron_consistency.explanation.tables import (
 )
 from neuron_consistency.explanation.weighting import QUANTILES, Weighting, weigh
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.plans import ModelPlan
+from neuron_consistency.training.recipes import ModelPlan
 from toys import CPU, assert_same_state, state_of, toy_images
 
 OPTIONS: dict[str, Any] = {

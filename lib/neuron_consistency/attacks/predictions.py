@@ -192,19 +192,6 @@ def class_scores(
     return logits, labels
 
 
-def validation_row(
-    model: nn.Module, images: ImageSet, *, device: torch.device, precision: str = "auto"
-) -> dict[str, float]:
-    """What an epoch's row of the history says of the images held out: their accuracy, or with several labels their mAP.
-
-    A class that none of the images has is left out of the mean.
-    """
-    if not images.labels.is_floating_point():
-        return {"validation_accuracy": accuracy(model, images, device=device, precision=precision)}
-    scores, labels = class_scores(model, images, device=device, precision=precision)
-    return {"validation_map": average_precision(scores, labels).nanmean().item()}
-
-
 def auto_attack_predictions(
     model: Classifier,
     images: ImageSet,

@@ -29,7 +29,7 @@ from neuron_consistency.errors import DatasetError, ParameterError, StoreError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import evaluating
 from neuron_consistency.runtime import autocast, describe_device, ranks, resolve_precision
-from neuron_consistency.trained import TrainedModel
+from neuron_consistency.training.obtain import TrainedModel
 
 SHARD_SIZE = 1000  # images: 150 MB at 224 pixels
 

@@ -15,9 +15,9 @@ from neuron_consistency.attacks.predictions import accuracy_row
 from neuron_consistency.consistency.measure import comparison, consistency_row, mean_consistency
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.plans import ModelPlan, matched, seed_groups
 from neuron_consistency.responses import Responses, respond
 from neuron_consistency.statistics import Estimate, over_seeds
+from neuron_consistency.training.recipes import ModelPlan, matched, seed_groups
 
 REAL, FGSM, SUCCESSFUL, NOISE, WRONG, COMMON = (
     "real",

@@ -14,9 +14,9 @@ from neuron_consistency.consistency.ambiguity import FGSM, REAL, Measured
 from neuron_consistency.consistency.measure import consistency_row
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.plans import ModelPlan, plan_models
 from neuron_consistency.responses import respond
 from neuron_consistency.statistics import Estimate, mean_over_seeds, over_seeds
+from neuron_consistency.training.recipes import ModelPlan, plan_models
 
 NORMAL, BASE, WITHOUT = "trained normally", "Eq. 6 as in chapter 3", "beta = 0"
 MEASURES = {"U, real": (REAL, "true"), "U, FGSM": (FGSM, "true"), "U, FGSM, predicted labels": (FGSM, "predicted")}
@@ -40,7 +40,7 @@ def choice_plans(
         seeds: of each.
 
     Raises:
-        ParameterError: see `plans.plan_models`.
+        ParameterError: see `training.recipes.plan_models`.
     """
     own = dict(parameters) | {"architectures": [architecture], "seeds": list(seeds)}
     objectives = {NORMAL: "normal", BASE: "consistent", WITHOUT: "adversarial"}

@@ -18,8 +18,8 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.localisation import MAPS, SCORES, localise, score_row
 from neuron_consistency.explanation.weighting import Weighting, weigh
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.plans import ModelPlan, matched
 from neuron_consistency.statistics import LEVEL, mean
+from neuron_consistency.training.recipes import ModelPlan, matched
 
 SAME, OTHER, GAP = "accuracy, same background", "accuracy, other background", "background gap"
 OWN_E, NOISE_E, TRUE_E = "E", "E under random signs", "E, object spared"

@@ -6,7 +6,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,69 +15,21 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from neuron_consistency.attacks.linf import fgsm, pgd
-from neuron_consistency.attacks.predictions import validation_row
-from neuron_consistency.augmentation import augment
-from neuron_consistency.checkpoints import load_checkpoint, save_checkpoint
+from neuron_consistency.attacks.predictions import accuracy, average_precision, class_scores
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError, TrainingError
 from neuron_consistency.explanation.filter_groups import FilterGroups, Grouping
 from neuron_consistency.explanation.weighting import Weighting, weigh
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.objectives import Objective, StepLoss
 from neuron_consistency.runtime import add_up, agreed, autocast, part, share_buffers
+from neuron_consistency.training.augmentation import augment
+from neuron_consistency.training.checkpoint import load_checkpoint, save_checkpoint
+from neuron_consistency.training.objective import Objective, StepLoss
+from neuron_consistency.training.schedule import Schedule, optimiser_of
 
 History = list[dict[str, Any]]
 Report = Callable[[dict[str, Any], int], None]  # (row of the history, number of epochs)
 Loss = Callable[..., StepLoss]  # (images, labels, weights=, grouping=) -> the loss of a batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How long and how fast to train.
-
-    Attributes:
-        epochs: passes over the training set.
-        batch_size: images a step, of all processes together; an incomplete last batch is left out.
-        learning_rate: the peak, reached linearly over the first fifth of the steps; then a cosine to 0.
-        weight_decay: decoupled (AdamW), on weights of convolutions and linear maps only.
-        seed: of the order of images, augmentation and dropout; each epoch draws from (seed, epoch) alone.
-        precision: "auto", "float32" or "bfloat16".
-        watched_images: how many training images the PGD check of each epoch uses.
-        watch_steps: its PGD steps.
-    """
-
-    epochs: int
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    seed: int = 0
-    precision: str = "auto"
-    watched_images: int = 32
-    watch_steps: int = 4
-
-    def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size) < 1 or self.learning_rate <= 0:
-            raise ParameterError(
-                f"epochs={self.epochs}, batch_size={self.batch_size}, learning_rate={self.learning_rate}: "
-                "all must be positive"
-            )
-
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of a step: linear warm-up over a fifth, then a cosine to zero."""
-        warm = max(1, steps // 5)
-        if step < warm:
-            return self.learning_rate * (step + 1) / warm
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
-def optimiser_of(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": schedule.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=schedule.learning_rate)
 
 
 class _Step(nn.Module):
@@ -321,3 +272,16 @@ def train(
         if report is not None and share.rank == 0:
             report(row, schedule.epochs)
     return history
+
+
+def validation_row(
+    model: nn.Module, images: ImageSet, *, device: torch.device, precision: str = "auto"
+) -> dict[str, float]:
+    """What an epoch's row of the history says of the images held out: their accuracy, or with several labels their mAP.
+
+    A class that none of the images has is left out of the mean.
+    """
+    if not images.labels.is_floating_point():
+        return {"validation_accuracy": accuracy(model, images, device=device, precision=precision)}
+    scores, labels = class_scores(model, images, device=device, precision=precision)
+    return {"validation_map": average_precision(scores, labels).nanmean().item()}

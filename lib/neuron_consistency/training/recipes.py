@@ -15,10 +15,10 @@ from neuron_consistency.data.load import dataset_fingerprint
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.filter_groups import FilterGroups
 from neuron_consistency.explanation.weighting import Weighting
-from neuron_consistency.objectives import Objective
 from neuron_consistency.parameters import notebook_parameters, profile_parameters
 from neuron_consistency.runtime import resolve_device, resolve_precision
-from neuron_consistency.training import Schedule
+from neuron_consistency.training.objective import Objective
+from neuron_consistency.training.schedule import Schedule
 from neuron_consistency.versions import GROUPS, TRAINING
 
 TRAINING_NOTEBOOK = "03_consistent_loss_training"

@@ -20,10 +20,11 @@ from neuron_consistency.data.load import load_images
 from neuron_consistency.explanation.filter_groups import FilterGroups
 from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.networks.models import Classifier, build_model, load_weights
-from neuron_consistency.objectives import Objective
-from neuron_consistency.plans import ModelPlan, data_arguments
 from neuron_consistency.runtime import agreed, describe_device, part, resolve_device, resolve_precision
-from neuron_consistency.training import Schedule, loss_of, optimiser_of, train, training_step
+from neuron_consistency.training.loop import loss_of, train, training_step
+from neuron_consistency.training.objective import Objective
+from neuron_consistency.training.recipes import ModelPlan, data_arguments
+from neuron_consistency.training.schedule import Schedule, optimiser_of
 from neuron_consistency.versions import TRAINING
 
 
@@ -74,7 +75,7 @@ def obtain(plan: ModelPlan, *, device: str = "auto") -> TrainedModel:
     Training shows a line an epoch, and goes on from its checkpoint where a run was killed.
 
     Raises:
-        TrainingError: see `training.train`.
+        TrainingError: see `loop.train`.
         DatasetError: the images or the weights cannot be read.
         StoreError: the disk is full.
     """

@@ -15,8 +15,8 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.filter_groups import FilterGroups, Grouping, group_loss
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import read_layers
-from neuron_consistency.objectives import DISTANCES, Objective, feature_distance, frozen_norm_statistics
 from neuron_consistency.runtime import autocast
+from neuron_consistency.training.objective import DISTANCES, Objective, feature_distance, frozen_norm_statistics
 from toys import CPU, toy_images, toy_model
 
 EPSILON = 8 / 255

@@ -19,16 +19,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from neuron_consistency import training
 from neuron_consistency.attacks.predictions import accuracy
-from neuron_consistency.augmentation import augment
 from neuron_consistency.errors import ParameterError, TrainingError
 from neuron_consistency.explanation.filter_groups import FilterGroups, Grouping
 from neuron_consistency.explanation.measure import explanation_consistency
 from neuron_consistency.explanation.weighting import Weighed, Weighting
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.objectives import Objective, StepLoss
-from neuron_consistency.training import Schedule, train, training_step
+from neuron_consistency.training import loop as training
+from neuron_consistency.training import schedule as training_schedule
+from neuron_consistency.training.augmentation import augment
+from neuron_consistency.training.loop import train, training_step
+from neuron_consistency.training.objective import Objective, StepLoss
+from neuron_consistency.training.schedule import Schedule
 from toys import CPU, EQ6, assert_same_state, state_of, toy_images, toy_model, train_toy
 
 
@@ -49,10 +51,10 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_gives_the_same_bits(tmp_pa
     script = textwrap.dedent(f"""
         import os, signal, sys
         from pathlib import Path
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
         import torch
         torch.set_num_threads(1)
-        from neuron_consistency import training
+        from neuron_consistency.training import loop as training
         from neuron_consistency.explanation.filter_groups import FilterGroups
         from neuron_consistency.explanation.weighting import Weighting
         from toys import toy_model, train_toy
@@ -258,13 +260,13 @@ def test_a_step_computes_no_gradient_of_the_images_it_does_not_need() -> None:
     model = toy_model().train()
     batch, labels = toy_images(8).batch(torch.arange(8), CPU)
     loss = training.loss_of(model, EQ6)
-    training_step(loss, training.optimiser_of(model, Schedule(epochs=1)), batch, labels, precision="float32")
+    training_step(loss, training_schedule.optimiser_of(model, Schedule(epochs=1)), batch, labels, precision="float32")
     assert batch.grad is None
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_weight_decay_spares_biases_and_batch_norm() -> None:
-    decayed, plain = training.optimiser_of(toy_model(), Schedule(epochs=1, weight_decay=0.3)).param_groups
+    decayed, plain = training_schedule.optimiser_of(toy_model(), Schedule(epochs=1, weight_decay=0.3)).param_groups
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
     assert {parameter.ndim for parameter in decayed["params"]} == {2, 4}
     assert {parameter.ndim for parameter in plain["params"]} == {1}

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from neuron_consistency import plans, trained, versions
+from neuron_consistency import versions
 from neuron_consistency.artifacts import read_json
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError, TrainingError
 from neuron_consistency.explanation.filter_groups import FilterGroups
 from neuron_consistency.explanation.weighting import Weighting
-from neuron_consistency.plans import (
+from neuron_consistency.training import obtain as trained
+from neuron_consistency.training import recipes
+from neuron_consistency.training.obtain import evaluation_images, obtain
+from neuron_consistency.training.recipes import (
     ModelPlan,
     current_models,
     distinct_titles,
@@ -23,7 +26,6 @@ from neuron_consistency.plans import (
     plan_models,
     write_current,
 )
-from neuron_consistency.trained import evaluation_images, obtain
 from toys import assert_same_state, state_of, toy_images
 
 PARAMETERS: dict[str, Any] = {
@@ -71,7 +73,7 @@ GROUPING: dict[str, Any] = {"filter_groups": 4, "group_strength": 0.2, "group_pe
 def toy_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Artifacts in a folder of the test's own, and 24 toy images for any dataset."""
     monkeypatch.setenv("NEURON_CONSISTENCY_ARTIFACTS", str(tmp_path))
-    monkeypatch.setattr(plans, "dataset_fingerprint", lambda **_arguments: "toy-fingerprint")
+    monkeypatch.setattr(recipes, "dataset_fingerprint", lambda **_arguments: "toy-fingerprint")
     monkeypatch.setattr(
         trained, "load_images", lambda split, **_arguments: toy_images(24, size=32, seed=int(split == "val"))
     )
@@ -148,19 +150,19 @@ def test_what_does_not_enter_a_training_does_not_change_its_key() -> None:
 
 def test_other_images_are_another_network(monkeypatch: pytest.MonkeyPatch) -> None:
     before = planned_one().key
-    monkeypatch.setattr(plans, "dataset_fingerprint", lambda **_arguments: "other files")
+    monkeypatch.setattr(recipes, "dataset_fingerprint", lambda **_arguments: "other files")
     assert planned_one().key != before
 
 
 def test_another_version_of_training_is_another_network(monkeypatch: pytest.MonkeyPatch) -> None:
     before = planned_one().key
-    monkeypatch.setattr(plans, "TRAINING", versions.TRAINING + 1)
+    monkeypatch.setattr(recipes, "TRAINING", versions.TRAINING + 1)
     assert planned_one().key != before
 
 
 def test_another_way_to_group_filters_renames_networks_with_groups_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, grouped = planned_one(), planned_one(**GROUPING)
-    monkeypatch.setattr(plans, "GROUPS", versions.GROUPS + 1)
+    monkeypatch.setattr(recipes, "GROUPS", versions.GROUPS + 1)
     assert planned_one().key == plain.key
     assert planned_one(**GROUPING).key != grouped.key
 
@@ -170,7 +172,7 @@ def test_the_key_holds_the_precision_that_auto_comes_to(monkeypatch: pytest.Monk
     for precision in ("float32", "bfloat16"):
         expected = planned_one(precision=precision)
         with monkeypatch.context() as machine:
-            machine.setattr(plans, "resolve_precision", lambda _asked, _device, found=precision: found)
+            machine.setattr(recipes, "resolve_precision", lambda _asked, _device, found=precision: found)
             plan = planned_one(precision="auto")
         assert plan.spec["schedule"]["precision"] == precision
         assert plan.key == expected.key
@@ -199,7 +201,7 @@ def test_weighted_objectives_carry_their_weighting_and_the_others_none() -> None
 
 @pytest.mark.parametrize("change", [{name: value} for name, value in WEIGHING.items()], ids=lambda c: next(iter(c)))
 def test_a_change_of_the_weighting_is_another_weighted_network_alone(change: dict[str, Any]) -> None:
-    default = {name: getattr(Weighting(warm_up=2), field) for field, name in plans.WEIGHTING.items()}
+    default = {name: getattr(Weighting(warm_up=2), field) for field, name in recipes.WEIGHTING.items()}
     default["explained_layers"] = ["vgg16.conv4_3"]  # another architecture's
     for objective, same in (("reweighted", False), ("both", False), ("normal", True)):
         one, other = (planned_one(objectives=[objective], **default | now) for now in ({}, change))
@@ -266,7 +268,7 @@ def test_a_network_chosen_that_is_the_books_own_is_listed_once() -> None:
 
 
 def test_with_nothing_chosen_notebook_03s_own_parameters_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plans, "default_plans", lambda profile: plan_models(profile, PARAMETERS))
+    monkeypatch.setattr(recipes, "default_plans", lambda profile: plan_models(profile, PARAMETERS))
     assert current_models("smoke") == planned()
     write_current("smoke", [planned_one(beta=3.0)], chosen=True)
     assert current_models("smoke") == [planned_one(beta=3.0)]
