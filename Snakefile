@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from neuron_consistency.artifacts import artifacts, read_json, repository_root
-from neuron_consistency.workflow import injected_parameters
+from neuron_consistency.workflow.run import injected_parameters
 
 PROFILE = config.get("profile", "demo")
 SITE = config.get("site", "book")

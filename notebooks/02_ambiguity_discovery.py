@@ -29,7 +29,7 @@ shown_images: int = 6  # images in a row
 batch_size: int = 200  # images a forward pass
 
 # %%
-from neuron_consistency.parameters import check
+from neuron_consistency.workflow.parameters import check
 
 parameters = check(globals())
 
@@ -48,10 +48,11 @@ from neuron_consistency.plotting import picture_grid
 from neuron_consistency.responses import respond
 from neuron_consistency.runtime import resolve_device
 from neuron_consistency.show import with_intervals
-from neuron_consistency.stamps import stamp_outputs
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.training.obtain import evaluation_images, obtain, provenance
-from neuron_consistency.training.recipes import current_models, find_plan
+from neuron_consistency.training.obtain import evaluation_images, obtain
+from neuron_consistency.workflow.networks import current_models, find_plan
+from neuron_consistency.workflow.results import provenance
+from neuron_consistency.workflow.stamps import stamp_outputs
 
 stamp_outputs("02_ambiguity_discovery", parameters, globals())
 where = resolve_device(device)

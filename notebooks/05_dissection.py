@@ -46,7 +46,7 @@ device_price: float = 3.0  # of a device like this for an hour, in any currency,
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
 # %%
-from neuron_consistency.parameters import check
+from neuron_consistency.workflow.parameters import check
 
 parameters = check(globals())
 
@@ -56,11 +56,8 @@ import time
 import pandas as pd
 from myst_nb import glue
 
-from neuron_consistency import paper
 from neuron_consistency.artifacts import artifacts
 from neuron_consistency.attacks.linf import least_likely
-from neuron_consistency.claims import keep_findings
-from neuron_consistency.costs import dissection_costs
 from neuron_consistency.data.broden import CATEGORIES
 from neuron_consistency.data.load import open_dense_set
 from neuron_consistency.dissection import figures as dissection_figures
@@ -78,14 +75,18 @@ from neuron_consistency.dissection.tables import (
     offered_concepts,
     table_two,
 )
-from neuron_consistency.findings import dissection_findings
 from neuron_consistency.plotting import picture_grid
-from neuron_consistency.results import keep_result, start_of
 from neuron_consistency.runtime import describe_device, resolve_device
 from neuron_consistency.show import with_intervals
-from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.training.obtain import obtain, provenance
-from neuron_consistency.training.recipes import current_models, distinct_titles
+from neuron_consistency.training.obtain import obtain
+from neuron_consistency.training.recipes import distinct_titles
+from neuron_consistency.workflow import paper
+from neuron_consistency.workflow.claims import keep_findings
+from neuron_consistency.workflow.costs import dissection_costs
+from neuron_consistency.workflow.findings import dissection_findings
+from neuron_consistency.workflow.networks import current_models
+from neuron_consistency.workflow.results import keep_result, provenance, start_of
+from neuron_consistency.workflow.stamps import stamp_outputs
 
 stamp_outputs("05_dissection", parameters, globals())
 start, where = start_of("05_dissection", "dissection"), resolve_device(device)

@@ -2,7 +2,7 @@
 
 The set is made of synthetic images on an ensemble of networks of random weights (or ImageNet's), twice: with every
 image running through all steps, the slowest there can be and the same for any weights; and stopping early, which
-depends on the networks. What P2's 500,000 images take follows by the formulas of `targets.full_size_table`.
+depends on the networks. What P2's 500,000 images take follows by the formulas of `workflow.costs.full_size_table`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from neuron_consistency.attacks.targeted import least_likely_targets
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import build_model
 from neuron_consistency.runtime import describe_device, resolve_device, resolve_precision
-from neuron_consistency.targets import full_size_table
+from neuron_consistency.workflow.costs import full_size_table
 
 CLASSES, EACH = 1000, 10  # of ILSVRC; targets an image
 

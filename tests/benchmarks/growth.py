@@ -22,8 +22,8 @@ from neuron_consistency.artifacts import commit
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.responses import respond
-from neuron_consistency.results import keep_tables
 from neuron_consistency.runtime import describe_device
+from neuron_consistency.workflow.results import keep_tables
 
 IMAGES, CHANNELS = (1_000, 10_000, 100_000), (64, 256, 1_024)  # one of them grows, the other stays at its first
 CLASSES, SIDE, BATCH = 100, 32, 100

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from neuron_consistency.timing import paired_seconds
+from neuron_consistency.workflow.costs import paired_seconds
 
 Work = Callable[[], object]
 

@@ -18,8 +18,8 @@ import data_rows
 import measure_rows
 import training_rows
 from neuron_consistency.artifacts import commit
-from neuron_consistency.results import keep_tables
 from neuron_consistency.runtime import describe_device, resolve_device
+from neuron_consistency.workflow.results import keep_tables
 from pairs import Size, run, table_of
 from step_profile import step_profile
 

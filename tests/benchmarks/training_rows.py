@@ -10,7 +10,6 @@ from captum.robust import FGSM
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuron_consistency.costs import UNITS, forward_work
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.networks.models import Classifier, build_model
@@ -19,6 +18,7 @@ from neuron_consistency.runtime import has_fast_bfloat16
 from neuron_consistency.training.loop import loss_of, train, training_step
 from neuron_consistency.training.objective import Objective, feature_distance
 from neuron_consistency.training.schedule import Schedule, optimiser_of
+from neuron_consistency.workflow.costs import UNITS, forward_work
 from pairs import Pair, Row, Size, Work
 
 CLASSES, SIDE, EPSILON = 40, 64, 4 / 255

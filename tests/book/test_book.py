@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from neuron_consistency.book import build_site, notebook_faults, page_faults
 from neuron_consistency.errors import NeuronConsistencyError
-from neuron_consistency.workflow import main
+from neuron_consistency.workflow.__main__ import main
+from neuron_consistency.workflow.pages import build_site, notebook_faults, page_faults
 from smoke import NOTEBOOKS, ROOT, smoke_site
 
-TOOLS = {"book", "pairs", "make_wordnet"}  # modules that nobody calls from a notebook
+TOOLS = {"workflow.pages", "workflow.pairs", "make_wordnet"}  # modules that nobody calls from a notebook
 
 
 def pages_of_contents() -> list[str]:

@@ -18,9 +18,9 @@ from neuron_consistency.consistency.ambiguity import (
     shuffled,
 )
 from neuron_consistency.consistency.measure import chance
-from neuron_consistency.findings import evaluation_findings
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.training.recipes import ModelPlan, distinct_titles
+from neuron_consistency.workflow.findings import evaluation_findings
 from toys import CPU, fitted, toy_images, toy_model
 
 EPSILON = 40 / 255

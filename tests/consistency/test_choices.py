@@ -25,7 +25,7 @@ from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.responses import respond
-from neuron_consistency.training.recipes import training_parameters
+from neuron_consistency.workflow.networks import training_parameters
 from toys import CPU, toy_images, toy_model
 
 

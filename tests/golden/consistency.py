@@ -18,8 +18,8 @@ from neuron_consistency.consistency.ambiguity import (
 )
 from neuron_consistency.consistency.gallery import strongest_neurons
 from neuron_consistency.consistency.measure import neuron_table
-from neuron_consistency.findings import evaluation_findings
 from neuron_consistency.taxonomy import correlation, distance_matrix
+from neuron_consistency.workflow.findings import evaluation_findings
 from toys import CPU
 
 TOP = 6

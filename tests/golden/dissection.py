@@ -23,7 +23,7 @@ from neuron_consistency.dissection.tables import (
     offered_concepts,
     table_two,
 )
-from neuron_consistency.findings import dissection_findings
+from neuron_consistency.workflow.findings import dissection_findings
 from toys import CPU
 
 IOU, LEAST = 0.12, 3

@@ -13,7 +13,7 @@ from neuron_consistency.data.load import load_images
 from neuron_consistency.explanation.planted_readers import reader_table
 from neuron_consistency.explanation.tables import OWN_E, compared, consistency_history, measure
 from neuron_consistency.explanation.weighting import QUANTILES, Weighting, weigh
-from neuron_consistency.findings import explanation_findings
+from neuron_consistency.workflow.findings import explanation_findings
 
 OBJECTIVES = ("normal", "reweighted", "reweighted-mean1", "consistent", "both")
 

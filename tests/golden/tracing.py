@@ -11,7 +11,6 @@ import torch
 
 from golden.setting import EPSILON, PRECISION, A, images, networks, plan
 from neuron_consistency.attacks.linf import fgsm, pgd
-from neuron_consistency.findings import detection_findings
 from neuron_consistency.tracing.detection import Scores, adaptive_pgd, fit_detectors
 from neuron_consistency.tracing.detection_tables import (
     ERRORS,
@@ -23,6 +22,7 @@ from neuron_consistency.tracing.detection_tables import (
     worst_cases,
 )
 from neuron_consistency.tracing.tables import ATTACKED, agreement, mass_table, trace_examples, typical_examples
+from neuron_consistency.workflow.findings import detection_findings
 from toys import CPU
 
 KS = [1, 3, 6]

@@ -18,7 +18,7 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.representation.tables import success_table, transfer_table
 from neuron_consistency.statistics import share
-from neuron_consistency.targets import full_size_table
+from neuron_consistency.workflow.costs import full_size_table
 from toys import CPU, assert_same_state, image_set, state_of, toy_images, toy_model
 
 OPTIONS: dict[str, Any] = {"device": CPU, "precision": "float32"}

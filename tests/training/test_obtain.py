@@ -17,15 +17,9 @@ from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.training import obtain as trained
 from neuron_consistency.training import recipes
 from neuron_consistency.training.obtain import evaluation_images, obtain
-from neuron_consistency.training.recipes import (
-    ModelPlan,
-    current_models,
-    distinct_titles,
-    find_plan,
-    matched,
-    plan_models,
-    write_current,
-)
+from neuron_consistency.training.recipes import ModelPlan, distinct_titles, matched, plan_models
+from neuron_consistency.workflow import networks
+from neuron_consistency.workflow.networks import current_models, find_plan, write_current
 from toys import assert_same_state, state_of, toy_images
 
 PARAMETERS: dict[str, Any] = {
@@ -268,7 +262,7 @@ def test_a_network_chosen_that_is_the_books_own_is_listed_once() -> None:
 
 
 def test_with_nothing_chosen_notebook_03s_own_parameters_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipes, "default_plans", lambda profile: plan_models(profile, PARAMETERS))
+    monkeypatch.setattr(networks, "default_plans", lambda profile: plan_models(profile, PARAMETERS))
     assert current_models("smoke") == planned()
     write_current("smoke", [planned_one(beta=3.0)], chosen=True)
     assert current_models("smoke") == [planned_one(beta=3.0)]

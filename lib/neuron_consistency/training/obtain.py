@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -168,23 +167,3 @@ def step_of(net: TrainedModel, batch: Tensor, labels: Tensor) -> Callable[[], ob
     model, schedule = copy.deepcopy(net.model).train(), Schedule(**net.plan.spec["schedule"])
     loss, optimiser = loss_of(model, Objective(**net.plan.spec["loss"])), optimiser_of(model, schedule)
     return lambda: training_step(loss, optimiser, batch, labels, precision=schedule.precision)
-
-
-def provenance(profile: str, nets: Sequence[TrainedModel]) -> pd.DataFrame:
-    """What stands behind the numbers of a page: one row a network."""
-    return pd.DataFrame(
-        {
-            "profile": profile,
-            "network": net.title,
-            "key": net.plan.key,
-            "dataset": net.plan.spec["data"]["name"],
-            "images": net.plan.spec["fingerprint"][:12],
-            "seed": net.plan.spec["seed"],
-            "trained at commit": net.record["commit"],
-            "measured at commit": commit(),
-            "on": net.record["device"],
-            "PyTorch": net.record["torch"],
-            "training s": net.record["seconds"],
-        }
-        for net in nets
-    )

@@ -5,23 +5,21 @@ from __future__ import annotations
 import collections
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from neuron_consistency.artifacts import artifacts, read_json, repository_root, write_json
+from neuron_consistency.artifacts import artifacts
 from neuron_consistency.data.load import dataset_fingerprint
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.filter_groups import FilterGroups
 from neuron_consistency.explanation.weighting import Weighting
-from neuron_consistency.parameters import notebook_parameters, profile_parameters
 from neuron_consistency.runtime import resolve_device, resolve_precision
 from neuron_consistency.training.objective import Objective
 from neuron_consistency.training.schedule import Schedule
 from neuron_consistency.versions import GROUPS, TRAINING
 
-TRAINING_NOTEBOOK = "03_consistent_loss_training"
 # adversarial: Eq. 6 at beta = 0; reweighted: each image's loss times P3's v = 1 - E, or v with mean 1; both: its Eq. 6
 OBJECTIVES = ("normal", "consistent", "adversarial", "reweighted", "reweighted-mean1", "both")
 WEIGHTED = ("reweighted", "reweighted-mean1", "both")
@@ -186,66 +184,6 @@ def data_arguments(data: Mapping[str, Any], split: str, profile: str) -> dict[st
     return {**data, "split": split, "cache": artifacts(profile).parent / "data"}
 
 
-def training_parameters(profile: str) -> dict[str, Any]:
-    """The parameters of notebook 03: those that stand in it, changed by the profile."""
-    notebook = repository_root() / "notebooks" / f"{TRAINING_NOTEBOOK}.ipynb"
-    standing = {name: value.default for name, value in notebook_parameters(notebook).items()}
-    return standing | profile_parameters(profile, TRAINING_NOTEBOOK)
-
-
-def default_plans(profile: str, device: str | None = None) -> list[ModelPlan]:
-    """What notebook 03 trains with the parameters that stand in it and those of the profile, on that device if any."""
-    return plan_models(profile, training_parameters(profile) | ({"device": device} if device else {}))
-
-
-def _current_path(profile: str) -> Path:
-    return artifacts(profile) / "models" / "current.json"
-
-
-def write_current(profile: str, plans: Iterable[ModelPlan], *, chosen: bool) -> None:
-    """Says which networks the later notebooks evaluate.
-
-    A build of the book writes its own (`chosen=False`) and forgets what was chosen; a run of notebook 03 writes
-    what it `chosen`, beside which the book's own stay.
-    """
-    path = _current_path(profile)
-    entries = [{"key": plan.key, "spec": plan.spec} for plan in plans]
-    book = read_json(path)["book"] if chosen and path.exists() else []
-    write_json(path, {"book": book if chosen else entries, "chosen": entries if chosen else []})
-
-
-def current_models(
-    profile: str, *, architectures: Sequence[str] = (), objectives: Sequence[str] = (), seeds: Sequence[int] = ()
-) -> list[ModelPlan]:
-    """The networks notebook 03 last chose, beside the book's own; by default those it would train.
-
-    Args:
-        profile: whose.
-        architectures, objectives, seeds: only those; all where none is named.
-
-    Raises:
-        ParameterError: there is none of them.
-    """
-    path = _current_path(profile)
-    if path.exists():
-        content = read_json(path)
-        plans = {e["key"]: ModelPlan(profile, e["key"], e["spec"]) for e in content["book"] + content["chosen"]}
-    else:
-        plans = {plan.key: plan for plan in default_plans(profile)}
-    chosen = [
-        plan
-        for plan in plans.values()
-        if (not architectures or plan.spec["architecture"] in architectures)
-        and (not objectives or plan.spec["objective"] in objectives)
-        and (not seeds or plan.spec["seed"] in seeds)
-    ]
-    if not chosen:
-        wanted = ", ".join([*architectures, *objectives, *(f"seed {seed}" for seed in seeds)])
-        known = ", ".join(plan.name for plan in plans.values())
-        raise ParameterError(f"no network of {wanted} among those of notebook 03: {known}")
-    return chosen
-
-
 def distinct_titles(plans: Iterable[ModelPlan]) -> dict[str, str]:
     """By key, a title for tables with the seed in it, and the key where two networks would have the same."""
     titles = {plan.key: f"{plan.title}, seed {plan.spec['seed']}" for plan in plans}
@@ -279,20 +217,6 @@ def seed_groups(
 def _but_seed(plan: ModelPlan) -> str:
     schedule = {name: value for name, value in plan.spec.get("schedule", {}).items() if name != "seed"}
     return json.dumps({**plan.spec, "seed": None, "schedule": schedule}, sort_keys=True)
-
-
-def find_plan(plans: Iterable[ModelPlan], *, architecture: str, objective: str) -> ModelPlan:
-    """The first plan of that architecture and objective.
-
-    Raises:
-        ParameterError: there is none.
-    """
-    plans = list(plans)
-    for plan in plans:
-        if (plan.spec["architecture"], plan.spec["objective"]) == (architecture, objective):
-            return plan
-    known = ", ".join(plan.name for plan in plans)
-    raise ParameterError(f"no {objective} {architecture} among the networks of notebook 03: {known}")
 
 
 def matched(plans: Iterable[ModelPlan], first: str, second: str) -> list[tuple[ModelPlan, ModelPlan]]:

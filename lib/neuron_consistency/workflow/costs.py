@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from neuron_consistency.attacks.stored_set import AdversarialSet
 from neuron_consistency.networks.models import build_model
 
 IMAGENET_IMAGES, BRODEN_IMAGES = 1_281_167, 63_305
@@ -108,3 +110,75 @@ def dissection_costs(
             row = {"network": network, "devices": count, "images a second": rate * count, "hours": hours}
             rows.append(row | {"cost": hours * count * price})
     return pd.DataFrame(rows)
+
+
+def paired_seconds(
+    work: Mapping[str, Callable[[], object]], *, repeats: int, device: torch.device, warm_up: int = 1
+) -> pd.DataFrame:
+    """Seconds of each piece of work, run in turns (A B A B ...), so that a slow moment hits all alike.
+
+    Args:
+        work: what is timed, by name; the first is what the others are compared with.
+        repeats: rounds.
+        device: synchronised before each reading of the clock.
+        warm_up: rounds that are not counted.
+
+    Returns:
+        One row a piece of work: median seconds, and the median over the rounds of its ratio to the first, with
+        the ratios' quartiles.
+    """
+
+    def seconds(call: Callable[[], object]) -> float:
+        started = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    rounds = [{name: seconds(call) for name, call in work.items()} for _ in range(warm_up + repeats)][warm_up:]
+    table = pd.DataFrame(rounds)
+    ratios = table.div(table.iloc[:, 0], axis=0)
+    return pd.DataFrame(
+        {
+            "seconds": table.median(),
+            "ratio": ratios.median(),
+            "ratio, lower quartile": ratios.quantile(0.25),
+            "ratio, upper quartile": ratios.quantile(0.75),
+        }
+    ).rename_axis("work")
+
+
+def full_size_table(
+    adversarial: AdversarialSet, *, images: int = 500_000, image_size: int = 224, devices: Sequence[int], price: float
+) -> pd.DataFrame:
+    """What a larger set would take, from the rate at which this one was written.
+
+    On P equal devices, hours = images / (rate x P) / 3600 and cost = hours x P x price. The rate is taken to fall with
+    the number of pixels, as the work of a convolution does. An image holds 3 S^2 bytes of pixels, 28 of
+    numbers and one for every network.
+
+    Args:
+        adversarial: a set whose writing was timed.
+        images, image_size: of the larger set; the paper's by default.
+        devices: numbers P of devices like the one that wrote this set.
+        price: of one device for an hour.
+
+    Returns:
+        One row a P: devices, measured on (images), images a second (of all devices, at the larger
+        size), hours, GB, cost.
+
+    Source: ours.
+    """
+    rate = adversarial.rate * (adversarial.image_size / image_size) ** 2
+    size = 3 * image_size**2 + 28 + len(adversarial.networks)
+    return pd.DataFrame(
+        {
+            "devices": count,
+            "measured on": len(adversarial),
+            "images a second": rate * count,
+            "hours": images / (rate * count) / 3600,
+            "GB": images * size / 1e9,
+            "cost": images / rate / 3600 * price,
+        }
+        for count in devices
+    )

@@ -9,8 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from neuron_consistency import paper
-from neuron_consistency.claims import (
+from neuron_consistency.errors import ParameterError, StoreError
+from neuron_consistency.statistics import Estimate
+from neuron_consistency.training.recipes import ModelPlan
+from neuron_consistency.workflow import paper
+from neuron_consistency.workflow.claims import (
     COLUMNS,
     finding,
     keep_findings,
@@ -20,16 +23,13 @@ from neuron_consistency.claims import (
     read_claims,
     read_findings,
 )
-from neuron_consistency.errors import ParameterError, StoreError
-from neuron_consistency.findings import (
+from neuron_consistency.workflow.findings import (
     detection_findings,
     dissection_findings,
     explanation_findings,
     representation_findings,
     success_findings,
 )
-from neuron_consistency.statistics import Estimate
-from neuron_consistency.training.recipes import ModelPlan
 
 
 @pytest.mark.parametrize(

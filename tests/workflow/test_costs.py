@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from neuron_consistency.costs import BRODEN_IMAGES, IMAGENET_IMAGES, dissection_costs, forward_work, training_costs
 from neuron_consistency.errors import ParameterError
+from neuron_consistency.workflow.costs import (
+    BRODEN_IMAGES,
+    IMAGENET_IMAGES,
+    dissection_costs,
+    forward_work,
+    training_costs,
+)
 
 STEP = {"batch_size": 10, "num_classes": 1000, "image_size": 224, "price": 2.0}
 

@@ -11,21 +11,15 @@ import pandas as pd
 import pytest
 import torch
 
-from neuron_consistency import results, studies, versions
+from neuron_consistency import versions
 from neuron_consistency.artifacts import repository_root
 from neuron_consistency.errors import ParameterError, StoreError
-from neuron_consistency.parameters import notebook_parameters, notebook_path, validate
-from neuron_consistency.results import (
-    Start,
-    keep_result,
-    read_result,
-    record_faults,
-    record_table,
-    start_of,
-)
-from neuron_consistency.studies import Study, read_studies, run_studies
 from neuron_consistency.training.obtain import TrainedModel
 from neuron_consistency.training.recipes import ModelPlan
+from neuron_consistency.workflow import results, studies
+from neuron_consistency.workflow.parameters import notebook_parameters, notebook_path, validate
+from neuron_consistency.workflow.results import Start, keep_result, read_result, record_faults, record_table, start_of
+from neuron_consistency.workflow.studies import Study, read_studies, run_studies
 from toys import toy_model
 
 NOTEBOOK = "08_explanation_consistency"

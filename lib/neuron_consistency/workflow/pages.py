@@ -15,8 +15,8 @@ from typing import Any
 
 from neuron_consistency.artifacts import artifacts, read_json, repository_root, write_json
 from neuron_consistency.errors import DatasetError, NeuronConsistencyError
-from neuron_consistency.pairs import sync_pairs
-from neuron_consistency.workflow import injected_parameters
+from neuron_consistency.workflow.pairs import sync_pairs
+from neuron_consistency.workflow.run import injected_parameters
 
 DATA = "NEURON_CONSISTENCY_DATA"
 # What Snakemake says besides the jobs to do, the steps done and the jobs' own lines; errors are in those lines.
@@ -125,7 +125,7 @@ def make_book(
         print(f"Nothing has changed. The book: {index}")
         return 0
     _clear_lock(root)
-    from neuron_consistency.training.recipes import default_plans, write_current
+    from neuron_consistency.workflow.networks import default_plans, write_current
 
     wanted = default_plans(profile, device)
     write_current(profile, wanted, chosen=False)

@@ -9,13 +9,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.claims import finding
 from neuron_consistency.consistency.ambiguity import FGSM, REAL, Measured
 from neuron_consistency.consistency.measure import chance
 from neuron_consistency.explanation.tables import GAP, OWN_E
 from neuron_consistency.statistics import Estimate, mean, mean_over_seeds, over_seeds
 from neuron_consistency.tracing.detection_tables import ERRORS, MISMATCH
 from neuron_consistency.training.recipes import TITLES, ModelPlan, matched, seed_groups
+from neuron_consistency.workflow.claims import finding
 
 Findings = list[dict[str, Any]]
 

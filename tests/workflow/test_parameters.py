@@ -8,7 +8,7 @@ import pytest
 
 from neuron_consistency.artifacts import repository_root
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.parameters import (
+from neuron_consistency.workflow.parameters import (
     Parameter,
     check,
     notebook_parameters,

@@ -15,8 +15,8 @@ from pandas.io.formats.style import Styler
 
 from neuron_consistency.artifacts import artifacts, atomic_path, repository_root
 from neuron_consistency.errors import ParameterError, StoreError
-from neuron_consistency.parameters import notebook_path
 from neuron_consistency.statistics import FAILS, HOLDS, OPEN, Estimate
+from neuron_consistency.workflow.parameters import notebook_path
 
 COLUMNS = ["claim", "case", "value", "low", "high", "verdict"]
 

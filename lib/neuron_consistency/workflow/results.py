@@ -215,3 +215,23 @@ def record_faults(folder: Path) -> list[str]:
 
 def _hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def provenance(profile: str, nets: Sequence[TrainedModel]) -> pd.DataFrame:
+    """What stands behind the numbers of a page: one row a network."""
+    return pd.DataFrame(
+        {
+            "profile": profile,
+            "network": net.title,
+            "key": net.plan.key,
+            "dataset": net.plan.spec["data"]["name"],
+            "images": net.plan.spec["fingerprint"][:12],
+            "seed": net.plan.spec["seed"],
+            "trained at commit": net.record["commit"],
+            "measured at commit": commit(),
+            "on": net.record["device"],
+            "PyTorch": net.record["torch"],
+            "training s": net.record["seconds"],
+        }
+        for net in nets
+    )

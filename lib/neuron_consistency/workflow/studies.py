@@ -11,9 +11,9 @@ import yaml
 
 from neuron_consistency.artifacts import artifacts, repository_root
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.parameters import notebook_parameters, notebook_path, validate
-from neuron_consistency.results import RECORD, read_result, results_folder
-from neuron_consistency.workflow import injected_parameters, run_notebook
+from neuron_consistency.workflow.parameters import notebook_parameters, notebook_path, validate
+from neuron_consistency.workflow.results import RECORD, read_result, results_folder
+from neuron_consistency.workflow.run import injected_parameters, run_notebook
 
 
 @dataclass(frozen=True)
