@@ -13,7 +13,7 @@ from neuron_consistency.workflow.__main__ import main
 from neuron_consistency.workflow.pages import build_site, notebook_faults, page_faults
 from smoke import NOTEBOOKS, ROOT, smoke_site
 
-TOOLS = {"workflow.pages", "workflow.pairs", "make_wordnet"}  # modules that nobody calls from a notebook
+TOOLS = {"workflow.pages", "workflow.pairs"}  # modules that nobody calls from a notebook
 
 
 def pages_of_contents() -> list[str]:

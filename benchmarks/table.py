@@ -1,4 +1,4 @@
-"""The table of what is fast: `make bench`, or `python tests/benchmarks/table.py --only step` for some of its rows.
+"""The table of what is fast: `make bench`, or `python benchmarks/table.py --only step` for some of its rows.
 
 Every row times our way and another in turns, in one process, and holds their results against each other. Rows of
 another kind of device than the one at hand stand there as not measured. The whole table goes to

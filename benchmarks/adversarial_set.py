@@ -1,4 +1,4 @@
-"""The rate of writing an adversarial set, and what its real size takes: `python tests/benchmarks/adversarial_set.py`.
+"""The rate of writing an adversarial set, and what its real size takes: `python benchmarks/adversarial_set.py`.
 
 The set is made of synthetic images on an ensemble of networks of random weights (or ImageNet's), twice: with every
 image running through all steps, the slowest there can be and the same for any weights; and stopping early, which

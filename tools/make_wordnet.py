@@ -1,4 +1,4 @@
-"""Write the bundled table of WordNet: `python -m neuron_consistency.make_wordnet DICT_FOLDER`.
+"""Write the bundled table of WordNet: `python tools/make_wordnet.py DICT_FOLDER`.
 
 DICT_FOLDER is the database folder of WordNet 3.0 (`data.noun`, `index.noun`). Debian's package has it:
 `apt-get download wordnet-base && dpkg -x wordnet-base_*.deb . ` leaves it in `usr/share/wordnet`.

@@ -1,4 +1,4 @@
-"""How time and memory of the streaming pass grow with images and with channels: `python tests/benchmarks/growth.py`.
+"""How time and memory of the streaming pass grow with images and with channels: `python benchmarks/growth.py`.
 
 Each size runs in a process of its own, on one thread, so that peaks are its own: a convolution of so many channels on
 synthetic images that cost no memory themselves, windows of one random buffer. The table goes to book/results/growth/.
