@@ -52,8 +52,8 @@ golden: environment  ## keep the numbers of topics whose version in versions.py 
 	@PYTHONPATH=tests $(BIN)/python -m golden.write
 
 bench: environment  ## time every fast path beside a plain one; the tables go to book/results/   (DATA DEVICE)
-	@$(BIN)/python tests/benchmarks/growth.py
-	@$(BIN)/python tests/benchmarks/table.py $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device "$(DEVICE)")
+	@$(BIN)/python benchmarks/growth.py
+	@$(BIN)/python benchmarks/table.py $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device "$(DEVICE)")
 
 pairs: environment  ## write each notebook from its script (FROM=ipynb: each script from its notebook)
 	@$(RUN) pairs --edited "$$FROM"

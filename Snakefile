@@ -7,9 +7,8 @@ from pathlib import Path
 
 from snakemake.logging import LogEvent, get_event
 
-from neuron_consistency.parameters import repository_root
-from neuron_consistency.store import artifacts, read_json
-from neuron_consistency.workflow import injected_parameters
+from neuron_consistency.artifacts import artifacts, read_json, repository_root
+from neuron_consistency.workflow.run import injected_parameters
 
 PROFILE = config.get("profile", "demo")
 SITE = config.get("site", "book")

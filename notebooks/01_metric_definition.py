@@ -25,7 +25,7 @@ simulated_sets: int = 200  # sets of images in the test of the intervals
 seed: int = 0  # of the simulations
 
 # %%
-from neuron_consistency.parameters import check
+from neuron_consistency.workflow.parameters import check
 
 parameters = check(globals())
 
@@ -34,17 +34,18 @@ import pandas as pd
 import torch
 from myst_nb import glue
 
-from neuron_consistency import metric_figures, paper
-from neuron_consistency.consistency import chance, consistency, unbiased_consistency
-from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.taxonomy import class_synsets, correlation, distance, distance_matrix, lemma, path, resolve
-from neuron_consistency.worked_examples import (
+from neuron_consistency.consistency import metric_figures
+from neuron_consistency.consistency.measure import chance, consistency, unbiased_consistency
+from neuron_consistency.consistency.worked_examples import (
     consistency_terms,
     interval_coverage,
     random_neuron_bands,
     random_neurons,
     subtree,
 )
+from neuron_consistency.taxonomy import class_synsets, correlation, distance, distance_matrix, lemma, path, resolve
+from neuron_consistency.workflow import paper
+from neuron_consistency.workflow.stamps import stamp_outputs
 
 stamp_outputs("01_metric_definition", parameters, globals())
 # %% [markdown]

@@ -29,7 +29,7 @@ shown_images: int = 6  # images in a row
 batch_size: int = 200  # images a forward pass
 
 # %%
-from neuron_consistency.parameters import check
+from neuron_consistency.workflow.parameters import check
 
 parameters = check(globals())
 
@@ -37,21 +37,22 @@ parameters = check(globals())
 import pandas as pd
 from myst_nb import glue
 
-from neuron_consistency import figures
-from neuron_consistency.adversarial_set import obtain_adversarial_set
-from neuron_consistency.compute import resolve_device
-from neuron_consistency.consistency import chance, comparison, consistency_row, neuron_table
-from neuron_consistency.controls import FGSM, NOISE, REAL, SUCCESSFUL, WRONG, measure_with_controls
-from neuron_consistency.gallery import strongest_neurons, top_image_rows
-from neuron_consistency.plans import current_models, find_plan
+from neuron_consistency.attacks.predictions import accuracy_row
+from neuron_consistency.attacks.stored_set import obtain_adversarial_set
+from neuron_consistency.attacks.targeted import random_targets
+from neuron_consistency.consistency import figures
+from neuron_consistency.consistency.ambiguity import FGSM, NOISE, REAL, SUCCESSFUL, WRONG, measure_with_controls
+from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
+from neuron_consistency.consistency.measure import chance, comparison, consistency_row, neuron_table
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.responses import respond
-from neuron_consistency.robustness import accuracy_row
-from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.tables import with_intervals
-from neuron_consistency.targets import random_targets
+from neuron_consistency.runtime import resolve_device
+from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.trained import evaluation_images, obtain, provenance
+from neuron_consistency.training.obtain import evaluation_images, obtain
+from neuron_consistency.workflow.networks import current_models, find_plan
+from neuron_consistency.workflow.results import provenance
+from neuron_consistency.workflow.stamps import stamp_outputs
 
 stamp_outputs("02_ambiguity_discovery", parameters, globals())
 where = resolve_device(device)

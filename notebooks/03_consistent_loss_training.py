@@ -58,7 +58,7 @@ full_epochs: int = 90  # of a training on ImageNet, for what the paper's size wo
 device_price: float = 3.0  # of a device like this for an hour, in any currency, for the same
 
 # %%
-from neuron_consistency.parameters import check
+from neuron_consistency.workflow.parameters import check
 
 parameters = check(globals())
 
@@ -67,16 +67,17 @@ import pandas as pd
 import torch
 from myst_nb import glue
 
-from neuron_consistency import figures
-from neuron_consistency.attacks import fgsm, least_likely
-from neuron_consistency.compute import describe_device, resolve_device
-from neuron_consistency.costs import training_costs
-from neuron_consistency.plans import TITLES, plan_models, write_current
+from neuron_consistency.attacks.linf import fgsm, least_likely
+from neuron_consistency.attacks.predictions import accuracy_row
+from neuron_consistency.consistency import figures
 from neuron_consistency.responses import respond
-from neuron_consistency.robustness import accuracy_row
-from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.timing import paired_seconds
-from neuron_consistency.trained import obtain, provenance, step_of, training_images
+from neuron_consistency.runtime import describe_device, resolve_device
+from neuron_consistency.training.obtain import obtain, step_of, training_images
+from neuron_consistency.training.recipes import TITLES, plan_models
+from neuron_consistency.workflow.costs import paired_seconds, training_costs
+from neuron_consistency.workflow.networks import write_current
+from neuron_consistency.workflow.results import provenance
+from neuron_consistency.workflow.stamps import stamp_outputs
 
 stamp_outputs("03_consistent_loss_training", parameters, globals())
 where = resolve_device(device)

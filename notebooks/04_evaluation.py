@@ -30,7 +30,7 @@ batch_size: int = 200  # images a forward pass
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
 # %%
-from neuron_consistency.parameters import check
+from neuron_consistency.workflow.parameters import check
 
 parameters = check(globals())
 
@@ -39,12 +39,10 @@ import pandas as pd
 import torch
 from myst_nb import glue
 
-from neuron_consistency import figures, paper
-from neuron_consistency.attacks import fgsm
-from neuron_consistency.claims import keep_findings
-from neuron_consistency.compute import resolve_device
-from neuron_consistency.consistency import neuron_table
-from neuron_consistency.controls import (
+from neuron_consistency.attacks.linf import fgsm
+from neuron_consistency.attacks.predictions import accuracy_row, pgd_predictions
+from neuron_consistency.consistency import figures
+from neuron_consistency.consistency.ambiguity import (
     COMMON,
     FGSM,
     NOISE,
@@ -54,18 +52,22 @@ from neuron_consistency.controls import (
     reaction_table,
     shuffled,
 )
+from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
+from neuron_consistency.consistency.measure import neuron_table
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.findings import evaluation_findings
-from neuron_consistency.gallery import strongest_neurons, top_image_rows
-from neuron_consistency.models import evaluating
-from neuron_consistency.plans import current_models, distinct_titles
+from neuron_consistency.networks.reading import evaluating
 from neuron_consistency.plotting import picture_grid
-from neuron_consistency.results import keep_result, start_of
-from neuron_consistency.robustness import accuracy_row, pgd_predictions
-from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.tables import with_intervals
+from neuron_consistency.runtime import resolve_device
+from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.trained import evaluation_images, obtain, provenance, untrained
+from neuron_consistency.training.obtain import evaluation_images, obtain, untrained
+from neuron_consistency.training.recipes import distinct_titles
+from neuron_consistency.workflow import paper
+from neuron_consistency.workflow.claims import keep_findings
+from neuron_consistency.workflow.findings import evaluation_findings
+from neuron_consistency.workflow.networks import current_models
+from neuron_consistency.workflow.results import keep_result, provenance, start_of
+from neuron_consistency.workflow.stamps import stamp_outputs
 
 stamp_outputs("04_evaluation", parameters, globals())
 start, where = start_of("04_evaluation", "consistency"), resolve_device(device)

@@ -46,7 +46,7 @@ device_price: float = 3.0  # of a device like this for an hour, in any currency,
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
 # %%
-from neuron_consistency.parameters import check
+from neuron_consistency.workflow.parameters import check
 
 parameters = check(globals())
 
@@ -56,35 +56,37 @@ import time
 import pandas as pd
 from myst_nb import glue
 
-from neuron_consistency import dissection_figures, paper
-from neuron_consistency.attacks import least_likely
-from neuron_consistency.claims import keep_findings
-from neuron_consistency.compute import describe_device, resolve_device
-from neuron_consistency.costs import dissection_costs
+from neuron_consistency.artifacts import artifacts
+from neuron_consistency.attacks.linf import least_likely
 from neuron_consistency.data.broden import CATEGORIES
-from neuron_consistency.data.images import open_dense_set
-from neuron_consistency.dissection import category_shares
-from neuron_consistency.dissection_controls import (
+from neuron_consistency.data.load import open_dense_set
+from neuron_consistency.dissection import figures as dissection_figures
+from neuron_consistency.dissection.tables import (
     ADVERSARIAL,
     RANDOM,
     REAL,
     SAME,
     SHUFFLED,
     best_units,
+    category_shares,
     dissect_with_controls,
     example_masks,
     kept_concepts,
     offered_concepts,
     table_two,
 )
-from neuron_consistency.findings import dissection_findings
-from neuron_consistency.plans import current_models, distinct_titles
 from neuron_consistency.plotting import picture_grid
-from neuron_consistency.results import keep_result, start_of
-from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.store import artifacts
-from neuron_consistency.tables import with_intervals
-from neuron_consistency.trained import obtain, provenance
+from neuron_consistency.runtime import describe_device, resolve_device
+from neuron_consistency.show import with_intervals
+from neuron_consistency.training.obtain import obtain
+from neuron_consistency.training.recipes import distinct_titles
+from neuron_consistency.workflow import paper
+from neuron_consistency.workflow.claims import keep_findings
+from neuron_consistency.workflow.costs import dissection_costs
+from neuron_consistency.workflow.findings import dissection_findings
+from neuron_consistency.workflow.networks import current_models
+from neuron_consistency.workflow.results import keep_result, provenance, start_of
+from neuron_consistency.workflow.stamps import stamp_outputs
 
 stamp_outputs("05_dissection", parameters, globals())
 start, where = start_of("05_dissection", "dissection"), resolve_device(device)

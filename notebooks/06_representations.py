@@ -42,7 +42,7 @@ batch_size: int = 128  # images a forward pass
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
 # %%
-from neuron_consistency.parameters import check
+from neuron_consistency.workflow.parameters import check
 
 parameters = check(globals())
 
@@ -50,27 +50,26 @@ parameters = check(globals())
 import pandas as pd
 from myst_nb import glue
 
-from neuron_consistency import paper, representation_figures
-from neuron_consistency.adversarial_set import obtain_adversarial_set
-from neuron_consistency.centroids import (
-    class_centroids,
-    distance_ratios,
-    ratio_claims,
-    ratio_means,
-)
-from neuron_consistency.claims import keep_findings
-from neuron_consistency.compute import describe_device, resolve_device
-from neuron_consistency.findings import representation_findings, success_findings
-from neuron_consistency.gallery import strongest_neurons, top_image_rows
-from neuron_consistency.plans import current_models, distinct_titles
+from neuron_consistency.attacks.stored_set import obtain_adversarial_set
+from neuron_consistency.attacks.targeted import least_likely_targets
+from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plotting import picture_grid
-from neuron_consistency.representation import measure_neurons, top_responses
-from neuron_consistency.results import keep_result, start_of
-from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.tables import with_intervals
-from neuron_consistency.targets import full_size_table, least_likely_targets, success_table, transfer_table
+from neuron_consistency.representation import figures as representation_figures
+from neuron_consistency.representation.centroids import class_centroids, distance_ratios
+from neuron_consistency.representation.measure import measure_neurons, top_responses
+from neuron_consistency.representation.tables import ratio_claims, ratio_means, success_table, transfer_table
+from neuron_consistency.runtime import describe_device, resolve_device
+from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.trained import evaluation_images, obtain, provenance, training_images
+from neuron_consistency.training.obtain import evaluation_images, obtain, training_images
+from neuron_consistency.training.recipes import distinct_titles
+from neuron_consistency.workflow import paper
+from neuron_consistency.workflow.claims import keep_findings
+from neuron_consistency.workflow.costs import full_size_table
+from neuron_consistency.workflow.findings import representation_findings, success_findings
+from neuron_consistency.workflow.networks import current_models
+from neuron_consistency.workflow.results import keep_result, provenance, start_of
+from neuron_consistency.workflow.stamps import stamp_outputs
 
 stamp_outputs("06_representations", parameters, globals())
 start, where = start_of("06_representations", "representation", "attack"), resolve_device(device)

@@ -65,7 +65,7 @@ batch_size: int = 160  # images a forward pass
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
 # %%
-from neuron_consistency.parameters import check
+from neuron_consistency.workflow.parameters import check
 
 parameters = check(globals())
 
@@ -77,12 +77,14 @@ import torch
 from IPython.display import display
 from myst_nb import glue
 
-from neuron_consistency.adversarial_set import obtain_adversarial_set
-from neuron_consistency.attacks import fgsm, pgd
-from neuron_consistency.claims import keep_findings
-from neuron_consistency.compute import resolve_device
-from neuron_consistency.detection import adaptive_pgd, fit_detectors
-from neuron_consistency.detection_tables import (
+from neuron_consistency.attacks.linf import fgsm, pgd
+from neuron_consistency.attacks.stored_set import obtain_adversarial_set
+from neuron_consistency.attacks.targeted import least_likely_targets
+from neuron_consistency.runtime import resolve_device
+from neuron_consistency.show import with_intervals
+from neuron_consistency.taxonomy import correlation, distance_matrix
+from neuron_consistency.tracing.detection import adaptive_pgd, fit_detectors
+from neuron_consistency.tracing.detection_tables import (
     ERRORS,
     MISMATCH,
     choose_k,
@@ -92,17 +94,15 @@ from neuron_consistency.detection_tables import (
     verdicts,
     worst_cases,
 )
-from neuron_consistency.findings import detection_findings
-from neuron_consistency.plans import current_models, distinct_titles
-from neuron_consistency.results import keep_result, start_of
-from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.tables import with_intervals
-from neuron_consistency.targets import least_likely_targets
-from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.tracing_examples import ATTACKED, trace_examples, typical_examples
-from neuron_consistency.tracing_figures import auroc_intervals, explanation_panel
-from neuron_consistency.tracing_tables import agreement, mass_table
-from neuron_consistency.trained import evaluation_images, obtain, provenance, training_images
+from neuron_consistency.tracing.figures import auroc_intervals, explanation_panel
+from neuron_consistency.tracing.tables import ATTACKED, agreement, mass_table, trace_examples, typical_examples
+from neuron_consistency.training.obtain import evaluation_images, obtain, training_images
+from neuron_consistency.training.recipes import distinct_titles
+from neuron_consistency.workflow.claims import keep_findings
+from neuron_consistency.workflow.findings import detection_findings
+from neuron_consistency.workflow.networks import current_models
+from neuron_consistency.workflow.results import keep_result, provenance, start_of
+from neuron_consistency.workflow.stamps import stamp_outputs
 
 stamp_outputs("07_tracing", parameters, globals())
 start, where = start_of("07_tracing", "tracing", "attack"), resolve_device(device)

@@ -81,7 +81,7 @@ shown_groups: int = 8  # icCNN: groups of filters of one more network, shown at 
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
 # %%
-from neuron_consistency.parameters import check
+from neuron_consistency.workflow.parameters import check
 
 parameters = check(globals())
 
@@ -90,24 +90,24 @@ import pandas as pd
 import torch
 from myst_nb import glue
 
-from neuron_consistency import explanation_figures
-from neuron_consistency.claims import keep_findings
-from neuron_consistency.compute import resolve_device
-from neuron_consistency.controls import FGSM, REAL, compare_trainings, measure_with_controls
-from neuron_consistency.data.images import MultiLabelSet
-from neuron_consistency.explanation_gallery import explanation_rows, extreme_places, group_rows, network_rows
-from neuron_consistency.explanation_measures import OWN_E, TRUE_E, compared, consistency_history, measure
-from neuron_consistency.filter_group_gallery import contrast_table
-from neuron_consistency.findings import explanation_findings
-from neuron_consistency.models import build_model
-from neuron_consistency.plans import distinct_titles, explained_layer, plan_models, weighting_of
-from neuron_consistency.planted_readers import reader_table
-from neuron_consistency.results import keep_result, start_of
-from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.tables import with_intervals
+from neuron_consistency.consistency.ambiguity import FGSM, REAL, compare_trainings, measure_with_controls
+from neuron_consistency.data.image_set import MultiLabelSet
+from neuron_consistency.explanation import figures as explanation_figures
+from neuron_consistency.explanation.filter_group_tables import contrast_table
+from neuron_consistency.explanation.gallery import explanation_rows, extreme_places, group_rows, network_rows
+from neuron_consistency.explanation.planted_readers import reader_table
+from neuron_consistency.explanation.tables import OWN_E, TRUE_E, compared, consistency_history, measure
+from neuron_consistency.explanation.weighting import QUANTILES
+from neuron_consistency.networks.models import build_model
+from neuron_consistency.runtime import resolve_device
+from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.trained import background_images, evaluation_images, obtain, provenance
-from neuron_consistency.weighting import QUANTILES
+from neuron_consistency.training.obtain import background_images, evaluation_images, obtain
+from neuron_consistency.training.recipes import distinct_titles, explained_layer, plan_models, weighting_of
+from neuron_consistency.workflow.claims import keep_findings
+from neuron_consistency.workflow.findings import explanation_findings
+from neuron_consistency.workflow.results import keep_result, provenance, start_of
+from neuron_consistency.workflow.stamps import stamp_outputs
 
 stamp_outputs("08_explanation_consistency", parameters, globals())
 start, where = start_of("08_explanation_consistency", "explanation", "consistency"), resolve_device(device)

@@ -15,7 +15,7 @@ profile: str = "demo"  # only names the run: this page trains nothing
 device: str = "auto"  # unused here; every page has it
 
 # %% tags=["hide-input"]
-from neuron_consistency.parameters import check
+from neuron_consistency.workflow.parameters import check
 
 parameters = check(globals())
 
@@ -25,12 +25,15 @@ import itertools
 import pandas as pd
 from myst_nb import glue
 
-from neuron_consistency import figures, paper, representation_figures, tracing_figures
-from neuron_consistency.controls import COMMON
-from neuron_consistency.results import read_result, record_table
-from neuron_consistency.stamps import cited, stamp_outputs
-from neuron_consistency.studies import read_studies
-from neuron_consistency.tables import with_intervals
+from neuron_consistency.consistency import figures
+from neuron_consistency.consistency.ambiguity import COMMON
+from neuron_consistency.representation import figures as representation_figures
+from neuron_consistency.show import with_intervals
+from neuron_consistency.tracing import figures as tracing_figures
+from neuron_consistency.workflow import paper
+from neuron_consistency.workflow.results import read_result, record_table
+from neuron_consistency.workflow.stamps import cited, stamp_outputs
+from neuron_consistency.workflow.studies import read_studies
 
 stamp_outputs("09_results", parameters, globals())
 pd.set_option("display.max_rows", 500)  # tables are shown whole

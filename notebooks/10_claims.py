@@ -18,7 +18,7 @@ profile: str = "demo"  # whose chapters are read: artifacts/<profile>/
 device: str = "auto"  # unused here; every page has it
 
 # %% tags=["hide-input"]
-from neuron_consistency.parameters import check
+from neuron_consistency.workflow.parameters import check
 
 parameters = check(globals())
 
@@ -26,12 +26,12 @@ parameters = check(globals())
 import pandas as pd
 from myst_nb import glue
 
-from neuron_consistency.claims import ledger, ledger_page, read_claims, read_findings
-from neuron_consistency.findings import explanation_findings, success_findings
-from neuron_consistency.results import read_result
-from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.studies import read_studies
-from neuron_consistency.tables import with_intervals
+from neuron_consistency.show import with_intervals
+from neuron_consistency.workflow.claims import ledger, ledger_page, read_claims, read_findings
+from neuron_consistency.workflow.findings import explanation_findings, success_findings
+from neuron_consistency.workflow.results import read_result
+from neuron_consistency.workflow.stamps import stamp_outputs
+from neuron_consistency.workflow.studies import read_studies
 
 stamp_outputs("10_claims", parameters, globals())
 pd.set_option("display.max_rows", 500)  # tables are shown whole

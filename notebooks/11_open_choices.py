@@ -40,7 +40,7 @@ batch_size: int = 200  # images a forward pass
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
 # %%
-from neuron_consistency.parameters import check
+from neuron_consistency.workflow.parameters import check
 
 parameters = check(globals())
 
@@ -48,18 +48,30 @@ parameters = check(globals())
 import pandas as pd
 import torch
 
-from neuron_consistency import figures
-from neuron_consistency.auto_attack import auto_attack_predictions
-from neuron_consistency.choices import BASE, NORMAL, WITHOUT, Seen, choice_plans, choice_table, threshold_sweep
-from neuron_consistency.compute import resolve_device
-from neuron_consistency.controls import measure_with_controls
-from neuron_consistency.plans import training_parameters
-from neuron_consistency.results import keep_result, start_of
-from neuron_consistency.robustness import accuracy_row, pgd_predictions, restarted_pgd_predictions
-from neuron_consistency.stamps import stamp_outputs
-from neuron_consistency.tables import with_intervals
+from neuron_consistency.attacks.predictions import (
+    accuracy_row,
+    auto_attack_predictions,
+    pgd_predictions,
+    restarted_pgd_predictions,
+)
+from neuron_consistency.consistency import figures
+from neuron_consistency.consistency.ambiguity import measure_with_controls
+from neuron_consistency.consistency.choices import (
+    BASE,
+    NORMAL,
+    WITHOUT,
+    Seen,
+    choice_plans,
+    choice_table,
+    threshold_sweep,
+)
+from neuron_consistency.runtime import resolve_device
+from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.trained import evaluation_images, obtain, provenance
+from neuron_consistency.training.obtain import evaluation_images, obtain
+from neuron_consistency.workflow.networks import training_parameters
+from neuron_consistency.workflow.results import keep_result, provenance, start_of
+from neuron_consistency.workflow.stamps import stamp_outputs
 
 stamp_outputs("11_open_choices", parameters, globals())
 start, where = start_of("11_open_choices", "choices", "consistency"), resolve_device(device)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from neuron_consistency.data.images import ImageSet
-from neuron_consistency.models import Classifier
+from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.networks.models import Classifier
 from toys import fitted, toy_images, toy_model
 
 settings.register_profile("untimed", deadline=None)  # on a loaded machine a slow example is no failure

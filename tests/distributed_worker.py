@@ -13,21 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.attacks import fgsm
-from neuron_consistency.centroids import class_centroids, distance_ratios
+from neuron_consistency.attacks.linf import fgsm
+from neuron_consistency.attacks.predictions import accuracy, class_scores
+from neuron_consistency.attacks.targeted import least_likely_targets
 from neuron_consistency.data.broden import BrodenSet
-from neuron_consistency.data.images import ImageSet
-from neuron_consistency.detection import MAHALANOBIS, fit_detectors
-from neuron_consistency.dissection import dissect, unit_thresholds
-from neuron_consistency.distributed import part, process_group
+from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.dissection.measure import dissect, unit_thresholds
 from neuron_consistency.errors import NeuronConsistencyError
-from neuron_consistency.localisation_tables import localise
-from neuron_consistency.models import Classifier
-from neuron_consistency.objectives import Objective
+from neuron_consistency.explanation.localisation import localise
+from neuron_consistency.explanation.weighting import Weighting, weigh
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.representation.centroids import class_centroids, distance_ratios
 from neuron_consistency.responses import Responses, respond
-from neuron_consistency.targets import least_likely_targets
-from neuron_consistency.validation import accuracy, class_scores
-from neuron_consistency.weighting import Weighting, weigh
+from neuron_consistency.runtime import part, process_group
+from neuron_consistency.tracing.detection import MAHALANOBIS, fit_detectors
+from neuron_consistency.training.objective import Objective
 from planted import SIZE, THRESHOLDS, planted_classifier
 from toys import CPU, attacked_set, bytes_of, fitted, toy_images, toy_model, train_toy
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.data.image_set import ImageSet
 
 
 def photo(value: int, size: tuple[int, int] = (64, 64), kind: str = "JPEG", mode: str = "RGB") -> bytes:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuron_consistency.data.broden import CATEGORIES
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 
 SIZE, LABELS, MAPS = 56, 28, 14  # sides of the images, the label maps and the layer's maps
 COLOURS = {

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.models import Classifier
+from neuron_consistency.networks.models import Classifier
 
 
 def linear_model(weight: Tensor, *, pool: int = 1) -> Classifier:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import neuron_consistency.responses as module
-from neuron_consistency.attacks import fgsm
-from neuron_consistency.consistency import consistency_row
-from neuron_consistency.data.images import ImageSet
+from neuron_consistency.attacks.linf import fgsm
+from neuron_consistency.consistency.measure import consistency_row
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier, build_model, read_layers
+from neuron_consistency.networks.models import Classifier, build_model
+from neuron_consistency.networks.reading import read_layers
 from neuron_consistency.responses import GROUPS, ChannelTally, LayerResponses, deal, respond
 from toys import CPU, assert_same_state, image_set, state_of, toy_images, toy_model
 

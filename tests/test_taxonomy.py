@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.scenes import object_classes
+from neuron_consistency.data.scenes.render import object_classes
 from neuron_consistency.errors import DatasetError, ParameterError
 from neuron_consistency.taxonomy import (
     class_synsets,

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuron_consistency.adversarial_set import AdversarialSet
-from neuron_consistency.data.images import ImageSet
-from neuron_consistency.models import Classifier
-from neuron_consistency.objectives import Objective
-from neuron_consistency.training import History, Schedule, train
+from neuron_consistency.attacks.stored_set import AdversarialSet
+from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.training.loop import History, train
+from neuron_consistency.training.objective import Objective
+from neuron_consistency.training.schedule import Schedule
 
 CPU = torch.device("cpu")
 COLOURS = torch.tensor([[0.7, 0.3, 0.3], [0.3, 0.7, 0.3], [0.3, 0.3, 0.7], [0.6, 0.6, 0.3]])

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuron_consistency.attacks import Attack
-from neuron_consistency.compute import autocast
-from neuron_consistency.data.images import ImageSet
-from neuron_consistency.distributed import add_up, gathered, part
+from neuron_consistency.attacks.linf import Attack
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.models import Classifier, evaluating, read_layers
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import evaluating, read_layers
+from neuron_consistency.runtime import add_up, autocast, gathered, part
 
 GROUPS = 20  # images are dealt into so many groups, whose counts are kept apart for the jackknife
 _TINY = torch.finfo(torch.float32).tiny  # the smallest response that is firing at all

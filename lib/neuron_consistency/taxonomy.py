@@ -20,7 +20,7 @@ from torch import Tensor
 from neuron_consistency.errors import DatasetError, ParameterError
 
 TABLE_FILE = Path(__file__).parent / "wordnet.tsv"
-CLASSES_FILE = Path(__file__).parent / "data/classes.tsv"
+CLASSES_FILE = Path(__file__).parent / "classes.tsv"
 Source = Literal["auto", "bundled", "nltk"]
 
 

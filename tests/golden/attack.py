@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from golden.setting import EPSILON, SHARED, images, networks, plan
-from neuron_consistency.attacks import fgsm, least_likely, linf_attack, pgd, sign_noise
-from neuron_consistency.explanation import background_attack
-from neuron_consistency.models import Classifier
-from neuron_consistency.optimisation import optimise_targeted
-from neuron_consistency.targets import least_likely_targets, random_targets
+from neuron_consistency.attacks.linf import background_attack, fgsm, least_likely, linf_attack, pgd, sign_noise
+from neuron_consistency.attacks.targeted import least_likely_targets, optimise_targeted, random_targets
+from neuron_consistency.networks.models import Classifier
 from toys import CPU
 
 

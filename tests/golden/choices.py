@@ -6,10 +6,14 @@ import pandas as pd
 import torch
 
 from golden.setting import EPSILON, SHARED, A, images, networks, plan
-from neuron_consistency.auto_attack import auto_attack_predictions
-from neuron_consistency.choices import BASE, NORMAL, WITHOUT, Seen, choice_table, threshold_sweep
-from neuron_consistency.controls import measure_with_controls
-from neuron_consistency.robustness import accuracy_row, pgd_predictions, restarted_pgd_predictions
+from neuron_consistency.attacks.predictions import (
+    accuracy_row,
+    auto_attack_predictions,
+    pgd_predictions,
+    restarted_pgd_predictions,
+)
+from neuron_consistency.consistency.ambiguity import measure_with_controls
+from neuron_consistency.consistency.choices import BASE, NORMAL, WITHOUT, Seen, choice_table, threshold_sweep
 
 
 def numbers() -> dict[str, object]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from golden.setting import DISTANCES, EPSILON, SHARED, SYNSETS, A, images, network, networks, plan
-from neuron_consistency.consistency import neuron_table
-from neuron_consistency.controls import (
+from neuron_consistency.attacks.predictions import accuracy_row, pgd_predictions
+from neuron_consistency.consistency.ambiguity import (
     COMMON,
     FGSM,
     NOISE,
@@ -16,10 +16,10 @@ from neuron_consistency.controls import (
     reaction_table,
     shuffled,
 )
-from neuron_consistency.findings import evaluation_findings
-from neuron_consistency.gallery import strongest_neurons
-from neuron_consistency.robustness import accuracy_row, pgd_predictions
+from neuron_consistency.consistency.gallery import strongest_neurons
+from neuron_consistency.consistency.measure import neuron_table
 from neuron_consistency.taxonomy import correlation, distance_matrix
+from neuron_consistency.workflow.findings import evaluation_findings
 from toys import CPU
 
 TOP = 6

@@ -8,22 +8,22 @@ from pathlib import Path
 import pandas as pd
 
 from golden.setting import PRECISION, networks, plan
-from neuron_consistency.attacks import least_likely
+from neuron_consistency.attacks.linf import least_likely
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
-from neuron_consistency.data.scenes import write_scenes
-from neuron_consistency.dissection import category_shares
-from neuron_consistency.dissection_controls import (
+from neuron_consistency.data.scenes.write import write_scenes
+from neuron_consistency.dissection.tables import (
     ADVERSARIAL,
     RANDOM,
     REAL,
     SAME,
     SHUFFLED,
+    category_shares,
     dissect_with_controls,
     kept_concepts,
     offered_concepts,
     table_two,
 )
-from neuron_consistency.findings import dissection_findings
+from neuron_consistency.workflow.findings import dissection_findings
 from toys import CPU
 
 IOU, LEAST = 0.12, 3

@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 
 from golden.setting import EPSILON, SHARED, A, network, networks, plan
-from neuron_consistency.controls import FGSM, REAL, compare_trainings, measure_with_controls
-from neuron_consistency.data.images import ImageSet, load_images
-from neuron_consistency.explanation_measures import OWN_E, compared, consistency_history, measure
-from neuron_consistency.findings import explanation_findings
-from neuron_consistency.planted_readers import reader_table
-from neuron_consistency.weighting import QUANTILES, Weighting, weigh
+from neuron_consistency.consistency.ambiguity import FGSM, REAL, compare_trainings, measure_with_controls
+from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.data.load import load_images
+from neuron_consistency.explanation.planted_readers import reader_table
+from neuron_consistency.explanation.tables import OWN_E, compared, consistency_history, measure
+from neuron_consistency.explanation.weighting import QUANTILES, Weighting, weigh
+from neuron_consistency.workflow.findings import explanation_findings
 
 OBJECTIVES = ("normal", "reweighted", "reweighted-mean1", "consistent", "both")
 

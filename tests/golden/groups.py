@@ -7,10 +7,10 @@ import torch
 from golden.explanation import scenes
 from golden.setting import SHARED, images, networks, plan
 from golden.training import EQ6, beginner, of_one_object, trained
-from neuron_consistency.filter_group_gallery import contrast_table
-from neuron_consistency.filter_groups import FilterGroups
-from neuron_consistency.objectives import Objective
-from neuron_consistency.weighting import Weighting
+from neuron_consistency.explanation.filter_group_tables import contrast_table
+from neuron_consistency.explanation.filter_groups import FilterGroups
+from neuron_consistency.explanation.weighting import Weighting
+from neuron_consistency.training.objective import Objective
 
 
 def numbers() -> dict[str, object]:

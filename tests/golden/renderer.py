@@ -11,9 +11,10 @@ import pandas as pd
 import torch
 
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
-from neuron_consistency.data.images import load_images
-from neuron_consistency.data.scene_groups import group_classes, render_group
-from neuron_consistency.data.scenes import object_classes, render_scene, write_scenes
+from neuron_consistency.data.load import load_images
+from neuron_consistency.data.scenes.groups import group_classes, render_group
+from neuron_consistency.data.scenes.render import object_classes, render_scene
+from neuron_consistency.data.scenes.write import write_scenes
 
 COUNT, SIZE = 12, 48
 

@@ -9,16 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 from golden.setting import DISTANCES, SHARED, A, images, networks, plan
-from neuron_consistency.adversarial_set import AdversarialSet, write_adversarial_set
-from neuron_consistency.centroids import (
-    class_centroids,
-    distance_ratios,
-    ratio_claims,
-    ratio_means,
-)
-from neuron_consistency.findings import representation_findings, success_findings
-from neuron_consistency.representation import measure_neurons, top_responses
-from neuron_consistency.targets import full_size_table, least_likely_targets, success_table, transfer_table
+from neuron_consistency.attacks.stored_set import AdversarialSet, write_adversarial_set
+from neuron_consistency.attacks.targeted import least_likely_targets
+from neuron_consistency.representation.centroids import class_centroids, distance_ratios
+from neuron_consistency.representation.measure import measure_neurons, top_responses
+from neuron_consistency.representation.tables import ratio_claims, ratio_means, success_table, transfer_table
+from neuron_consistency.workflow.costs import full_size_table
+from neuron_consistency.workflow.findings import representation_findings, success_findings
 
 BINS = 3
 RATE = ({"rank": 0, "images": 20, "seconds": 4.0},)  # in place of what a clock says

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.data.images import ImageSet
-from neuron_consistency.models import Classifier
-from neuron_consistency.plans import ModelPlan, distinct_titles
+from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.taxonomy import correlation, distance_matrix
+from neuron_consistency.training.recipes import ModelPlan, distinct_titles
 from toys import CPU, toy_images
 
 PRECISION = "float32"

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 
 from golden.setting import EPSILON, PRECISION, A, images, networks, plan
-from neuron_consistency.attacks import fgsm, pgd
-from neuron_consistency.detection import Scores, adaptive_pgd, fit_detectors
-from neuron_consistency.detection_tables import (
+from neuron_consistency.attacks.linf import fgsm, pgd
+from neuron_consistency.tracing.detection import Scores, adaptive_pgd, fit_detectors
+from neuron_consistency.tracing.detection_tables import (
     ERRORS,
     choose_k,
     detection_table,
@@ -21,9 +21,8 @@ from neuron_consistency.detection_tables import (
     verdicts,
     worst_cases,
 )
-from neuron_consistency.findings import detection_findings
-from neuron_consistency.tracing_examples import ATTACKED, trace_examples, typical_examples
-from neuron_consistency.tracing_tables import agreement, mass_table
+from neuron_consistency.tracing.tables import ATTACKED, agreement, mass_table, trace_examples, typical_examples
+from neuron_consistency.workflow.findings import detection_findings
 from toys import CPU
 
 KS = [1, 3, 6]

@@ -9,11 +9,13 @@ import torch
 from torch import nn
 
 from golden.setting import PRECISION, images, network, read_out, summary
-from neuron_consistency.data.images import ImageSet, MultiLabelSet, load_images
-from neuron_consistency.models import ARCHITECTURES, Classifier, build_model
-from neuron_consistency.objectives import Objective
-from neuron_consistency.training import Schedule, train
-from neuron_consistency.weighting import Weighting
+from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
+from neuron_consistency.data.load import load_images
+from neuron_consistency.explanation.weighting import Weighting
+from neuron_consistency.networks.models import ARCHITECTURES, Classifier, build_model
+from neuron_consistency.training.loop import train
+from neuron_consistency.training.objective import Objective
+from neuron_consistency.training.schedule import Schedule
 from toys import CPU
 
 CLOCKS = ("seconds", "weighing_seconds")

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from neuron_consistency.book import notebook_faults
 from neuron_consistency.errors import NeuronConsistencyError, ParameterError
-from neuron_consistency.pairs import pair_agrees, sync_pairs, write_pair
-from neuron_consistency.parameters import notebook_parameters, profile_names, profile_parameters
-from neuron_consistency.workflow import main, run_notebook
+from neuron_consistency.workflow.__main__ import main
+from neuron_consistency.workflow.pages import notebook_faults
+from neuron_consistency.workflow.pairs import pair_agrees, sync_pairs, write_pair
+from neuron_consistency.workflow.parameters import notebook_parameters, profile_names, profile_parameters
+from neuron_consistency.workflow.run import run_notebook
 from smoke import NOTEBOOKS, ROOT
 
 each = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -27,7 +28,7 @@ profile: str = "demo"  # whose results
 steps: int = 2  # how many
 
 # %%
-from neuron_consistency.parameters import check
+from neuron_consistency.workflow.parameters import check
 
 check(globals())
 

@@ -1,0 +1,1 @@
+"""Datasets: found, read, and held as sets of images."""

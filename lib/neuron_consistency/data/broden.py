@@ -17,10 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from neuron_consistency.data.decoding import decode_image, resize
-from neuron_consistency.data.files import Files, stream
-from neuron_consistency.distributed import WHOLE, Part
+from neuron_consistency.data.archive import Files
+from neuron_consistency.data.decode import decode_image, resize
+from neuron_consistency.data.prefetch import stream
 from neuron_consistency.errors import DatasetError, ParameterError
+from neuron_consistency.runtime import WHOLE, Part
 
 CATEGORIES = ("color", "texture", "material", "scene", "part", "object")  # the order of P1's Table 2
 LAYOUT = "A folder or zip in Broden's format holds index.csv, label.csv and images/."

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuron_consistency.data.classification import Box, Source
-from neuron_consistency.data.files import stream
+from neuron_consistency.data.prefetch import stream
+from neuron_consistency.data.sources.base import Box, Source
 from neuron_consistency.errors import DatasetError
 
 

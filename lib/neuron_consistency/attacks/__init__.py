@@ -1,0 +1,1 @@
+"""Adversarial images, stored sets of them, and what networks say of them."""

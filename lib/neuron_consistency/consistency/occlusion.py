@@ -1,0 +1,121 @@
+"""Where in an image a neuron looks: discrepancy maps by occlusion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from neuron_consistency.errors import ParameterError
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import read_layers
+from neuron_consistency.runtime import autocast
+
+
+def occluder_geometry(image_size: int) -> tuple[int, int]:
+    """Side and stride of the default occluder: 11 and 3 at 224 pixels, 8 and 4 at 64, in between in proportion.
+
+    Smaller images get a relatively larger occluder: 11/224 of 64 pixels would be 3, which hides next to nothing.
+
+    Source: Zhou et al. 2015 (11x11, stride 3); the scaling is ours.
+    """
+    along = min(max((image_size - 64) / (224 - 64), 0), 1)
+    return round(8 + 3 * along), round(4 - along)
+
+
+@torch.no_grad()
+def discrepancy_maps(
+    model: Classifier,
+    layer: str,
+    images: Tensor,
+    neurons: Tensor | Sequence[Sequence[int]],
+    *,
+    occluder: int | None = None,
+    stride: int | None = None,
+    fill: float = 0.5,
+    batch_size: int = 256,
+    precision: str = "auto",
+) -> Tensor:
+    """How much hiding each pixel lowers each neuron's response (its spatial maximum over the layer).
+
+    A square occluder is slid over the image; the value of a pixel is the mean, over the occluders that cover it, of
+    response(image) - response(occluded image): positive where the neuron needs the pixel. One set of occluded
+    images serves all neurons of an image. Occluders that would stick out at the right or lower edge are cut off
+    there, so that every pixel is covered. It is captum's `Occlusion` with `baselines=fill`.
+
+    Args:
+        model: the network, already on the device to use; run in eval mode, its mode is restored.
+        layer: a name among `model.layers`.
+        images: the images, clean or adversarial.
+        neurons: for each image, the channels of `layer` to look at: equally many.
+        occluder: side of the square in pixels; default `occluder_geometry`.
+        stride: step in pixels; default likewise.
+        fill: value of the occluder's pixels in [0, 1].
+        batch_size: occluded images at once.
+        precision: "auto", "float32" or "bfloat16".
+
+    Shape:
+        images: (B, 3, H, W) in [0, 1]; neurons: (B, n); result: (B, n, H, W) float32 on the images' device.
+
+    Raises:
+        ParameterError: unequal numbers of neurons, an occluder larger than the image, or a stride that is not
+            between 1 and the occluder.
+
+    Source: Zhou et al. 2015, "Object detectors emerge in deep scene CNNs", which P1 uses in figures 3 and 4. They
+        occlude with random patches and smooth the result; a constant makes it reproducible.
+    """
+    height, width = images.shape[2:]
+    side, step = occluder_geometry(min(height, width))
+    side, step = occluder or side, stride or step
+    if side > min(height, width) or not 1 <= step <= side:
+        raise ParameterError(
+            f"occluder={side}, stride={step} on {height}x{width} images: need stride <= occluder <= image"
+        )
+    if not isinstance(neurons, Tensor):
+        if len({len(of_image) for of_image in neurons}) > 1:
+            raise ParameterError("discrepancy maps need equally many neurons for each image")
+        neurons = torch.tensor([list(of_image) for of_image in neurons])
+    device = model.mean.device
+    top = torch.arange(-(-(height - side) // step) + 1, device=device) * step
+    left = torch.arange(-(-(width - side) // step) + 1, device=device) * step
+    corners = torch.cartesian_prod(top, left)
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    training = model.training
+    model.eval()
+    drops = []
+    try:
+        with read_layers(model, [layer]) as outputs:
+            for image, wanted in zip(images.to(device), neurons.to(device), strict=True):
+
+                def respond(batch: Tensor, wanted: Tensor = wanted) -> Tensor:
+                    with autocast(device, precision):
+                        model(batch.contiguous(memory_format=torch.channels_last))
+                    return outputs.pop(layer)[:, wanted].amax((2, 3)).float()
+
+                occluded = []
+                for y, x in (chunk.unbind(1) for chunk in torch.split(corners, batch_size)):
+                    hidden = ((rows >= y[:, None]) & (rows < y[:, None] + side))[:, None, :, None] & (
+                        (columns >= x[:, None]) & (columns < x[:, None] + side)
+                    )[:, None, None, :]
+                    occluded.append(respond(torch.where(hidden, fill, image)))
+                drops.append(respond(image[None]) - torch.cat(occluded))
+    finally:
+        model.train(training)
+    per_corner = torch.stack(drops).transpose(1, 2).reshape(-1, 1, len(top), len(left))
+    square = torch.ones(1, 1, side, side, device=device)
+    total = functional.conv_transpose2d(per_corner, square, stride=step)[..., :height, :width]
+    covers = functional.conv_transpose2d(torch.ones_like(per_corner[:1]), square, stride=step)
+    maps = total / covers[..., :height, :width]
+    return maps.view(len(images), -1, height, width).to(images.device)
+
+
+def highlighted_region(maps: Tensor, *, fraction: float = 0.5) -> Tensor:
+    """Where a map reaches `fraction` of its own maximum; empty where nothing is positive.
+
+    Shape:
+        maps: (..., H, W); result: (..., H, W) bool.
+    """
+    peak = maps.amax((-2, -1), keepdim=True)
+    return (maps >= fraction * peak) & (maps > 0)

@@ -1,0 +1,1 @@
+"""Rendered scenes whose every pixel has labels."""

@@ -1,0 +1,176 @@
+"""The rendered scenes: labelled pictures of 28 classes, drawn from tables, written to disk in Broden's format.
+
+An instrument: every pixel's colour, object, part, material, texture and scene are known, and the correlation between a
+class and its background is a parameter. What is drawn stands in ``scene_objects.tsv`` and ``scene_layouts.tsv``.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from neuron_consistency.data.scenes.compositions import compositions, vocabulary
+from neuron_consistency.data.scenes.drawing import Bytes, Integers
+from neuron_consistency.data.scenes.render import (  # fmt: skip
+    Scene,
+    check_parameters,
+    choose_classes,
+    display_name,
+    render_scene,
+)
+from neuron_consistency.errors import ParameterError, StoreError
+from neuron_consistency.versions import RENDERER
+
+PIXEL_CATEGORIES = ("color", "object", "part", "material")
+INDEX = ("image", "split", "ih", "iw", "sh", "sw", *PIXEL_CATEGORIES, "scene", "texture")
+
+
+class Labels:
+    """Broden's labels: one number a name over all categories, and how often each name was met.
+
+    Numbers follow the tables' order, not falling frequency as Broden's do, so that a picture's files do not depend on
+    how many are written. Only names that the chosen classes can bring are listed.
+    """
+
+    def __init__(self, chosen: Sequence[str]) -> None:
+        unused = [c for name, c in compositions()["object"].items() if name not in chosen]
+        used = [c for kind in compositions().values() for c in kind.values() if c not in unused]
+        shapes = [shape for composition in used for shape in composition.shapes]
+        reachable = {"object": {s.object for s in shapes}, "material": {s.material for s in shapes}}
+        reachable["part"] = {name for s in shapes for name in (s.part, s.subpart)}
+        self.numbers: dict[str, int] = {}
+        self.tables: dict[str, Integers] = {}
+        for category, names in vocabulary().items():
+            table = [0]
+            for name in names:
+                known = name in reachable.get(category, {name})
+                label = display_name(name, category)
+                table.append(self.numbers.setdefault(label, len(self.numbers) + 1) if known else 0)
+            self.tables[category] = np.array(table)
+        size = len(self.numbers) + 1
+        self.frequency = {category: np.zeros(size, dtype=int) for category in self.tables}
+        self.coverage = {category: np.zeros(size) for category in self.tables}
+
+    def count(self, category: str, maps: Iterable[Integers]) -> None:
+        """Tally the label maps of one picture (a whole-picture label is a map of one pixel)."""
+        share = sum(np.bincount(m.ravel(), minlength=len(self.numbers) + 1) / m.size for m in maps)
+        self.coverage[category] += share
+        self.frequency[category] += share > 0
+
+    def write(self, folder: Path) -> None:
+        """Write label.csv, category.csv and c_<category>.csv."""
+        rows = {c: list[tuple[int, str, int, str]]() for c in self.tables}
+        labels = []
+        for name, number in self.numbers.items():
+            owned = [c for c in self.tables if number in self.tables[c]]
+            for c in owned:
+                rows[c].append((number, name, self.frequency[c][number], f"{self.coverage[c][number]:.6f}"))
+            frequency = sum(self.frequency[c][number] for c in owned)
+            coverage = sum(self.coverage[c][number] for c in owned)
+            kinds = ";".join(f"{c}({self.frequency[c][number]})" for c in owned)
+            labels.append((number, name, kinds, frequency, f"{coverage:.6f}", ""))
+        _write_csv(folder / "label.csv", ("number", "name", "category", "frequency", "coverage", "syns"), labels)
+        for c, own in rows.items():
+            ranked = sorted(own, key=lambda row: (-row[2], row[0]))
+            _write_csv(
+                folder / f"c_{c}.csv", ("code", "number", "name", "frequency", "coverage"),
+                [(code, *row) for code, row in enumerate(ranked, 1)],
+            )  # fmt: skip
+        summary = [
+            (c, rows[c][0][0], rows[c][-1][0], len(rows[c]), sum(row[2] for row in rows[c])) for c in self.tables
+        ]
+        _write_csv(folder / "category.csv", ("name", "first", "last", "count", "frequency"), summary)
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def _write_png(path: Path, pixels: Bytes) -> None:
+    Image.fromarray(pixels).save(path, compress_level=1)
+
+
+def _write_scene(folder: Path, stem: str, scene: Scene, labels: Labels) -> list[object]:
+    """Write one picture and its maps; its row of index.csv from the fifth field on."""
+    _write_png(folder / f"{stem}.png", scene.image)
+    fields: dict[str, str] = {}
+    for category in PIXEL_CATEGORIES:
+        maps = [labels.tables[category][numbers] for numbers in scene.maps[category]]
+        labels.count(category, maps)
+        names = []
+        for level, numbers in enumerate(maps, 1):
+            names.append(f"{stem}_{category}{f'_{level}' if category == 'part' else ''}.png")
+            coded = np.zeros((*numbers.shape, 3), dtype=np.uint8)
+            coded[..., 0], coded[..., 1] = numbers & 255, numbers >> 8
+            _write_png(folder / names[-1], coded)
+        fields[category] = ";".join(names)
+    for category, whole in (("scene", [scene.scene]), ("texture", scene.textures)):
+        codes = labels.tables[category][whole]
+        if len(codes):
+            labels.count(category, codes[:, None])
+        fields[category] = ";".join(map(str, codes))
+    size = scene.maps["color"][0].shape
+    return [*size, *(fields[category] for category in INDEX[6:])]
+
+
+def write_scenes(
+    folder: Path, *, images: int, image_size: int = 64, seed: int = 0, classes: int | Sequence[str] | None = None,
+    background_correlation: float = 0.0, variant: str = "original", progress: bool = False,
+) -> Path:  # fmt: skip
+    """Write pictures 0 to ``images - 1`` of :func:`render_scene` in Broden's format, all of them or nothing.
+
+    Classes take turns, so they are balanced. Of each class every fifth picture is in the split "val", the rest in
+    "train". Beside Broden's files stands classes.csv: image, class, wnid, and the box of the visible object in pixels
+    (ends excluded).
+
+    Raises:
+        ParameterError, DatasetError: a parameter cannot work, or a class is unknown.
+        StoreError: the folder exists, or cannot be written (a full disk).
+    """
+    check_parameters(background_correlation, variant, seed, image_size)
+    if images < 1:
+        raise ParameterError(f"images={images}: write at least one")
+    folder, chosen = Path(folder), choose_classes(classes)
+    if folder.exists():
+        raise StoreError(f"{folder} exists already: delete it, or write the scenes to another folder")
+    # The process id keeps two writers of one set apart; the second to end finds the folder there and drops its own.
+    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        labels, index, boxes = Labels(chosen), [], []
+        for number in tqdm(range(images), desc="rendering scenes", disable=not progress):
+            scene = render_scene(
+                number, seed=seed, image_size=image_size, classes=chosen,
+                background_correlation=background_correlation, variant=variant,
+            )  # fmt: skip
+            stem = f"{number // 1000:03d}/{number:06d}"
+            if number % 1000 == 0:
+                (part / "images" / stem).parent.mkdir(parents=True, exist_ok=True)
+            split = "val" if (number // len(chosen) + number % len(chosen)) % 5 == 4 else "train"
+            row = _write_scene(part / "images", stem, scene, labels)
+            index.append([f"{stem}.png", split, image_size, image_size, *row])
+            wnid = compositions()["object"][chosen[number % len(chosen)]].wnid
+            boxes.append([f"{stem}.png", scene.name, wnid, *scene.box])
+        _write_csv(part / "index.csv", INDEX, index)
+        _write_csv(part / "classes.csv", ("image", "class", "wnid", "x0", "y0", "x1", "y1"), boxes)
+        labels.write(part)
+        if not folder.exists():
+            part.rename(folder)
+    except OSError as error:
+        raise StoreError(f"the rendered scenes cannot be written to {folder}: {error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def scene_fingerprint(**parameters: object) -> str:
+    """A key for caches: a hash of the parameters and the renderer's version."""
+    return hashlib.sha256(json.dumps([parameters, RENDERER], sort_keys=True, default=str).encode()).hexdigest()[:16]

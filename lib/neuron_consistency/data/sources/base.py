@@ -1,0 +1,230 @@
+"""What a split of a classification set holds: one kind of source for each layout."""
+
+import difflib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuron_consistency import taxonomy
+from neuron_consistency.data.archive import Files, unpacked
+from neuron_consistency.data.decode import decode_image, fit
+from neuron_consistency.errors import DatasetError, ParameterError
+
+SPLITS = ("train", "val")
+IMAGES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm")
+CLASS_FOLDERS = "{train,val}/<class>/*.JPEG"
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The chosen images of a split: `items` are what the source reads them by.
+
+    Shape:
+        labels: (N,) int64, or (N, K) float32 of 0 and 1 where an image may have several; items: (N,) names or numbers;
+        boxes: (N, 4) in a unit square, or None; parts: (N, P, 2) in a unit square, NaN where not visible, or None;
+        owners: (M, 2) int64, the image and the class of each of M boxes where an image may have several.
+    """
+
+    classes: tuple[str, ...]
+    synsets: tuple[str, ...]
+    labels: Tensor
+    items: np.ndarray
+    boxes: Tensor | None = None
+    parts: Tensor | None = None
+    part_names: tuple[str, ...] = ()
+    owners: Tensor | None = None
+
+
+class Source(ABC):
+    """One split of a set, found but not read. A class of sources serves the `sets` it names, and registers by that.
+
+    Attributes:
+        sets: names of the sets, each with what is accepted on disk and where it is to be had.
+        options: names of what may be chosen beside the split.
+        tells: what its sets know of an image ("boxes", "masks", "labels" where one may have several), and under what
+            condition ("" is always).
+        strange: what is said of other options.
+        processes: worker processes where the caller names none: reading files is well served by threads.
+    """
+
+    sets: ClassVar[dict[str, tuple[str, str]]] = {}
+    options: ClassVar[tuple[str, ...]] = ()
+    tells: ClassVar[dict[str, str]] = {}
+    strange: ClassVar[str] = "Options that {!r} does not have"
+    name: str
+    file_backed = False
+    has_masks = False
+    processes = 0
+
+    @classmethod
+    def open(cls, name: str, split: str, root: Path | None, *, download: bool, **options: Any) -> "Source | None":
+        """The split in the folder `root`, fetched where that is wanted and possible; None where it is not there."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def signature(self) -> str:
+        """A hash that changes with the content, found without decoding an image."""
+
+    @abstractmethod
+    def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
+        """The first `per_class` images of each of the chosen classes."""
+
+    @abstractmethod
+    def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
+        """A listed image (3, size, size) uint8; and its boxes, from a source that knows them only then.
+
+        `classes` are those of its listing.
+        """
+
+    def has_mask(self, item: Any) -> bool:
+        """Whether `mask` can read one."""
+        return self.has_masks
+
+    def mask(self, item: Any, size: int, classes: Sequence[str]) -> Tensor:
+        """Where the objects of an image are: (size, size) uint8, 0 the background, c + 1 the c-th class (or just 1)."""
+        raise DatasetError(f"{self.name} has no masks of its objects.")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a split may be.
+
+    Attributes:
+        archives: a pattern of the names of the set's folders and archives.
+        folders: at or in these, the folders that may hold it; "*" is every one directly inside.
+        known: whether a folder holds it.
+        first: a name taken before the others.
+        tar: whether it is also found in tar archives, which are unpacked.
+    """
+
+    archives: str
+    folders: tuple[str, ...]
+    known: Callable[[Files], bool]
+    first: str = ""
+    tar: bool = False
+
+    def find(self, root: Path) -> Files | None:
+        """The first fitting folder at or in `root`, folders before archives."""
+        inside = root.iterdir() if root.is_dir() else ()
+        named = [path for path in inside if re.fullmatch(self.archives, path.name)]
+        for place in [root, *sorted(named, key=lambda path: (path.is_file(), path.name != self.first, path.name))]:
+            if self.tar and place.is_file() and re.search(r"\.(tar(\.\w+)?|tgz)$", place.name):
+                place = unpacked(place)
+            elif place.is_file() and place.suffix != ".zip" and (self.tar or place != root):
+                continue
+            files = Files(place)
+            below = files.folders() if "*" in self.folders and (files.zip or place != root) else []
+            for name in [name for folder in self.folders for name in (below if folder == "*" else [folder])]:
+                inner = files.within(name) if name else files
+                if self.known(inner):
+                    return inner
+        return None
+
+
+class FileSource(Source):
+    """Image files, each read and fitted as asked for."""
+
+    archive: ClassVar[tuple[str, str] | None] = None  # address and MD5 of one that holds the set
+    margin: float = 1
+
+    def __init__(self, name: str, split: str, files: Files) -> None:
+        self.name, self.split, self.files = name, split, files
+
+    @staticmethod
+    @abstractmethod
+    def layout(name: str, split: str, **options: Any) -> Layout:
+        """Where the split may be.
+
+        Raises:
+            ParameterError: an option has an impossible value.
+        """
+
+    @classmethod
+    def open(cls, name: str, split: str, root: Path | None, *, download: bool, **options: Any) -> "Source | None":
+        layout = cls.layout(name, split, **options)
+        if root is None:
+            return None
+        files = layout.find(root)
+        if files is None and download:
+            try:
+                cls.download(name, split, root)
+            except (OSError, RuntimeError) as error:
+                raise DatasetError(
+                    f"{name} cannot be downloaded ({error}). Get it from {cls.sets[name][1]}."
+                ) from error
+            files = layout.find(root)
+        return None if files is None else cls(name, split, files, **options)
+
+    @classmethod
+    def download(cls, name: str, split: str, root: Path) -> None:
+        """Fetches the split into the folder, where it has a public address."""
+        from torchvision.datasets.utils import download_url
+
+        if cls.archive is not None:
+            download_url(cls.archive[0], root, md5=cls.archive[1])
+
+    def require(self, *folders: str) -> None:
+        """Raise DatasetError where a folder of the layout is not there."""
+        if missing := [folder for folder in folders if not self.files.has(folder)]:
+            raise DatasetError(f"{self.files} has no folder {missing[0]}: unpack the official archive there again.")
+
+    def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
+        name = item.decode()
+        return fit(decode_image(self.files.read(name), f"{self.files}/{name}"), size, margin=self.margin), []
+
+
+def choose(
+    names: Sequence[str], synsets: Sequence[str], classes: int | Sequence[str] | None, dataset: str
+) -> list[int]:
+    """Places of the chosen classes: all, `classes` evenly spaced ones, or those named (by name, synset or lemma)."""
+    if classes is None:
+        return list(range(len(names)))
+    if isinstance(classes, int):
+        if not 1 <= classes <= len(names):
+            raise ParameterError(f"classes={classes}, but this copy of {dataset} has {len(names)} classes.")
+        return [place * len(names) // classes for place in range(classes)]
+    places = {}
+    for place, (name, wnid) in enumerate(zip(names, synsets, strict=True)):
+        own = [] if synsets.count(wnid) > 1 else [taxonomy.lemma(wnid).lower(), taxonomy.synset_name(wnid), wnid]
+        for key in [*own, name]:  # a synset that several classes share names none of them
+            places[key] = place
+    for name in classes:
+        if name not in places and name.lower() not in places:
+            close = ", ".join(difflib.get_close_matches(name.lower(), places, n=3, cutoff=0.4))
+            raise DatasetError(f"Unknown class {name!r} of {dataset}. Closest: {close or ', '.join(names[:10])}.")
+    return [places.get(name, places.get(name.lower(), -1)) for name in classes]
+
+
+def gather(
+    dataset: str,
+    split: str,
+    names: Sequence[str],
+    synsets: Sequence[str],
+    images: Sequence[Sequence[str] | Sequence[int]],
+    per_class: int | None,
+) -> Listing:
+    """The first `per_class` images of each class as one list."""
+    empty = [name for name, own in zip(names, images, strict=True) if not own]
+    if empty or not names:
+        raise DatasetError(f"{dataset} has no {split} images of {', '.join(empty[:5]) or 'any class'}.")
+    kept = [own[:per_class] for own in images]
+    items = [item.encode() if isinstance(item, str) else item for own in kept for item in own]
+    labels = torch.repeat_interleave(torch.arange(len(kept)), torch.tensor([len(own) for own in kept]))
+    return Listing(_display(names, synsets), tuple(synsets), labels, np.array(items))
+
+
+def _display(names: Sequence[str], synsets: Iterable[str]) -> tuple[str, ...]:
+    """Class names for tables: a wnid becomes its lemma, with the wnid where two share it (crane, maillot)."""
+    shown = [
+        taxonomy.lemma(wnid) if name == wnid else name.replace("_", " ")
+        for name, wnid in zip(names, synsets, strict=True)
+    ]
+    return tuple(f"{text} ({name})" if shown.count(text) > 1 else text for text, name in zip(shown, names, strict=True))

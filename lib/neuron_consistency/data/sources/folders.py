@@ -1,0 +1,221 @@
+"""Datasets of photographs in folders or in torchvision's arrays."""
+
+import csv
+import functools
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuron_consistency import taxonomy
+from neuron_consistency.data.archive import Files
+from neuron_consistency.data.decode import fit
+from neuron_consistency.data.sources.base import (
+    CLASS_FOLDERS,
+    IMAGES,
+    SPLITS,
+    Box,
+    FileSource,
+    Layout,
+    Listing,
+    Source,
+    choose,
+    gather,
+)
+from neuron_consistency.errors import DatasetError
+
+ARRAYS = {"cifar10": "cifar-10-batches-py", "stl10": "stl10_binary"}  # the folders torchvision makes
+BOXED = 64  # side of Tiny ImageNet's images, in whose pixels its boxes are
+
+
+class TinyImageNet(FileSource):
+    """The official layout: train/<wnid>/images and <wnid>_boxes.txt; val/images and val_annotations.txt."""
+
+    archive = ("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de")
+    sets: ClassVar = {
+        "tiny-imagenet": (
+            "tiny-imagenet-200/ or tiny-imagenet*.zip with the official wnids.txt, train/ and val/",
+            archive[0],
+        )
+    }
+    tells: ClassVar = {"boxes": ""}
+
+    @staticmethod
+    def layout(name: str, split: str, **options: Any) -> Layout:
+        def known(files: Files) -> bool:
+            return files.has("wnids.txt") and files.has(f"{split}/")
+
+        return Layout(r"tiny-imagenet.*", ("", "*"), known, first="tiny-imagenet-200")
+
+    def signature(self) -> str:
+        return self.files.signature("wnids.txt", f"{self.split}/")
+
+    def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
+        wnids = sorted(self.files.read("wnids.txt").decode().split())
+        if self.files.has("train/"):  # a part of the archive: the classes that are there
+            there = set(self.files.folders("train/"))
+            wnids = [wnid for wnid in wnids if wnid in there]
+        chosen = choose(wnids, wnids, classes, self.name)
+        boxes: dict[str, list[int]] = {}
+        images: dict[str, list[str]] = {wnids[i]: [] for i in chosen}
+        if self.split == "train":
+            for wnid in images:
+                images[wnid] = self.files.names(f"train/{wnid}/images/")
+                if self.files.has(f"train/{wnid}/{wnid}_boxes.txt"):
+                    for name, *box in self._rows(f"train/{wnid}/{wnid}_boxes.txt", 5):
+                        boxes[f"train/{wnid}/images/{name}"] = [int(side) for side in box]
+        else:
+            there = set(self.files.names("val/images/"))
+            for name, wnid, *box in sorted(self._rows("val/val_annotations.txt", 6)):
+                if wnid in images and f"val/images/{name}" in there:
+                    images[wnid].append(f"val/images/{name}")
+                    boxes[f"val/images/{name}"] = [int(side) for side in box]
+        listing = gather(self.name, self.split, [*images], [*images], list(images.values()), per_class)
+        names = [item.decode() for item in listing.items]
+        if not all(name in boxes for name in names):
+            return listing
+        corners = torch.tensor([boxes[name] for name in names]) + torch.tensor([0, 0, 1, 1])  # ends excluded
+        return replace(listing, boxes=corners / BOXED)
+
+    def _rows(self, name: str, fields: int) -> list[list[str]]:
+        rows = [line.split("\t") for line in self.files.read(name).decode().splitlines() if line]
+        wrong = [row for row in rows if len(row) != fields or not all(side.isdigit() for side in row[-4:])]
+        if wrong:
+            raise DatasetError(f"{self.files}/{name}: {wrong[0]} is not a row of a Tiny ImageNet list of boxes.")
+        return rows
+
+
+class ByFolder(FileSource):
+    """A folder a class: torchvision's ImageFolder layout, classes named by wnid or mapped to synsets by a file."""
+
+    sets: ClassVar = {
+        "imagenet": (
+            f"imagenet*/, ILSVRC*/ or a zip of that name with {CLASS_FOLDERS}",
+            "https://image-net.org/download.php",
+        ),
+        "imagenette": (f"imagenette2*/ with {CLASS_FOLDERS}", "https://github.com/fastai/imagenette"),
+        "folder": (f"{CLASS_FOLDERS}, or <class>/*.jpg, and synsets.csv (class,synset)", "any folder of your own"),
+    }
+
+    @staticmethod
+    def layout(name: str, split: str, **options: Any) -> Layout:
+        def of_wnids(files: Files) -> bool:
+            return files.has(f"{split}/") and bool(re.match(r"n\d{8}", "".join(files.folders(f"{split}/")[:1])))
+
+        def of_any(files: Files) -> bool:
+            return not files.zip or any(files.has(n) for n in ("train/", "val/", "synsets.csv", "synsets.tsv"))
+
+        if name == "folder":
+            return Layout(r"(?!)", ("", "*"), of_any)
+        archives = r"imagenette2?.*" if name == "imagenette" else r"(imagenet(?!te).*|ILSVRC.*)"
+        return Layout(archives, ("", "*"), of_wnids)
+
+    @classmethod
+    def download(cls, name: str, split: str, root: Path) -> None:
+        from torchvision.datasets import Imagenette
+
+        if name == "imagenette":
+            Imagenette(root, split, size="320px", download=True)
+
+    def __init__(self, name: str, split: str, files: Files) -> None:
+        super().__init__(name, split, files)
+        self.file_backed, self.margin = name == "imagenet", 1 if name == "folder" else 256 / 224
+        self.halves = any(files.has(f"{half}/") for half in SPLITS)
+        if self.halves and not files.has(f"{split}/"):
+            raise DatasetError(f"{files} has no folder {split}/, only the other split.")
+        self.places = ("train/" if files.has("train/") else f"{split}/", f"{split}/") if self.halves else ("", "")
+
+    def signature(self) -> str:
+        content = self.files.signature("synsets.csv", "synsets.tsv", self.places[1])
+        return f"{content} {self.files.folders(self.places[0])}"
+
+    def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
+        folders = self.files.folders(self.places[0])
+        table = self._synsets()
+        synsets = [self._synset(folder, table) for folder in folders]
+        chosen = choose(folders, synsets, classes, self.name)
+        images = [self._images(folders[i]) for i in chosen]
+        return gather(
+            self.name, self.split, [folders[i] for i in chosen], [synsets[i] for i in chosen], images, per_class
+        )
+
+    def _images(self, folder: str) -> list[str]:
+        names = [n for n in self.files.names(f"{self.places[1]}{folder}/") if n.lower().endswith(IMAGES)]
+        if self.halves:
+            return names
+        return [name for place, name in enumerate(names) if (place % 5 == 4) == (self.split == "val")]
+
+    def _synset(self, folder: str, table: dict[str, str]) -> str:
+        if self.name == "folder":
+            try:
+                return taxonomy.resolve(table.get(folder, folder))
+            except DatasetError as error:
+                raise DatasetError(
+                    f"{error} Name the synset of folder {folder!r} in {self.files}/synsets.csv (class,synset)."
+                ) from error
+        if not re.fullmatch(r"n\d{8}", folder):
+            raise DatasetError(f"{self.files}: class folder {folder!r} is not named by a wnid (n02123045).")
+        return taxonomy.resolve(folder)
+
+    def _synsets(self) -> dict[str, str]:
+        for name, separator in (("synsets.csv", ","), ("synsets.tsv", "\t")):
+            if self.files.has(name):
+                rows = list(csv.reader(io.StringIO(self.files.read(name).decode("utf-8-sig")), delimiter=separator))
+                if any(len(row) < 2 for row in rows if row):
+                    raise DatasetError(f"{self.files}/{name}: each line needs a class and its synset.")
+                return {row[0].strip(): row[1].strip() for row in rows if row}
+        return {}
+
+
+class Arrays(Source):
+    """CIFAR-10 and STL-10, read by torchvision, which checks their sums."""
+
+    sets: ClassVar = {
+        "cifar10": (ARRAYS["cifar10"] + "/", "https://www.cs.toronto.edu/~kriz/cifar.html"),
+        "stl10": (ARRAYS["stl10"] + "/", "https://cs.stanford.edu/~acoates/stl10/"),
+    }
+
+    @classmethod
+    def open(cls, name: str, split: str, root: Path | None, *, download: bool, **options: Any) -> Source | None:
+        if root is None or not ((root / ARRAYS[name]).is_dir() or download):
+            return None
+        return cls(name, split, root, download=download)
+
+    def __init__(self, name: str, split: str, root: Path, *, download: bool) -> None:
+        self.name, self.split, self.root, self.download = name, split, root, download
+        self.folder = root / ARRAYS[name]
+        if not self.folder.is_dir():
+            self._content  # noqa: B018  (torchvision fetches it)
+
+    def signature(self) -> str:
+        return Files(self.folder).signature("")
+
+    @functools.cached_property
+    def _content(self) -> tuple[Tensor, np.ndarray]:
+        from torchvision.datasets import CIFAR10, STL10
+
+        try:
+            if self.name == "cifar10":
+                cifar = CIFAR10(self.root, train=self.split == "train", download=self.download)
+                return torch.from_numpy(cifar.data).permute(0, 3, 1, 2), np.array(cifar.targets)
+            stl = STL10(self.root, split="train" if self.split == "train" else "test", download=self.download)
+            return torch.from_numpy(stl.data), np.array(stl.labels)
+        except (RuntimeError, OSError, ValueError) as error:
+            raise DatasetError(f"{self.folder} is incomplete or damaged, or cannot be fetched ({error}).") from error
+
+    def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
+        known = taxonomy.class_synsets(self.name)
+        chosen = choose([*known], [*known.values()], classes, self.name)
+        labels = self._content[1]
+        images = [np.flatnonzero(labels == i).tolist() for i in chosen]
+        synsets = [[*known.values()][i] for i in chosen]
+        return gather(self.name, self.split, [[*known][i] for i in chosen], synsets, images, per_class)
+
+    def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
+        return fit(self._content[0][int(item)], size), []

@@ -1,0 +1,1 @@
+"""Chapter 5: which labelled concepts a channel overlaps with."""

@@ -1,0 +1,166 @@
+"""The weight of every training image: how little its explanation holds when its background is attacked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.errors import ParameterError
+from neuron_consistency.explanation.measure import DISTANCES, explanation_consistency
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import evaluating
+from neuron_consistency.runtime import autocast, gathered, part
+
+MASKS = ("explanation", "truth")
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of E over the training set, kept in the history
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighting:
+    """How P3 weighs the training images: v = 1 - E(x, x^), with x^ the image whose background was attacked.
+
+    Attributes:
+        normalise: divide the weights by their mean. The paper's form, without, also shrinks the loss as a whole.
+        warm_up: epochs at the start with v = 1.
+        period: then the weights are taken anew every so many epochs.
+        epsilon: radius of the attack on the background, in units of the pixel range.
+        threshold: what share of its maximum the explanation must reach to count as foreground.
+        steps: of the attack.
+        distance: D between the two explanations, see `measure.DISTANCES`.
+        mask: where the foreground is: by the network's own "explanation", as in the paper, or the "truth" of a
+            dataset that has masks.
+        layer: whose maps explain; None is the last convolutional layer.
+
+    Raises:
+        ParameterError: a value outside its range.
+
+    Source: P3; warm-up, period and their defaults are ours (open in the paper), and so are normalise and the true mask.
+    """
+
+    normalise: bool = False
+    warm_up: int = 1
+    period: int = 5
+    epsilon: float = 8 / 255
+    threshold: float = 0.2
+    steps: int = 1
+    distance: str = "absolute"
+    mask: str = "explanation"
+    layer: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.warm_up < 0 or min(self.period, self.steps) < 1:
+            raise ParameterError(
+                f"warm_up={self.warm_up} must not be negative; period={self.period}, steps={self.steps} at least 1"
+            )
+        if self.epsilon < 0 or not 0 <= self.threshold <= 1:
+            raise ParameterError(
+                f"epsilon={self.epsilon} must not be negative; threshold={self.threshold} must lie in [0, 1]"
+            )
+        for name, known in (("distance", tuple(DISTANCES)), ("mask", MASKS)):
+            if getattr(self, name) not in known:
+                raise ParameterError(f"{name}={getattr(self, name)!r}: use one of {', '.join(known)}")
+
+    def due(self, epoch: int) -> bool:
+        """Whether the weights are taken anew before this epoch (counted from 0)."""
+        return epoch >= self.warm_up and (epoch - self.warm_up) % self.period == 0
+
+    def weights(self, consistency: Tensor) -> Tensor:
+        """v of every image; 1 where its E is not known, or where all E are 1 and v is to be normalised.
+
+        Shape:
+            consistency: (N,) E in [0, 1], NaN where not known; result: (N,) float32, not negative.
+
+        Source: P3, v = 1 - E.
+        """
+        weights = (1 - consistency.float()).nan_to_num(1.0)
+        mean = weights.mean()
+        if not self.normalise:
+            return weights
+        return weights / mean if mean > 0 else torch.ones_like(weights)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The weights of a training set and what they are made from.
+
+    Shape:
+        weights: (N,) float32; consistency: (N,) E in [0, 1], NaN for an image that could not be read;
+        flipped: (N,) bool, where the attack on the background changed the prediction; spared: (N,), the share of the
+        image that the mask covers, NaN as in consistency; all on the CPU.
+    """
+
+    weights: Tensor
+    consistency: Tensor
+    flipped: Tensor
+    spared: Tensor
+
+    def row(self) -> dict[str, Any]:
+        """For the history: the distribution of E, the share of changed predictions, the mean weight, the mean mask.
+
+        Also the shares of images whose explanation is zero everywhere (unmarked), and of those whose mask leaves
+        nothing to attack (covered): of both E is 1 and the weight 0 whatever the network has learned.
+        """
+        known = self.consistency[~self.consistency.isnan()].double()
+        return {
+            "consistency": known.mean().item(),
+            "consistency_quantiles": known.quantile(torch.tensor(QUANTILES, dtype=known.dtype)).tolist(),
+            "flipped": self.flipped.double().mean().item(),
+            "mean_weight": self.weights.double().mean().item(),
+            "spared": self.spared.double().nanmean().item(),
+            "unmarked": (self.spared == 0).double().mean().item(),
+            "covered": (self.spared == 1).double().mean().item(),
+        }
+
+
+def weigh(
+    model: Classifier,
+    images: ImageSet,
+    weighting: Weighting,
+    *,
+    device: torch.device,
+    batch_size: int = 128,
+    precision: str = "auto",
+    noise: torch.Generator | None = None,
+) -> Weighed:
+    """E of every image in one pass, the model in eval mode (its mode is restored), and the weights that follow.
+
+    Args:
+        model: the network, on the device.
+        images: the whole training set.
+        weighting: how.
+        device: where.
+        batch_size: images at once; each costs about a training step's memory.
+        precision: of the passes.
+        noise: for the null of E, see `explanation_consistency`.
+
+    Raises:
+        DatasetError: the true mask is asked for of a set without masks.
+
+    Source: P3, the evaluation between two rounds of training.
+    """
+    parts = []
+    with evaluating(model), autocast(device, precision):
+        for places, batch, labels in images.batches(batch_size, device=device, part=part()):
+            found = explanation_consistency(
+                model,
+                batch,
+                labels,
+                epsilon=weighting.epsilon,
+                threshold=weighting.threshold,
+                steps=weighting.steps,
+                distance=weighting.distance,
+                mask=images.masks(places).to(device) if weighting.mask == "truth" else None,
+                layer=weighting.layer,
+                noise=noise,
+            )
+            share = found.mask.float().mean((1, 2, 3))
+            parts.append((places, found.consistency.float().cpu(), found.flipped.cpu(), share.cpu()))
+    consistency, spared = torch.full((2, len(images)), torch.nan)
+    flipped = torch.zeros(len(images), dtype=torch.bool)
+    for places, *columns in (batch for of_process in gathered(parts) for batch in of_process):
+        consistency[places], flipped[places], spared[places] = columns
+    return Weighed(weighting.weights(consistency), consistency, flipped, spared)

@@ -1,0 +1,185 @@
+"""Architectures by name, with normalisation inside, and the layers that the measures read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from neuron_consistency.errors import DatasetError, ParameterError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+SMALL_FORM_BELOW = 128  # pixels: smaller images get the small form
+
+
+class Classifier(nn.Module):
+    """A torchvision network that takes [0, 1] images and knows the layers a measure may read.
+
+    Attributes:
+        architecture: "alexnet", "vgg16", "resnet18" or "resnet50".
+        layers: name -> number of channels, from input to output; a layer is read after its ReLU.
+        last_layer: the layer phi of Eq. 5 and 6, which the consistency of neurons is read from.
+
+    Shape:
+        images: (B, 3, H, W) float in [0, 1]. logits: (B, num_classes).
+
+    Source: P1, "neurons" are the channels of the last convolutional layer.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, architecture: str, layers: dict[str, tuple[str, int]]) -> None:
+        super().__init__()
+        self.network = network
+        self.architecture = architecture
+        self.layers = {name: channels for name, (_, channels) in layers.items()}
+        self.module_paths = {name: path for name, (path, _) in layers.items()}
+        self.last_layer = next(reversed(layers))
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network((images - self.mean) / self.std)
+        return logits
+
+    def layer_module(self, name: str) -> nn.Module:
+        """The module whose output is the layer `name`."""
+        if name not in self.module_paths:
+            raise ParameterError(
+                f"{self.architecture} has no layer {name!r}: use one of {', '.join(self.module_paths)}"
+            )
+        return self.network.get_submodule(self.module_paths[name])
+
+
+def _relu_layers(network: nn.Module, names: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """The ReLUs of a sequential network, each named and with the channels of the convolution before it."""
+    found: list[tuple[str, int]] = []
+    channels = 0
+    for index, module in enumerate(network.get_submodule("features").children()):
+        if isinstance(module, nn.Conv2d):
+            channels = module.out_channels
+        elif isinstance(module, nn.ReLU):
+            found.append((f"features.{index}", channels))
+    return dict(zip(names, found, strict=True))
+
+
+def _with_small_head(build: Callable[..., nn.Module], channels: int, num_classes: int) -> nn.Module:
+    """The network that `build` makes, its wide head (nine weights in ten) never allocated."""
+    with torch.device("meta"):
+        network = build(num_classes=num_classes)
+    network.avgpool = nn.AdaptiveAvgPool2d(1)
+    network.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(channels, num_classes))
+    network.to_empty(device=torch.get_default_device())
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+            module.reset_parameters()
+    return network
+
+
+def _alexnet(num_classes: int, small: bool) -> tuple[nn.Module, dict[str, tuple[str, int]]]:
+    build = torchvision.models.alexnet
+    network = _with_small_head(build, 256, num_classes) if small else build(num_classes=num_classes)
+    return network, _relu_layers(network, [f"relu{i}" for i in range(1, 6)])
+
+
+def _vgg16(num_classes: int, small: bool) -> tuple[nn.Module, dict[str, tuple[str, int]]]:
+    if small:
+        network = _with_small_head(torchvision.models.vgg16_bn, 512, num_classes)
+    else:
+        network = torchvision.models.vgg16(num_classes=num_classes)
+    depth = {1: 2, 2: 2, 3: 3, 4: 3, 5: 3}
+    names = [f"conv{block}_{i}" for block, convs in depth.items() for i in range(1, convs + 1)]
+    return network, _relu_layers(network, names)
+
+
+def _resnet(
+    build: Callable[..., nn.Module], expansion: int, num_classes: int, small: bool
+) -> tuple[nn.Module, dict[str, tuple[str, int]]]:
+    network = build(num_classes=num_classes)  # its own head is small already
+    layers = {"conv1": ("relu", 64)}
+    for stage, channels in enumerate((64, 128, 256, 512), start=1):
+        layers[f"layer{stage}"] = (f"layer{stage}", channels * expansion)
+    return network, layers
+
+
+ARCHITECTURES: dict[str, Callable[[int, bool], tuple[nn.Module, dict[str, tuple[str, int]]]]] = {
+    "alexnet": _alexnet,
+    "vgg16": _vgg16,
+    "resnet18": partial(_resnet, torchvision.models.resnet18, 1),
+    "resnet50": partial(_resnet, torchvision.models.resnet50, 4),
+}
+
+
+def build_model(
+    architecture: str, *, num_classes: int, image_size: int, weights: str | None = None, seed: int = 0
+) -> Classifier:
+    """A network by name: torchvision's, or its small-image form for images under 128 px.
+
+    The small form has the same convolutions and a head of global average pooling, dropout and one linear
+    map instead of the three wide ones (AlexNet, VGG-16), batch norm in VGG-16, and He initialisation, without
+    which neither learns in a few epochs. The ResNets are torchvision's in both forms, their first max-pool kept.
+
+    Args:
+        architecture: "alexnet", "vgg16", "resnet18" or "resnet50".
+        num_classes: number of outputs.
+        image_size: side of the images it will be trained on, which decides the form.
+        weights: None for random ones, "imagenet" for torchvision's (downloaded once), or the path of a
+            .safetensors file of this library.
+        seed: of the random initialisation; the global random state is left as it was.
+
+    Raises:
+        ParameterError: unknown architecture, or ImageNet weights for another number of classes.
+        DatasetError: the weights cannot be had or do not fit.
+
+    Source: P1, "Training"; P3 adds ResNet-50; the small form is ours.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ParameterError(f"architecture={architecture!r}: use one of {', '.join(ARCHITECTURES)}")
+    small = image_size < SMALL_FORM_BELOW and weights != "imagenet"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network, layers = ARCHITECTURES[architecture](num_classes, small)
+        if small:
+            for module in network.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    model = Classifier(network, architecture, layers)
+    if weights == "imagenet":
+        if num_classes != 1000:
+            raise ParameterError(f"weights='imagenet' are for 1000 classes, not {num_classes}")
+        try:
+            state = torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"].get_state_dict(
+                progress=True, check_hash=True
+            )
+        except OSError as error:
+            raise DatasetError(
+                f"the ImageNet weights of {architecture} cannot be downloaded ({error}): put torchvision's "
+                f"file into {torch.hub.get_dir()}/checkpoints, or set weights to None"
+            ) from error
+        network.load_state_dict(state)
+    elif weights is not None:
+        load_weights(model, Path(weights))
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Loads a .safetensors file into `model`.
+
+    Raises:
+        DatasetError: the file is missing, damaged, or of another network.
+    """
+    try:
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except FileNotFoundError as error:
+        raise DatasetError(f"no weights at {path}: train the network first (notebook 03)") from error
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise DatasetError(
+            f"{path} does not hold weights of this network ({error}): remove it to train again"
+        ) from error

@@ -1,0 +1,1 @@
+"""Chapter 6: how adversarial images are represented beside clean ones."""

@@ -1,0 +1,229 @@
+"""Where a computation runs, in which precision, and in how many processes."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import NamedTuple, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from neuron_consistency.errors import NeuronConsistencyError, ParameterError, TrainingError
+
+SPREAD = 2654435761  # keeps the rows of neighbouring seeds apart; a generator on the CPU reads 32 bits of its seed
+
+T = TypeVar("T")
+
+
+def resolve_device(device: str = "auto") -> torch.device:
+    """The device named; "auto" is the GPU where there is one, else the CPU.
+
+    Raises:
+        ParameterError: the device is unknown, or not to be had on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ParameterError(f"device={device!r} is unknown: use 'auto', 'cpu', 'cuda' or 'cuda:N'") from error
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ParameterError(f"device={device!r}, but PyTorch sees no GPU here: use device='auto' or 'cpu'")
+    return resolved
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 pays on this device: GPUs from Ampere on, CPUs with AMX tiles."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        probe = getattr(torch.cpu, "_is_amx_tile_supported", None)  # no public name for it yet
+        return bool(probe and probe())
+    return False
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """ "float32" or "bfloat16"; "auto" is bfloat16 where the hardware has fast units for it.
+
+    Raises:
+        ParameterError: the precision is not one of "auto", "float32", "bfloat16".
+    """
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise ParameterError(f"precision={precision!r}: use 'auto', 'float32' or 'bfloat16'")
+    if precision == "auto":
+        return "bfloat16" if has_fast_bfloat16(device) else "float32"
+    return precision
+
+
+def autocast(device: torch.device, precision: str = "auto") -> AbstractContextManager[object]:
+    """A context in which a network's forward passes run in `precision` on `device`."""
+    if resolve_precision(precision, device) == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words, for records and captions: "NVIDIA H100 ..., CUDA" or "2 CPU threads, x86_64"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    amx = ", AMX" if has_fast_bfloat16(device) else ""
+    return f"CPU, {torch.get_num_threads()} threads, {platform.machine()}{amx}"
+
+
+class Part(NamedTuple):
+    """One process among several: its number, from 0, and how many there are."""
+
+    rank: int
+    size: int
+
+
+WHOLE = Part(0, 1)
+
+
+def ranks() -> Part:
+    """This process among those that torchrun started; all of them without torchrun.
+
+    Raises:
+        ParameterError: RANK and WORLD_SIZE of the environment do not make sense.
+    """
+    texts = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if not all(text.isdigit() for text in texts) or int(texts[0]) >= int(texts[1]):
+        raise ParameterError(
+            f"RANK={texts[0]!r}, WORLD_SIZE={texts[1]!r}: start the processes with torchrun, or unset both"
+        )
+    return Part(int(texts[0]), int(texts[1]))
+
+
+def part() -> Part:
+    """This process in the group that works together; all of it where there is no group."""
+    return Part(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else WHOLE
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Within the context the processes that torchrun started work together, each on a GPU of its own where it has one.
+
+    Without torchrun it does nothing.
+
+    Raises:
+        TrainingError: another process ended, so that the work cannot go on.
+        ParameterError: as `ranks`, or there are more processes than GPUs on this machine.
+    """
+    if ranks().size == 1:
+        yield
+        return
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if device.type == "cuda":
+        if local >= torch.cuda.device_count():
+            raise ParameterError(
+                f"{local + 1} processes or more on a machine with {torch.cuda.device_count()} GPUs: start one a GPU "
+                "(torchrun --nproc-per-node)"
+            )
+        torch.cuda.set_device(local)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    except NeuronConsistencyError:
+        raise
+    except RuntimeError as error:
+        if not any(word in str(error).lower() for word in ("gloo", "nccl", "peer")):
+            raise
+        raise TrainingError(
+            f"process {ranks().rank} of {ranks().size} lost another one ({str(error).splitlines()[0]}). What it ended "
+            "with stands in its own output. Start again, with any number of processes: work goes on from the last "
+            "checkpoint"
+        ) from error
+    finally:
+        dist.destroy_process_group()
+
+
+def add_up(*tensors: Tensor) -> None:
+    """Each tensor becomes, in place, the sum of those of all processes."""
+    if part().size > 1:
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+
+
+def gathered(value: T) -> list[T]:
+    """What each process gives, by rank: tensors on the CPU, numbers, or lists of them."""
+    if part().size == 1:
+        return [value]
+    found: list[T] = [value] * part().size
+    dist.all_gather_object(found, value)
+    return found
+
+
+def gather_rows(batches: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """The rows of all processes, in the order of their places.
+
+    Args:
+        batches: of this process, each the places of its rows in the whole, and then columns.
+
+    Shape:
+        places: (B,) int64, rising, on the CPU like all columns; columns: (B, ...). The result is the columns, (N, ...),
+        without the places.
+    """
+    rows = sorted((batch for part in gathered(list(batches)) for batch in part), key=lambda batch: int(batch[0][0]))
+    return tuple(torch.cat(column) for column in zip(*rows, strict=True))[1:]
+
+
+def agreed(value: T) -> T:
+    """What the first process gives; the others wait for it."""
+    if part().size == 1:
+        return value
+    said = [value]
+    dist.broadcast_object_list(said, src=0)
+    return said[0]
+
+
+def share_buffers(module: torch.nn.Module) -> None:
+    """Buffers, such as the statistics of batch norm, become those of the first process."""
+    if part().size > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def sums_in_order(batches: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Tensors summed over the batches of all processes, always in the order in which the whole set has them.
+
+    Sums of floats depend on their order: added up process by process, they would differ by the number of processes.
+    So the processes go through their batches in step, and each adds every round's to its own total.
+
+    Args:
+        batches: of this process, as `ImageSet.batches` deals them out; the same number of tensors each.
+
+    Shape:
+        tensors of a batch: any, the same in all batches; result: theirs, on their device, or on the CPU where there
+        are several processes; nothing of no batches.
+    """
+    own = iter(batches)
+    total: tuple[Tensor, ...] = ()
+    while any(given := gathered(_movable(next(own, ())))):
+        for addends in filter(None, given):
+            total = tuple(a + b for a, b in zip(total, addends, strict=True)) if total else addends
+    return total
+
+
+def _movable(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tensors if part().size == 1 else tuple(tensor.cpu() for tensor in tensors)
+
+
+def drawn_by_row(rows: Iterable[int], draw: Callable[..., Tensor], *, seed: int) -> Tensor:
+    """What `draw(generator=...)` makes for each row, from a generator of its own: the same in whatever batch it is.
+
+    On the CPU, so that a GPU's table has the noise of a processor's.
+
+    Args:
+        rows: numbers of the rows, below 2^32.
+        draw: makes a row's tensor, such as `partial(torch.rand, size)`.
+        seed: of all rows.
+
+    Shape:
+        result: (rows, ...).
+    """
+    generator = torch.Generator()
+    return torch.stack([draw(generator=generator.manual_seed((seed * SPREAD + row) % 2**32)) for row in rows])

@@ -1,0 +1,1 @@
+"""How networks are trained, named, stored and loaded."""

@@ -1,0 +1,234 @@
+"""Which networks the book is about: planned from parameters, identified by a key, listed for the notebooks."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from neuron_consistency.artifacts import artifacts
+from neuron_consistency.data.load import dataset_fingerprint
+from neuron_consistency.errors import ParameterError
+from neuron_consistency.explanation.filter_groups import FilterGroups
+from neuron_consistency.explanation.weighting import Weighting
+from neuron_consistency.runtime import resolve_device, resolve_precision
+from neuron_consistency.training.objective import Objective
+from neuron_consistency.training.schedule import Schedule
+from neuron_consistency.versions import GROUPS, TRAINING
+
+# adversarial: Eq. 6 at beta = 0; reweighted: each image's loss times P3's v = 1 - E, or v with mean 1; both: its Eq. 6
+OBJECTIVES = ("normal", "consistent", "adversarial", "reweighted", "reweighted-mean1", "both")
+WEIGHTED = ("reweighted", "reweighted-mean1", "both")
+TITLES = {"alexnet": "AlexNet", "vgg16": "VGG-16", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
+LOSS = ("epsilon", "distance", "feature_layer", "attack_label", "norm_statistics", "second_example")
+WEIGHTING = {  # what a notebook calls the fields of a Weighting
+    "warm_up": "warm_up",
+    "period": "refresh_period",
+    "epsilon": "background_epsilon",
+    "threshold": "mask_threshold",
+    "steps": "background_steps",
+    "distance": "map_distance",
+    "mask": "mask_source",
+}
+GROUPING = {"strength": "group_strength", "groups": "filter_groups", "period": "group_period", "layer": "group_layer"}
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """One network to have: what it is trained on and how, and where it is kept.
+
+    Attributes:
+        profile: whose artifacts it belongs to.
+        key: hash of `spec`, the dataset's fingerprint and the resolved precision in it, and of the version of training.
+        spec: architecture, objective, seed, data, loss, schedule, weights, held_out; where images are weighed
+            weighting, where filters are grouped filter_groups.
+    """
+
+    profile: str
+    key: str
+    spec: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.spec['architecture']}-{self.spec['objective']}-s{self.spec['seed']}"
+
+    @property
+    def path(self) -> Path:
+        """The weights; the record lies beside them as .json, the resumable state as .checkpoint."""
+        return artifacts(self.profile) / "models" / f"{self.name}-{self.key}.safetensors"
+
+    @property
+    def title(self) -> str:
+        """For tables and captions, such as "ResNet-18, consistent (beta 1)"."""
+        objective, beta = self.spec["objective"], f"(beta {self.spec['loss']['beta']:g})"
+        said = {
+            "consistent": f"consistent {beta}",
+            "reweighted-mean1": "reweighted, mean 1",
+            "both": f"consistent {beta} and reweighted",
+        }.get(objective, objective)
+        groups = f", {self.spec['filter_groups']['groups']} filter groups" if "filter_groups" in self.spec else ""
+        return f"{TITLES[self.spec['architecture']]}, {said}{groups}"
+
+
+def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
+    """The networks that a notebook's parameters ask for: every architecture, objective and seed.
+
+    Args:
+        profile: whose artifacts they belong to.
+        parameters: those of notebook 03, or of one that has them and more: `background_correlation` of the rendered
+            scenes, the names in `WEIGHTING` and `explained_layers` for objectives that weigh images, those in
+            `GROUPING` to group filters. `precision` is resolved on `device`, so that "auto" is never part of a key.
+
+    Raises:
+        ParameterError: an unknown objective, or one that needs parameters which the notebook does not have.
+        DatasetError: the dataset is not there.
+    """
+    p = dict(parameters)
+    data = {
+        "name": p["dataset"],
+        "image_size": p["image_size"],
+        "classes": p["classes"] or None,
+        "per_class": p["per_class"] or None,
+    }
+    if p["dataset"].startswith("scenes") and p.get("background_correlation"):
+        data["background_correlation"] = p["background_correlation"]
+    fingerprint = dataset_fingerprint(**data_arguments(data, "train", profile))
+    precision = resolve_precision(p["precision"], resolve_device(p["device"]))
+    plans = []
+    for architecture in p["architectures"]:
+        for objective in p["objectives"]:
+            if objective not in OBJECTIVES:
+                raise ParameterError(f"objective {objective!r}: use one of {', '.join(OBJECTIVES)}")
+            more = {"weighting": asdict(weighting_of(p, architecture, objective))} if objective in WEIGHTED else {}
+            if p.get("filter_groups"):
+                more["filter_groups"] = asdict(FilterGroups(**_named(p, GROUPING, "filter_groups")))
+            for seed in p["seeds"]:
+                spec = {
+                    "architecture": architecture,
+                    "objective": objective,
+                    "seed": seed,
+                    "data": data,
+                    "fingerprint": fingerprint,
+                    "weights": p["weights"] or None,
+                    "held_out": p["held_out"],
+                    "loss": asdict(_objective(p, objective)),
+                    "schedule": asdict(
+                        Schedule(
+                            epochs=p["epochs_of"].get(architecture, p["epochs"]),
+                            batch_size=p["batch_size"],
+                            learning_rate=p["learning_rate"],
+                            weight_decay=p["weight_decay"],
+                            precision=precision,
+                            watched_images=p.get("watched_images", Schedule.watched_images),
+                            seed=seed,
+                        )
+                    ),
+                    **more,
+                }
+                plans.append(ModelPlan(profile, _key(spec), spec))
+    return plans
+
+
+def _named(p: Mapping[str, Any], names: Mapping[str, str], what: str) -> dict[str, Any]:
+    """The fields that a notebook has under names of its own; no layer is the last one."""
+    if missing := [name for name in names.values() if name not in p]:
+        raise ParameterError(f"{what} needs the parameters {', '.join(missing)}, which this notebook does not have")
+    return {field: p[name] or None if field == "layer" else p[name] for field, name in names.items()}
+
+
+def _objective(p: Mapping[str, Any], objective: str) -> Objective:
+    if objective in ("normal", "reweighted", "reweighted-mean1"):
+        return Objective()
+    beta = 0.0 if objective == "adversarial" else p["beta"]
+    loss = {name: p[name] for name in LOSS if name in p}
+    return Objective(**loss | {"feature_layer": p.get("feature_layer") or None, "alpha": p["alpha"], "beta": beta})
+
+
+def explained_layer(parameters: Mapping[str, Any], architecture: str) -> str | None:
+    """The layer that a notebook's `explained_layers` name for an architecture; None, the last one, where they do not.
+
+    Raises:
+        ParameterError: an entry is not an architecture and a layer of it, joined by a point.
+    """
+    for entry in parameters["explained_layers"]:
+        name, point, layer = entry.partition(".")
+        if name not in TITLES or not (point and layer):
+            raise ParameterError(f"explained_layers: write entries such as 'resnet18.layer3', not {entry!r}")
+        if name == architecture:
+            return str(layer)
+    return None
+
+
+def weighting_of(parameters: Mapping[str, Any], architecture: str, objective: str = "reweighted") -> Weighting:
+    """The weighting that a notebook's parameters ask for.
+
+    Raises:
+        ParameterError: the notebook lacks one of them.
+    """
+    fields = _named(parameters, WEIGHTING | {"layer": "explained_layers"}, f"objective {objective!r}")
+    layer = explained_layer(parameters, architecture)
+    return Weighting(**fields | {"layer": layer, "normalise": objective == "reweighted-mean1"})
+
+
+def _key(spec: dict[str, Any]) -> str:
+    text = json.dumps([spec, TRAINING, *[GROUPS] * ("filter_groups" in spec)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def data_arguments(data: Mapping[str, Any], split: str, profile: str) -> dict[str, Any]:
+    """The arguments of `load_images` for a split of a plan's dataset."""
+    return {**data, "split": split, "cache": artifacts(profile).parent / "data"}
+
+
+def distinct_titles(plans: Iterable[ModelPlan]) -> dict[str, str]:
+    """By key, a title for tables with the seed in it, and the key where two networks would have the same."""
+    titles = {plan.key: f"{plan.title}, seed {plan.spec['seed']}" for plan in plans}
+    again = {title for title, times in collections.Counter(titles.values()).items() if times > 1}
+    return {key: f"{title} [{key[:6]}]" if title in again else title for key, title in titles.items()}
+
+
+def seed_groups(
+    rows: Iterable[tuple[ModelPlan, ...]], titles: Mapping[str, str]
+) -> dict[str, list[tuple[ModelPlan, ...]]]:
+    """Rows of plans, a network or a pair such as `matched` gives, brought together where they differ in seeds alone.
+
+    Args:
+        rows: of one length.
+        titles: by key, from `distinct_titles`.
+
+    Returns:
+        By the title of the first of a row: as it stands for one seed, else with the number of seeds in place of it.
+    """
+    groups: dict[str, list[tuple[ModelPlan, ...]]] = {}
+    for row in rows:
+        groups.setdefault("".join(_but_seed(plan) for plan in row), []).append(row)
+    named: dict[str, list[tuple[ModelPlan, ...]]] = {}
+    for same in groups.values():
+        first = same[0][0]
+        title = titles[first.key] if len(same) == 1 else f"{first.title}, {len(same)} seeds"
+        named[f"{title} [{first.key[:6]}]" if title in named else title] = same
+    return named
+
+
+def _but_seed(plan: ModelPlan) -> str:
+    schedule = {name: value for name, value in plan.spec.get("schedule", {}).items() if name != "seed"}
+    return json.dumps({**plan.spec, "seed": None, "schedule": schedule}, sort_keys=True)
+
+
+def matched(plans: Iterable[ModelPlan], first: str, second: str) -> list[tuple[ModelPlan, ModelPlan]]:
+    """All pairs of a network of the objective `first` and one of `second` that agree in all else that is no loss."""
+
+    def rest(plan: ModelPlan) -> list[Any]:
+        return [plan.spec.get(name) for name in ("architecture", "seed", "data", "filter_groups")]
+
+    plans = list(plans)
+    return [
+        (a, b)
+        for a in plans
+        for b in plans
+        if (a.spec["objective"], b.spec["objective"]) == (first, second) and rest(a) == rest(b)
+    ]

@@ -1,0 +1,60 @@
+"""How long and how fast a network is trained, and by which optimiser."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from neuron_consistency.errors import ParameterError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast to train.
+
+    Attributes:
+        epochs: passes over the training set.
+        batch_size: images a step, of all processes together; an incomplete last batch is left out.
+        learning_rate: the peak, reached linearly over the first fifth of the steps; then a cosine to 0.
+        weight_decay: decoupled (AdamW), on weights of convolutions and linear maps only.
+        seed: of the order of images, augmentation and dropout; each epoch draws from (seed, epoch) alone.
+        precision: "auto", "float32" or "bfloat16".
+        watched_images: how many training images the PGD check of each epoch uses.
+        watch_steps: its PGD steps.
+    """
+
+    epochs: int
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    seed: int = 0
+    precision: str = "auto"
+    watched_images: int = 32
+    watch_steps: int = 4
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size) < 1 or self.learning_rate <= 0:
+            raise ParameterError(
+                f"epochs={self.epochs}, batch_size={self.batch_size}, learning_rate={self.learning_rate}: "
+                "all must be positive"
+            )
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of a step: linear warm-up over a fifth, then a cosine to zero."""
+        warm = max(1, steps // 5)
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def optimiser_of(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": schedule.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=schedule.learning_rate)

@@ -1,0 +1,118 @@
+"""Snakemake, called for the whole book or for the long studies, one call at a time."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from neuron_consistency.artifacts import artifacts, repository_root
+from neuron_consistency.errors import DatasetError, NeuronConsistencyError, ParameterError
+from neuron_consistency.workflow.pairs import sync_pairs
+from neuron_consistency.workflow.run import injected_parameters
+
+DATA = "NEURON_CONSISTENCY_DATA"
+ERRORS = "NEURON_CONSISTENCY_ERRORS"  # names the file that gathers the errors of the steps of one call
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[int]:
+    """Holds a lock, which the kernel frees however this process and the one it is handed to end.
+
+    Raises:
+        NeuronConsistencyError: another process holds it.
+    """
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read()
+            raise NeuronConsistencyError(
+                f"the workflow runs here already (process {holder}): wait for it, or end it"
+            ) from error
+        lock.truncate(0)
+        print(os.getpid(), end="", file=lock, flush=True)
+        yield lock.fileno()
+
+
+def _snakemake(lock: int, words: Sequence[str], **config: object) -> tuple[int, str]:
+    """Runs Snakemake, whose errors, triggers of reruns and lines on the terminal are the Snakefile's and these.
+
+    Returns:
+        Its exit code, and the errors of its steps.
+    """
+    options = ["--nolock", "--rerun-incomplete", "--keep-going", "--quiet", "rules", "host", "reason"]
+    options += ["--rerun-triggers", "mtime", "input", "params"]  # where and how a step is started is no reason
+    command = [sys.executable, "-m", "snakemake", *words, *options, "--config"]
+    command += [f"{name}={value}" for name, value in config.items()]
+    errors = artifacts("") / "errors.txt"
+    errors.unlink(missing_ok=True)
+    done = subprocess.run(command, cwd=repository_root(), pass_fds=[lock], env=os.environ | {ERRORS: str(errors)})
+    return done.returncode, errors.read_text() if errors.is_file() else ""
+
+
+def make_book(
+    profile: str, device: str, site: Path, cores: str, more: Sequence[str] = (), *, processes: int = 1, strict: bool
+) -> int:
+    """Runs the trainings and notebooks that are out of date, builds the book, prints its path; Snakemake does the rest.
+
+    Args:
+        profile: one of notebooks/profiles/, or "demo".
+        device: injected where given.
+        site: the folder that gets `notebooks/` (executed copies) and `_build/html/`.
+        cores: how many processor cores the jobs share, or "all".
+        more: further arguments for Snakemake.
+        processes: how many train a network together, one a GPU where there are GPUs.
+        strict: a pair whose halves differ is an error, and not brought together.
+
+    Returns:
+        Snakemake's exit code.
+
+    Raises:
+        ParameterError: an unknown profile, a parameter that cannot work, or pairs that cannot be brought together.
+        DatasetError: the data folder does not exist.
+        NeuronConsistencyError: the workflow runs already.
+    """
+    root = repository_root()
+    if os.environ.get(DATA) and not Path(os.environ[DATA]).is_dir():
+        raise DatasetError(f"{DATA} (DATA= of make) is {os.environ[DATA]!r}: there is no such folder")
+    with _alone(artifacts("") / ".lock") as lock:
+        sync_pairs(root, strict=strict)
+        for notebook in sorted((root / "notebooks").glob("*.ipynb")):
+            injected_parameters(notebook, profile, device)
+        from neuron_consistency.workflow.networks import default_plans, write_current
+
+        write_current(profile, default_plans(profile, device), chosen=False)
+        config = {"profile": profile, "site": site, "device": device, "processes": processes}
+        code, errors = _snakemake(lock, ["--cores", cores, *more], **config)
+    if code:  # said again, below whatever ran on beside the failed step
+        print(f"The book is not complete.\n{errors}", end="", file=sys.stderr, flush=True)
+    else:
+        print(f"The book: {(root / site / '_build' / 'html' / 'index.html').resolve()}", flush=True)
+    return code
+
+
+def make_results(names: Sequence[str], device: str) -> int:
+    """Runs the named studies, or all that are out of date, by Snakemake; returns its exit code.
+
+    Raises:
+        ParameterError: there is no study of that name.
+        NeuronConsistencyError: the workflow runs already.
+    """
+    from neuron_consistency.workflow.studies import read_studies
+
+    studies = read_studies()
+    if unknown := [name for name in names if name not in studies]:
+        raise ParameterError(f"no study {', '.join(unknown)}; there are: {', '.join(studies)}")
+    wanted = names or [name for name, study in studies.items() if not study.is_kept()]
+    if not wanted:
+        print("every study is up to date")
+        return 0
+    with _alone(artifacts("") / ".lock") as lock:
+        copies = [str(artifacts("studies") / f"{name}.ipynb") for name in wanted]
+        code, errors = _snakemake(lock, [*copies, "--cores", "all", "--force"], device=device)
+    print(errors, end="", file=sys.stderr)
+    return code

@@ -1,0 +1,184 @@
+"""What the papers' own sizes would cost, from rates measured on the device at hand."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from neuron_consistency.attacks.stored_set import AdversarialSet
+from neuron_consistency.networks.models import build_model
+
+IMAGENET_IMAGES, BRODEN_IMAGES = 1_281_167, 63_305
+UNITS = {"normal": 3, "consistent": 7}  # of a forward pass, in a step that shares the clean forward
+
+
+@functools.cache
+def forward_work(architecture: str, *, num_classes: int, image_size: int) -> int:
+    """Floating-point operations of the forward pass of one image, a multiplication and an addition each counted.
+
+    Raises:
+        ParameterError: unknown architecture.
+
+    Source: counted by PyTorch as the network runs, convolutions and linear maps alone.
+    """
+    model = build_model(architecture, num_classes=num_classes, image_size=image_size).to("meta").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.empty(1, 3, image_size, image_size, device="meta"))
+    return int(counter.get_total_flops())
+
+
+def training_costs(
+    steps: Mapping[tuple[str, str], float],
+    *,
+    batch_size: int,
+    num_classes: int,
+    image_size: int,
+    epochs: int,
+    devices: Sequence[int],
+    price: float,
+    networks: Sequence[str] = ("alexnet", "vgg16", "resnet18"),
+) -> pd.DataFrame:
+    """What it would take to train networks on ImageNet, normally and with Eq. 6, from the time of a step here.
+
+    A step of B images is 3 B forward passes' work in normal training and 7 B with Eq. 6; divided by its time that is
+    the device's rate, which is taken to be the same at full size. On P equal devices then
+    hours = images x epochs x work of an image / (rate x P) / 3600 and cost = hours x P x price.
+
+    Args:
+        steps: seconds of a step by architecture and objective ("normal", "consistent").
+        batch_size, num_classes, image_size: of the steps measured.
+        epochs: of the full training; P1 does not tell its own.
+        devices: numbers P of devices like this one.
+        price: of one device for an hour.
+        networks: architectures; P1's by default. One without a measured step gets the rate of the first that has.
+
+    Returns:
+        One row a network and P: network, objective, rate of (the architecture measured), rate (10^9 operations a
+        second of one device), devices, images a second (of all), hours, cost.
+
+    Raises:
+        ParameterError: unknown architecture.
+
+    Source: ours.
+    """
+    rows = []
+    for network, objective in itertools.product(networks, UNITS):
+        known = [architecture for architecture, kind in steps if kind == objective]
+        if not known:
+            continue
+        measured = network if network in known else known[0]
+        work = forward_work(measured, num_classes=num_classes, image_size=image_size)
+        rate = UNITS[objective] * work * batch_size / steps[measured, objective]
+        full = UNITS[objective] * forward_work(network, num_classes=1000, image_size=224)
+        for count in devices:
+            hours = IMAGENET_IMAGES * epochs * full / (rate * count) / 3600
+            row = {"network": network, "objective": objective, "rate of": measured, "rate": rate / 1e9}
+            row |= {"devices": count, "images a second": rate * count / full}
+            rows.append(row | {"hours": hours, "cost": hours * count * price})
+    return pd.DataFrame(rows)
+
+
+def dissection_costs(
+    seconds: Mapping[str, float], *, images: int, image_size: int, devices: Sequence[int], price: float
+) -> pd.DataFrame:
+    """What it would take to dissect networks on the whole of Broden at 224 pixels, from a dissection on this device.
+
+    The time is taken to grow with the number of images and of pixels. Hours and cost are as in `training_costs`.
+
+    Args:
+        seconds: by network, of its dissection with all controls.
+        images, image_size: of the set dissected.
+        devices: numbers P of devices like this one.
+        price: of one device for an hour.
+
+    Returns:
+        One row a network and P: network, devices, images a second (of all, at 224 pixels), hours, cost.
+
+    Source: ours.
+    """
+    rows = []
+    for network, taken in seconds.items():
+        rate = images / taken * (image_size / 224) ** 2
+        for count in devices:
+            hours = BRODEN_IMAGES / (rate * count) / 3600
+            row = {"network": network, "devices": count, "images a second": rate * count, "hours": hours}
+            rows.append(row | {"cost": hours * count * price})
+    return pd.DataFrame(rows)
+
+
+def paired_seconds(
+    work: Mapping[str, Callable[[], object]], *, repeats: int, device: torch.device, warm_up: int = 1
+) -> pd.DataFrame:
+    """Seconds of each piece of work, run in turns (A B A B ...), so that a slow moment hits all alike.
+
+    Args:
+        work: what is timed, by name; the first is what the others are compared with.
+        repeats: rounds.
+        device: synchronised before each reading of the clock.
+        warm_up: rounds that are not counted.
+
+    Returns:
+        One row a piece of work: median seconds, and the median over the rounds of its ratio to the first, with
+        the ratios' quartiles.
+    """
+
+    def seconds(call: Callable[[], object]) -> float:
+        started = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    rounds = [{name: seconds(call) for name, call in work.items()} for _ in range(warm_up + repeats)][warm_up:]
+    table = pd.DataFrame(rounds)
+    ratios = table.div(table.iloc[:, 0], axis=0)
+    return pd.DataFrame(
+        {
+            "seconds": table.median(),
+            "ratio": ratios.median(),
+            "ratio, lower quartile": ratios.quantile(0.25),
+            "ratio, upper quartile": ratios.quantile(0.75),
+        }
+    ).rename_axis("work")
+
+
+def full_size_table(
+    adversarial: AdversarialSet, *, images: int = 500_000, image_size: int = 224, devices: Sequence[int], price: float
+) -> pd.DataFrame:
+    """What a larger set would take, from the rate at which this one was written.
+
+    On P equal devices, hours = images / (rate x P) / 3600 and cost = hours x P x price. The rate is taken to fall with
+    the number of pixels, as the work of a convolution does. An image holds 3 S^2 bytes of pixels, 28 of
+    numbers and one for every network.
+
+    Args:
+        adversarial: a set whose writing was timed.
+        images, image_size: of the larger set; the paper's by default.
+        devices: numbers P of devices like the one that wrote this set.
+        price: of one device for an hour.
+
+    Returns:
+        One row a P: devices, measured on (images), images a second (of all devices, at the larger
+        size), hours, GB, cost.
+
+    Source: ours.
+    """
+    rate = adversarial.rate * (adversarial.image_size / image_size) ** 2
+    size = 3 * image_size**2 + 28 + len(adversarial.networks)
+    return pd.DataFrame(
+        {
+            "devices": count,
+            "measured on": len(adversarial),
+            "images a second": rate * count,
+            "hours": images / (rate * count) / 3600,
+            "GB": images * size / 1e9,
+            "cost": images / rate / 3600 * price,
+        }
+        for count in devices
+    )

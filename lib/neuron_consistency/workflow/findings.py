@@ -1,0 +1,212 @@
+"""What each chapter's numbers say of the papers' claims: rows for the ledger, one a claim and case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from neuron_consistency.consistency.ambiguity import FGSM, REAL, Measured
+from neuron_consistency.consistency.measure import chance
+from neuron_consistency.explanation.tables import GAP, OWN_E
+from neuron_consistency.statistics import Estimate, mean, mean_over_seeds, over_seeds
+from neuron_consistency.tracing.detection_tables import ERRORS, MISMATCH
+from neuron_consistency.training.recipes import TITLES, ModelPlan, matched, seed_groups
+from neuron_consistency.workflow.claims import finding
+
+Findings = list[dict[str, Any]]
+
+NEURON_CLAIMS = {  # what chapter 6 calls the claims of the ledger
+    "CS1 below chance": "classes-disagree",
+    "CS1 falls with LC": "more-so-for-consistent-neurons",
+    "CS2 above chance": "targets-agree",
+    "CS2 above CS1": "targets-agree-more",
+    "merely targets above chance": "dummy-detectors",
+    "merely targets above shows": "dummy-detectors-mostly",
+}
+RATIO_CLAIMS = {"r1 above 1": "leaves-its-class", "r2 below 1": "nears-its-target"}
+EXPLANATION_CLAIMS = {
+    "accuracy": "reweighting-accuracy",
+    "mAP": "reweighting-accuracy",
+    "pointing game": "reweighting-points",
+    "box IoU": "reweighting-boxes",
+    GAP: "reweighting-backgrounds",
+    "accuracy, FGSM": "reweighting-fgsm",
+    OWN_E: "reweighting-consistency",
+}
+
+
+def evaluation_findings(
+    plans: Sequence[ModelPlan],
+    titles: Mapping[str, str],
+    measured: Mapping[str, Measured],
+    pgd: Mapping[str, Tensor],
+    labels: Tensor,
+    correlation: Tensor,
+) -> Findings:
+    """Chapter 4: consistency and accuracy, real and attacked, before and after training.
+
+    Networks that differ in seeds alone are one case, whose interval covers both other images and other seeds.
+
+    Args:
+        plans: of the networks.
+        titles: by their keys.
+        measured: by title, the passes.
+        pgd: by title, the predictions under PGD.
+        labels: of the images.
+        correlation: A.
+
+    Shape:
+        labels, each of pgd: (N,); correlation: (K, K).
+    """
+
+    def estimate(plan: ModelPlan, name: str, kind: str = "true") -> Estimate:
+        return measured[titles[plan.key]].estimate(name, correlation, kind=kind)
+
+    rows = []
+    level = chance(labels, correlation).unbiased
+    normal = [(plan,) for plan in plans if plan.spec["objective"] == "normal"]
+    for title, same in seed_groups(normal, titles).items():
+        real = over_seeds([estimate(plan, REAL) for (plan,) in same])
+        rows.append(finding("related-images", title, real.minus(level), above=0))
+        for claim, kind in (("less-consistent-under-attack", "true"), ("ambiguous-not-obedient", "predicted")):
+            falls = [estimate(plan, FGSM, kind).minus(estimate(plan, REAL, kind)) for (plan,) in same]
+            rows.append(finding(claim, title, over_seeds(falls), below=0))
+    for claim, rival in (("training-keeps-consistency", "normal"), ("consistent-loss-adds", "adversarial")):
+        for title, same in seed_groups(matched(plans, "consistent", rival), titles).items():
+            gains = [estimate(one, FGSM).minus(estimate(other, FGSM)) for one, other in same]
+            rows.append(finding(claim, title, over_seeds(gains), above=0))
+    predictions = {
+        "clean": {title: one.passes[REAL].predictions for title, one in measured.items()},
+        "FGSM": {title: one.passes[FGSM].predictions for title, one in measured.items()},
+        "PGD": pgd,
+    }
+    for title, same in seed_groups(matched(plans, "consistent", "normal"), titles).items():
+        changes = [estimate(one, REAL).minus(estimate(other, REAL)) for one, other in same]
+        most = over_seeds([estimate(other, REAL) for _, other in same]).value / 10
+        rows.append(finding("real-images-unchanged", title, over_seeds(changes), above=-most, below=most))
+        for claim, images, bounds in (
+            ("clean-accuracy-falls", "clean", {"below": 0.0}),
+            ("attacked-accuracy-rises", "FGSM", {"above": 0.0}),
+            ("no-hidden-gradient", "PGD", {"above": 0.0}),
+        ):
+            right = {title: (said == labels).double() for title, said in predictions[images].items()}
+            points = torch.stack([100 * (right[titles[one.key]] - right[titles[other.key]]) for one, other in same])
+            rows.append(finding(claim, title, mean_over_seeds(points), **bounds))
+    return rows
+
+
+def dissection_findings(
+    plans: Sequence[ModelPlan],
+    titles: Mapping[str, str],
+    units: Mapping[tuple[str, str], pd.DataFrame],
+    *,
+    real: str,
+    shuffled: str,
+    before: str,
+    adversarial: str,
+) -> Findings:
+    """Chapter 5: how many neurons are aligned with a concept. Intervals are over neurons, each compared with itself.
+
+    Args:
+        plans: of the networks.
+        titles: by their keys.
+        units: by title and set of images, from `unit_labels`.
+        real, shuffled, before, adversarial: what the sets are called; `before` are the images that became adversarial.
+    """
+
+    def change(title: str, name: str, other: str) -> Tensor:
+        first, second = (torch.tensor(units[title, of]["aligned"].to_numpy(float)) for of in (name, other))
+        return 100 * (first - second)
+
+    rows = []
+    for title in (titles[plan.key] for plan in plans if plan.spec["objective"] == "normal"):
+        aligned, lost = change(title, real, shuffled), change(title, adversarial, before)
+        rows.append(finding("neurons-have-concepts", title, mean(aligned), above=0))
+        rows.append(finding("concepts-lost-under-attack", title, mean(lost), below=0))
+    for one, other in matched(plans, "consistent", "normal"):
+        kept = change(titles[one.key], adversarial, before)
+        plain = change(titles[other.key], adversarial, before)
+        gain = mean(kept).minus(mean(plain))  # other neurons in each network
+        rows.append(finding("training-keeps-concepts", titles[one.key], gain, above=0))
+    return rows
+
+
+def success_findings(success: pd.DataFrame, *, everywhere: str) -> Findings:
+    """Chapter 6: how often one image fools all networks of its ensemble.
+
+    Args:
+        success: from `success_table`, with the column set.
+        everywhere: what the row of all networks is called.
+    """
+    return [
+        finding("one-image-fools-all", row["set"], Estimate.read(row, "reached").minus(row["reached clean"]), above=0)
+        for _, row in success[success["network"] == everywhere].iterrows()
+    ]
+
+
+def representation_findings(
+    objectives: Mapping[str, str], ratios: Mapping[str, pd.DataFrame], neurons: Mapping[str, pd.DataFrame]
+) -> Findings:
+    """Chapter 6: where adversarial images lie, and which neurons they fire.
+
+    Args:
+        objectives: of the network behind each label of the two others.
+        ratios: by label, from `ratio_claims`.
+        neurons: by label, from `NeuronMeasures.claims`.
+    """
+    rows = []
+    for label, objective in objectives.items():
+        normal = {**RATIO_CLAIMS, **NEURON_CLAIMS} if objective == "normal" else {}
+        names = normal or ({"r1 about 1": "training-keeps-the-place"} if objective == "consistent" else {})
+        settled = pd.concat([ratios[label], neurons[label]])
+        for _, row in settled[settled["claim"].isin(names)].iterrows():
+            told = {name: row[name] for name in ("value", "low", "high", "verdict")}
+            rows.append({"claim": names[row["claim"]], "case": label} | told)
+    return rows
+
+
+def detection_findings(errors: pd.DataFrame, detections: pd.DataFrame, worst: pd.DataFrame) -> Findings:
+    """Chapter 7: what influential neurons tell. An attack that never succeeds says nothing.
+
+    Args:
+        errors: rows of `mass_table` about errors, by network.
+        detections: from `detection_table`, with the column model.
+        worst: from `worst_cases`.
+    """
+    rows = [
+        finding("neurons-tell-why", str(title), Estimate.read(row, "predicted - true"), above=0)
+        for title, row in errors.dropna(subset="predicted - true").iterrows()
+    ]
+    attacks = detections[detections["attack"] != ERRORS].dropna(subset="AUROC")
+    for _, row in attacks.iterrows():
+        case = f"{row['model']}, {row['attack']}"
+        if row["detector"] == MISMATCH:
+            rows.append(finding("neurons-tell-attacks", case, Estimate.read(row, "AUROC", bare=True), above=0.5))
+        else:
+            lead = Estimate.read(row, "lead")
+            rows.append(finding("better-than-rivals", f"{case}, {row['detector']}", lead, above=0))
+    for _, row in worst.iterrows():
+        case = f"{row['model']}, {row['attack']}"
+        rows.append(finding("survives-adaptation", case, Estimate.read(row, "AUROC", bare=True), above=0.5))
+    return rows
+
+
+def explanation_findings(verdicts: pd.DataFrame) -> Findings:
+    """Chapter 8: what reweighting changes, in the paper's form and with weights of mean one.
+
+    Args:
+        verdicts: from `explanation.tables.compared`, with the column objective.
+    """
+    rows = []
+    for _, row in verdicts[verdicts["objective"].str.startswith("reweighted")].iterrows():
+        measure = str(row["measure"])
+        claim = "reweighting-pgd" if measure.startswith("accuracy, PGD") else EXPLANATION_CLAIMS.get(measure)
+        if claim:
+            case = TITLES[row["architecture"]] + (", mean 1" if row["objective"].endswith("mean1") else "")
+            side = {"below": 0.0} if measure == GAP else {"above": 0.0}
+            rows.append(finding(claim, case, Estimate.read(row, "difference", bare=True), **side))
+    return rows

@@ -1,0 +1,237 @@
+"""Results that stay with the book: small tables, each folder of them with a record of what made it."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import math
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from neuron_consistency.artifacts import atomic_path, commit, library_tree, read_json, repository_root, write_json
+from neuron_consistency.errors import StoreError
+from neuron_consistency.training.obtain import TrainedModel
+from neuron_consistency.versions import current_versions
+
+RECORD = "record.json"
+FIELDS = {"study", "commit", "finished", "tables"}  # of every record
+STUDY_FIELDS = {
+    "notebook", "versions", "parameters", "dataset", "fingerprint", "seeds", "device", "torch", "precision",
+    "training_seconds",
+}  # fmt: skip  # of one with a notebook behind it, with "run_seconds" since they are taken; "remarks" may say more
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run of a notebook began with: commit of the checkout, tree of its library, topics measured, clock."""
+
+    notebook: str
+    topics: tuple[str, ...]
+    commit: str
+    library: str
+    clock: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """Tables by name, and the record of how they were made."""
+
+    tables: dict[str, pd.DataFrame]
+    record: dict[str, Any]
+
+    @property
+    def current(self) -> bool:
+        """Whether the library still computes the same numbers: no version in the record was raised since."""
+        return bool(self.record["versions"].items() <= current_versions().items())
+
+
+def results_folder() -> Path:
+    """Where results stay: `book/results` of the repository."""
+    return repository_root() / "book" / "results"
+
+
+def start_of(notebook: str, *topics: str) -> Start:
+    """To be called as a notebook begins: when it ends, the checkout may have moved on.
+
+    Args:
+        notebook: the stem.
+        topics: what it measures, names of `versions.MEASURES`.
+    """
+    return Start(notebook, topics, commit(), library_tree(), time.monotonic())
+
+
+def keep_result(
+    study: str,
+    start: Start,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    parameters: Mapping[str, Any],
+    nets: Sequence[TrainedModel],
+) -> Path:
+    """Keeps the tables of a study, and in their record the notebook, its parameters, data, networks and machine.
+
+    Args:
+        study: its name, that of the folder.
+        start: of the notebook that computed the tables, taken as it began.
+        tables: by name; their index is left out.
+        parameters: all parameters of that run.
+        nets: the networks that the tables are about.
+
+    Returns:
+        The folder.
+
+    Raises:
+        StoreError: the library was edited while the study ran, so that no commit tells what made the tables; or as in
+            `keep_tables`.
+    """
+    if library_tree() != start.library:
+        raise StoreError(
+            f"{study}: the library changed while {start.notebook} ran, so its tables are of no commit. Run it again "
+            "from a checkout that stands still; networks that are trained are not trained again"
+        )
+    records = [net.record for net in nets]
+    topics = ["training", *start.topics]
+    topics += ["groups"] * bool(parameters.get("filter_groups"))
+    topics += ["renderer"] * any(str(value).startswith("scenes") for value in parameters.values())
+    facts = {
+        "notebook": start.notebook,
+        "commit": start.commit,
+        "versions": {name: version for name, version in current_versions().items() if name in topics},
+        "parameters": dict(parameters),
+        "dataset": nets[0].plan.spec["data"]["name"],
+        "fingerprint": nets[0].plan.spec["fingerprint"],
+        "seeds": sorted({net.plan.spec["seed"] for net in nets}),
+        "training_seconds": round(sum(record["seconds"] for record in records), 1),
+        "run_seconds": round(time.monotonic() - start.clock, 1),
+        **{name: records[0][name] for name in ("device", "torch", "precision")},
+    }
+    return keep_tables(study, tables, facts)
+
+
+def keep_tables(name: str, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]) -> Path:
+    """Writes tables and a record of them with these facts; those of an earlier run give way once all is whole.
+
+    Args:
+        name: that of the folder.
+        tables: by name; their index is left out.
+        facts: what the record says of how they were made, the commit among it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        StoreError: the disk is full, or the name is not one of lower-case words joined by hyphens.
+    """
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise StoreError(f"study={name!r}: name it by lower-case words joined by hyphens")
+    folder = results_folder() / name
+    new = folder.with_name(f".{name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    hashes = {}
+    for title, table in tables.items():
+        path = new / f"{title}.csv"
+        with atomic_path(path) as part:
+            table.round(6).to_csv(part, index=False, lineterminator="\n")
+        hashes[path.name] = _hash(path)
+    finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    write_json(new / RECORD, {**facts, "study": name, "finished": finished, "tables": hashes})
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
+    return folder
+
+
+def read_result(study: str) -> Result:
+    """The tables and the record of a study.
+
+    Raises:
+        StoreError: there is none of that name, or a table is not the one that its record tells of.
+    """
+    folder = results_folder() / study
+    if not (folder / RECORD).is_file():
+        raise StoreError(f"{folder} has no result: `make results N={study}` makes it")
+    if faults := record_faults(folder):
+        raise StoreError(f"{folder}: {'; '.join(faults)}. `make results N={study}` makes it anew")
+    record = read_json(folder / RECORD)
+    return Result({Path(name).stem: pd.read_csv(folder / name) for name in record["tables"]}, record)
+
+
+def record_table(about: Mapping[str, str], results: Mapping[str, Result]) -> pd.DataFrame:
+    """What stands behind the tables of a page: one row a study, by name, with what it is about."""
+    rows = {
+        name: {
+            "dataset": found.record["dataset"],
+            "images": found.record["fingerprint"][:12],
+            "seeds": ", ".join(map(str, found.record["seeds"])),
+            "commit": found.record["commit"],
+            "library": "the same" if found.current else "changed since",
+            "on": found.record["device"],
+            "PyTorch": found.record["torch"],
+            "precision": found.record["precision"],
+            "training s": found.record["training_seconds"],
+            "run s": found.record.get("run_seconds", math.nan),
+            "finished": found.record["finished"][:10],
+            "about": about[name],
+            "remarks": found.record.get("remarks", ""),
+        }
+        for name, found in results.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("study")
+
+
+def record_faults(folder: Path) -> list[str]:
+    """What keeps a folder of results from being believed: a table that its record does not fit, a record with gaps."""
+    try:
+        record = read_json(folder / RECORD)
+    except StoreError as error:
+        return [str(error)]
+    if not isinstance(record, dict):
+        return [f"{RECORD} lacks everything"]
+    of_study = {"notebook", "versions", "parameters"} & record.keys()
+    if missing := (FIELDS | STUDY_FIELDS if of_study else FIELDS) - record.keys():
+        return [f"{RECORD} lacks {', '.join(sorted(missing))}"]
+    faults = []
+    if unknown := record.get("versions", {}).keys() - current_versions().keys():
+        faults.append(f"its record has versions of {', '.join(sorted(unknown))}, which this library does not know")
+    if record["study"] != folder.name:
+        faults.append(f"its record is of {record['study']}")
+    if not re.fullmatch(r"[0-9a-f]{12}", record["commit"]):
+        faults.append(f"made at commit {record['commit']!r}, not at one that can be checked out")
+    files = {path.name for path in folder.iterdir()} - {RECORD}
+    faults += [f"{name} is in no record" for name in sorted(files - record["tables"].keys())]
+    for name, expected in record["tables"].items():
+        if name not in files:
+            faults.append(f"{name} is missing")
+        elif _hash(folder / name) != expected:
+            faults.append(f"{name} is not what its record says")
+    return faults
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def provenance(profile: str, nets: Sequence[TrainedModel]) -> pd.DataFrame:
+    """What stands behind the numbers of a page: one row a network."""
+    return pd.DataFrame(
+        {
+            "profile": profile,
+            "network": net.title,
+            "key": net.plan.key,
+            "dataset": net.plan.spec["data"]["name"],
+            "images": net.plan.spec["fingerprint"][:12],
+            "seed": net.plan.spec["seed"],
+            "trained at commit": net.record["commit"],
+            "measured at commit": commit(),
+            "on": net.record["device"],
+            "PyTorch": net.record["torch"],
+            "training s": net.record["seconds"],
+        }
+        for net in nets
+    )

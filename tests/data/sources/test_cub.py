@@ -1,0 +1,192 @@
+"""CUB-200-2011 in its official layout: tables that belong together by number, and what happens when they do not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from layouts import levels, packed, photo, tarred, write
+from neuron_consistency.data.load import dataset_fingerprint, load_images
+from neuron_consistency.errors import DatasetError, ParameterError
+
+BIRDS = ["002.Laysan_Albatross", "003.Sooty_Albatross", "010.Red_winged_Blackbird"]
+
+
+def cub() -> dict[str, bytes]:
+    """Four images a class of 60 x 40 pixels: the first, second and fourth to train on; image n has the grey level 20 n.
+
+    The tables are in falling order, so that only their numbers tell what belongs together.
+    """
+    images = [f"{bird}/{bird[4:]}_{n}.jpg" for bird in BIRDS for n in range(4)]
+    rows = {
+        "images.txt": [f"{n} {name}" for n, name in enumerate(images, 1)],
+        "image_class_labels.txt": [f"{n} {(n - 1) // 4 + 1}" for n in range(1, 13)],
+        "train_test_split.txt": [f"{n} {int(n % 4 != 3)}" for n in range(1, 13)],
+        "bounding_boxes.txt": [f"{n} {10.0 + n} 5.0 20.0 30.0" for n in range(1, 13)],
+        "classes.txt": [f"{n} {bird}" for n, bird in enumerate(BIRDS, 1)],
+        "parts/parts.txt": ["1 back", "2 left eye", "3 tail"],
+        "parts/part_locs.txt": [
+            f"{n} {part} {x} {y} {seen}"
+            for n in range(1, 13)
+            for part, x, y, seen in [(1, 30.0, 20.0, 1), (2, 0.0, 0.0, 0), (3, 20.0 - n, 39.0, 1)]
+        ],
+    }
+    files = {name: "\n".join(reversed(lines)).encode() + b"\n" for name, lines in rows.items()}
+    files["parts/parts.txt"] = "\n".join(rows["parts/parts.txt"]).encode()
+    files |= {f"images/{name}": photo(20 * n, (60, 40)) for n, name in enumerate(images, 1)}
+    return {f"CUB_200_2011/{name}": data for name, data in files.items()}
+
+
+@pytest.mark.parametrize("archive", ["", "CUB_200_2011.zip", "CUB_200_2011.tgz"])
+def test_images_labels_boxes_and_parts_belong_together(tmp_path: Path, archive: str) -> None:
+    """Cut to the central square of 60 x 40, ten columns are lost at either side."""
+    root = packed(tmp_path / "data", cub(), archive)
+    train = load_images("cub200", "train", root=root, image_size=40)
+    assert train.classes == ("Laysan Albatross", "Sooty Albatross", "Red winged Blackbird")
+    assert train.synsets == ("n02058221", "n02058221", "n01575401")
+    assert train.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    numbers = [1, 2, 4, 5, 6, 8, 9, 10, 12]
+    assert [round(level / 20) for level in levels(train)] == numbers
+    assert train.boxes is not None
+    assert train.boxes.tolist() == [[n, 5, n + 20, 35] for n in numbers]
+    assert train.part_names == ("back", "left eye", "tail")
+    assert train.parts is not None
+    assert torch.allclose(train.parts[:, 0], torch.tensor([20.0, 20.0]))
+    assert train.parts[:, 1].isnan().all(), "a part that is marked invisible has no place"
+    tail = train.parts[:, 2]
+    assert [None if tail[i].isnan().any() else round(float(tail[i, 0])) for i in range(9)] == [
+        *([10 - n for n in numbers[:8]]), None,
+    ]  # fmt: skip
+    small = load_images("cub200", "val", root=root, image_size=20, classes=["Red winged Blackbird"])
+    assert (levels(small), small.boxes.tolist()) == ([220], [[6, 2, 16, 18]])  # type: ignore[union-attr]
+
+
+def test_a_set_that_is_fetched_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(address: str, root: Path, md5: str) -> None:
+        tarred(root, cub(), address.rpartition("/")[2])
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", fetch)
+    assert len(load_images("cub200", "val", root=tmp_path, image_size=16, download=True)) == 3
+
+    def failed(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", failed)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match=r"cub200 cannot be downloaded .no route to host.*data.caltech.edu"):
+        load_images("cub200", "val", root=tmp_path / "empty", image_size=16, download=True)
+
+
+def test_the_folder_itself_may_be_named(tmp_path: Path) -> None:
+    root = write(tmp_path, cub()) / "CUB_200_2011"
+    assert len(load_images("cub200", "val", root=root, image_size=16)) == 3
+
+
+def test_parts_and_boxes_follow_the_images(tmp_path: Path) -> None:
+    """Through a subset, and through the prepared arrays of a second call."""
+    options: dict[str, Any] = {"root": write(tmp_path / "data", cub()), "image_size": 40, "cache": tmp_path / "cache"}
+    first, again = (load_images("cub200", "train", **options) for _ in range(2))
+    assert again.part_names == first.part_names
+    for name in ("boxes", "parts", "labels"):
+        assert torch.equal(getattr(first, name).nan_to_num(-1), getattr(again, name).nan_to_num(-1))
+    part = again.subset(torch.tensor([5, 0]))
+    assert part.boxes.tolist() == [[8, 5, 28, 35], [1, 5, 21, 35]]  # type: ignore[union-attr]
+    assert part.parts is not None
+    assert part.parts[:, 2, 0].tolist() == pytest.approx([2, 9])
+    with pytest.raises(DatasetError, match=r"cub200 .train. has no masks"):
+        part.masks(torch.tensor([0]))
+
+
+def test_a_set_without_boxes_or_parts_has_none(tmp_path: Path) -> None:
+    files = {n: d for n, d in cub().items() if "bounding" not in n and "part_locs" not in n}
+    images = load_images("cub200", "train", root=write(tmp_path, files), image_size=16)
+    assert (images.boxes, images.parts, images.part_names) == (None, None, ())
+
+
+def test_a_part_of_the_archive_has_the_classes_that_are_there(tmp_path: Path) -> None:
+    files = {n: d for n, d in cub().items() if f"images/{BIRDS[1]}" not in n}
+    images = load_images("cub200", "train", root=write(tmp_path, files), image_size=16)
+    assert images.classes == ("Laysan Albatross", "Red winged Blackbird")
+    assert [round(level / 20) for level in levels(images)] == [1, 2, 4, 9, 10, 12]
+
+
+def test_a_synset_that_two_birds_share_names_neither(tmp_path: Path) -> None:
+    """Else asking for an albatross would silently give the last of them."""
+    root = write(tmp_path, cub())
+    for name in ("n02058221", "albatross"):
+        with pytest.raises(DatasetError, match=f"Unknown class '{name}'"):
+            load_images("cub200", "train", root=root, image_size=16, classes=[name])
+    images = load_images("cub200", "train", root=root, image_size=16, classes=["n01575401", "Sooty Albatross"])
+    assert images.classes == ("Red winged Blackbird", "Sooty Albatross")
+
+
+@pytest.mark.parametrize(
+    ("table", "old", "new", "message"),
+    [
+        ("bounding_boxes.txt", "1 11.0 5.0 20.0 30.0\n", "", r"bounding_boxes.txt has no row of image 1\. Unpack"),
+        ("bounding_boxes.txt", "1 11.0 5.0", "1 11.0", r"bounding_boxes.txt: '1 11.0 20.0 30.0' is not a row"),
+        ("bounding_boxes.txt", "1 11.0 5.0", "1 11.0 x", r"bounding_boxes.txt: '11.0 x 20.0 30.0' holds no numbers"),
+        ("image_class_labels.txt", "\n4 1\n", "\n", r"image_class_labels.txt has no row of image 4"),
+        ("train_test_split.txt", "\n2 1\n", "\ntwo 1\n", r"train_test_split.txt: 'two 1' is not a row"),
+        ("classes.txt", "010.Red_winged", "010.Red_legged", r"classes.txt: '010.Red_legged_Blackbird' is not a class"),
+        ("parts/part_locs.txt", "\n1 2 ", "\n1 9 ", r"part_locs.txt: there is no part 9 in parts/parts.txt"),
+    ],
+)
+def test_a_damaged_table_is_named(tmp_path: Path, table: str, old: str, new: str, message: str) -> None:
+    files = cub()
+    text = files[f"CUB_200_2011/{table}"].decode()
+    assert old in text
+    files[f"CUB_200_2011/{table}"] = text.replace(old, new).encode()
+    # A visible part, so that its row counts.
+    files = {n: d.replace(b" 0.0 0.0 0", b" 30.0 20.0 1") if "part_locs" in n else d for n, d in files.items()}
+    with pytest.raises(DatasetError, match=message):
+        load_images("cub200", "train", root=write(tmp_path, files), image_size=16)
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("images.txt", r"cub200 are not in .*CUB_200_2011.tgz"),
+        ("images/", r"CUB_200_2011 has no folder images/: unpack the official archive"),
+        ("classes.txt", r"classes.txt cannot be read from .*CUB_200_2011 .No such file"),
+        ("train_test_split.txt", r"train_test_split.txt cannot be read"),
+    ],
+)
+def test_a_missing_table_is_named(tmp_path: Path, missing: str, message: str) -> None:
+    files = {n: d for n, d in cub().items() if not n.startswith(f"CUB_200_2011/{missing}")}
+    with pytest.raises(DatasetError, match=message):
+        load_images("cub200", "train", root=write(tmp_path, files), image_size=16)
+
+
+def test_a_corrupt_image_is_left_out_with_its_box_where_asked(tmp_path: Path) -> None:
+    files = cub()
+    files[f"CUB_200_2011/images/{BIRDS[0]}/Laysan_Albatross_1.jpg"] = b"no image"
+    root = write(tmp_path, files)
+    with pytest.raises(DatasetError, match=r"Laysan_Albatross_1.jpg is not a readable image"):
+        load_images("cub200", "train", root=root, image_size=40)
+    with pytest.warns(UserWarning, match="Laysan_Albatross_1"):
+        images = load_images("cub200", "train", root=root, image_size=40, skip_corrupt=True)
+    assert images.boxes is not None
+    assert images.boxes[:2].tolist() == [[1, 5, 21, 35], [4, 5, 24, 35]]
+    assert images.parts is not None
+    assert len(images.parts) == len(images) == 8
+
+
+def test_the_fingerprint_follows_every_table(tmp_path: Path) -> None:
+    files = cub()
+
+    def found(root: Path) -> str:
+        return dataset_fingerprint("cub200", "train", root=root, image_size=16)
+
+    root = write(tmp_path, files)
+    prints = {found(root), load_images("cub200", "train", root=root, image_size=16).fingerprint}
+    assert len(prints) == 1
+    tables = [name for name in files if name.endswith(".txt")]
+    for table in tables:
+        (root / table).write_bytes(files[table] + b"\n")
+        prints.add(found(root))
+        (root / table).write_bytes(files[table])
+    assert len(prints) == 1 + len(tables)
+    with pytest.raises(ParameterError, match="Options that 'cub200' does not have: variant"):
+        load_images("cub200", "train", root=root, image_size=16, variant="original")

@@ -1,0 +1,271 @@
+"""Pascal VOC in its official layout: several labels an image, boxes and masks, whole images squeezed into a square."""
+
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from layouts import levels, packed, photo, write
+from neuron_consistency.data.load import dataset_fingerprint, load_images, load_multilabel
+from neuron_consistency.errors import DatasetError, ParameterError
+
+CPU = torch.device("cpu")
+CAT, DOG, PERSON = 7, 11, 14  # places among the 20 classes
+# By image: (class, xmin, ymin, xmax, ymax, difficult), first and last pixels of 40 x 20, counted from 1.
+TRAIN: dict[str, list[tuple[str, int, int, int, int, int]]] = {
+    "000005": [("dog", 1, 1, 20, 10, 0), ("person", 21, 11, 40, 20, 0), ("dog", 21, 1, 40, 10, 0)],
+    "000007": [("person", 1, 1, 40, 20, 0), ("cat", 1, 1, 4, 4, 1)],
+    "000009": [("cat", 11, 1, 30, 20, 0)],
+    "000012": [("cat", 1, 1, 10, 10, 1)],
+}
+TEST = {"000001": TRAIN["000005"], "000002": TRAIN["000009"]}
+NAMED = ["dog", "person", "cat"]
+
+
+def annotation(objects: list[tuple[str, int, int, int, int, int]]) -> bytes:
+    parts = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part>"
+    text = "".join(
+        f"<object><name>{name}</name><pose>Left</pose><difficult>{difficult}</difficult><bndbox><xmin>{x0}</xmin>"
+        f"<ymin>{y0}</ymin><xmax>{x1}</xmax><ymax>{y1}.0</ymax></bndbox>{parts}</object>"
+        for name, x0, y0, x1, y1, difficult in objects
+    )
+    size = "<size><width>40</width><height>20</height><depth>3</depth></size>"
+    return f"<annotation><folder>VOC</folder>{size}<segmented>1</segmented>{text}</annotation>".encode()
+
+
+def segmentation(numbers: np.ndarray, mode: str = "P") -> bytes:
+    image, file = Image.fromarray(numbers.astype("u1")), io.BytesIO()
+    if mode == "P":
+        image = image.convert("P")
+        image.putdata(numbers.ravel().tolist())
+        image.putpalette([n // 3 * 40 % 256 for n in range(768)])
+    image.convert(mode).save(file, "PNG")
+    return file.getvalue()
+
+
+def devkit(year: str = "VOC2007", *lists: str) -> dict[str, bytes]:
+    """Images of 40 x 20, in grey levels 10, 20, ... in order of the lists; of the first of each list there is a mask:
+    dog (12) above, person (15) to the right below, a void border (255) between them, the rest background."""
+    names = {"trainval": TRAIN, "train": TRAIN, "test": TEST, "val": TEST}
+    numbers = np.zeros((20, 40), dtype=int)
+    numbers[:8], numbers[8:12], numbers[12:, 20:] = 12, 255, 15
+    files = {}
+    for kind in lists or ("trainval", "test"):
+        files[f"{year}/ImageSets/Main/{kind}.txt"] = "\n".join(names[kind]).encode() + b"\n"
+        for n, (stem, objects) in enumerate(names[kind].items(), 1):
+            files[f"{year}/Annotations/{stem}.xml"] = annotation(objects)
+            files[f"{year}/JPEGImages/{stem}.jpg"] = photo(10 * n, (40, 20))
+            if n == 1:
+                files[f"{year}/SegmentationClass/{stem}.png"] = segmentation(numbers)
+    return {f"VOCdevkit/{name}": data for name, data in files.items()}
+
+
+@pytest.mark.parametrize("archive", ["", "VOCdevkit.zip", "VOCtrainval_06-Nov-2007.tar"])
+def test_labels_boxes_and_owners_belong_together(tmp_path: Path, archive: str) -> None:
+    """The image of a difficult cat alone shows nothing that counts; a part's name and box are not the object's."""
+    root = packed(tmp_path / "data", devkit("VOC2007", "trainval"), archive)
+    train = load_multilabel("voc2007", "train", root=root, image_size=20)
+    assert (len(train), train.num_classes, train.image_size) == (3, 20, 20)
+    assert (train.classes[DOG], train.synsets[DOG]) == ("dog", "n02084071")
+    assert train.labels.dtype == torch.float32
+    assert train.labels.nonzero().tolist() == [[0, DOG], [0, PERSON], [1, PERSON], [2, CAT]]
+    assert levels(train) == [10, 20, 30]
+    assert train.owners.tolist() == [[0, DOG], [0, PERSON], [0, DOG], [1, PERSON], [2, CAT]]
+    assert train.boxes is not None
+    assert train.boxes.tolist() == [[0, 0, 10, 10], [10, 10, 20, 20], [10, 0, 20, 10], [0, 0, 20, 20], [5, 0, 15, 20]]
+    indices, images, labels = next(train.batches(2, device=CPU))
+    assert (indices.tolist(), images.shape, labels.shape) == ([0, 1], (2, 3, 20, 20), (2, 20))
+
+
+def test_difficult_objects_count_where_asked(tmp_path: Path) -> None:
+    root = write(tmp_path, devkit())
+    every = load_multilabel("voc2007", "train", root=root, image_size=20, difficult=True)
+    assert every.labels[:, CAT].tolist() == [0, 1, 1, 1]
+    assert every.owners.tolist()[-3:] == [[1, CAT], [2, CAT], [3, CAT]]
+    assert every.fingerprint != load_multilabel("voc2007", "train", root=root, image_size=20).fingerprint
+
+
+def test_each_year_has_its_own_lists(tmp_path: Path) -> None:
+    """Of 2012 the labels of the test images are not public: its official validation images stand for them."""
+    files = devkit() | devkit("VOC2012", "train", "val")
+    root = write(tmp_path, files)
+    for name in ("voc2007", "voc2012"):
+        sizes = [len(load_images(name, split, root=root, image_size=16)) for split in ("train", "val")]
+        assert sizes == [3, 2]
+    shutil.rmtree(root / "VOCdevkit/VOC2007")
+    with pytest.raises(
+        DatasetError, match=r"train images of voc2007 are not in .*VOCdevkit/VOC2007/ with ImageSets/Main/"
+    ):
+        load_images("voc2007", "train", root=root, image_size=16)
+    for place in ("VOCdevkit", "VOCdevkit/VOC2012"):
+        assert len(load_images("voc2012", "val", root=root / place, image_size=16)) == 2
+
+
+def test_the_two_archives_of_2007_serve_one_split_each(tmp_path: Path) -> None:
+    root = packed(tmp_path / "data", devkit("VOC2007", "trainval"), "VOCtrainval_06-Nov-2007.tar")
+    packed(root, devkit("VOC2007", "test"), "VOCtest_06-Nov-2007.tar")
+    packed(root, devkit("VOC2012", "train", "val"), "VOCtrainval_11-May-2012.tar")
+    val = load_images("voc2007", "val", root=root, image_size=16)
+    assert levels(val) == [10, 20]
+    assert [path.name for path in root.glob("*.unpacked")] == ["VOCtest_06-Nov-2007.tar.unpacked"]
+    assert levels(load_images("voc2007", "train", root=root, image_size=16)) == [10, 20, 30]
+    assert len([*root.glob("*.unpacked")]) == 2, "nothing is unpacked that was not asked for"
+
+
+@pytest.mark.parametrize(("split", "image_set", "images"), [("train", "trainval", 3), ("val", "test", 2)])
+def test_torchvision_is_asked_for_the_right_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, image_set: str, images: int
+) -> None:
+    asked = []
+
+    def fetch(root: Path, **options: Any) -> None:
+        asked.append(options)
+        write(root, devkit("VOC2007", options["image_set"]))
+
+    monkeypatch.setattr("torchvision.datasets.VOCDetection", fetch)
+    for _ in range(2):  # the second time it is there
+        assert len(load_images("voc2007", split, root=tmp_path, image_size=16, download=True)) == images
+    assert asked == [{"year": "2007", "image_set": image_set, "download": True}]
+
+
+def test_masks_are_of_the_classes_and_leave_out_what_was_not_labelled(tmp_path: Path) -> None:
+    train = load_multilabel("voc2007", "train", root=write(tmp_path, devkit()), image_size=20)
+    assert train.masked.tolist() == [True, False, False]
+    here = torch.tensor([0, 0, 0])
+    one = train.masks(here, torch.tensor([DOG, PERSON, CAT]))[:, 0]
+    assert (one.shape, one.dtype) == ((3, 20, 20), torch.bool)
+    dog, person = torch.zeros(20, 20, dtype=torch.bool), torch.zeros(20, 20, dtype=torch.bool)
+    dog[:8], person[12:, 10:] = True, True
+    assert torch.equal(one[0], dog)
+    assert torch.equal(one[1], person)
+    assert not one[2].any()
+    assert torch.equal(train.masks(torch.tensor([0]))[0, 0], dog | person)
+    assert train.masks(torch.zeros(0, dtype=torch.int64)).shape == (0, 1, 20, 20)
+    with pytest.raises(DatasetError, match=r"no SegmentationClass/000007.png: only some .* `masked`.*`subset`"):
+        train.masks(torch.tensor([0, 1]))
+    assert train.subset(train.masked.nonzero().squeeze(1)).masks(torch.tensor([0])).sum() == 160 + 80
+
+
+def test_chosen_classes_leave_out_images_without_them_and_renumber_masks(tmp_path: Path) -> None:
+    root = write(tmp_path, devkit())
+    images = load_multilabel("voc2007", "train", root=root, image_size=20, classes=["person", "n02084071"])
+    assert images.classes == ("person", "dog")
+    assert images.labels.tolist() == [[1, 1], [1, 0]]
+    assert images.owners.tolist() == [[0, 1], [0, 0], [0, 1], [1, 0]]
+    assert images.masks(torch.tensor([0]), torch.tensor([0])).sum() == 80
+    only = load_multilabel("voc2007", "train", root=root, image_size=20, classes=["person"])
+    assert only.masks(torch.tensor([0])).sum() == 80, "a dog that was not chosen is background"
+    with pytest.raises(DatasetError, match="voc2007 has no train images of aeroplane, bicycle"):
+        load_images("voc2007", "train", root=root, image_size=20, classes=["aeroplane", "dog", "bicycle"])
+
+
+def test_per_class_takes_an_image_while_one_of_its_classes_wants_more(tmp_path: Path) -> None:
+    root = write(tmp_path, devkit())
+    images = load_images("voc2007", "train", root=root, image_size=20, classes=NAMED, per_class=1)
+    assert levels(images) == [10, 30], "the second image shows only a person, who has been in the first"
+    assert len(load_images("voc2007", "train", root=root, image_size=20, classes=NAMED, per_class=2)) == 3
+
+
+def test_all_classes_need_an_image_only_where_they_were_chosen(tmp_path: Path) -> None:
+    """A part of the archive keeps all 20 classes, so that networks of both splits fit."""
+    images = load_images("voc2007", "val", root=write(tmp_path, devkit()), image_size=20)
+    assert images.num_classes == 20
+
+
+def test_prepared_arrays_keep_everything(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "root": write(tmp_path / "data", devkit()),
+        "image_size": 20,
+        "cache": tmp_path / "cache",
+    }
+    first, again = (load_multilabel("voc2007", "train", **options) for _ in range(2))
+    for name in ("labels", "boxes", "owners", "masked"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+    assert torch.equal(first.masks(torch.tensor([0])), again.masks(torch.tensor([0])))
+    assert first.fingerprint == again.fingerprint == dataset_fingerprint("voc2007", "train", **options)
+
+
+def test_a_corrupt_image_is_left_out_with_its_objects_where_asked(tmp_path: Path) -> None:
+    root = write(tmp_path / "data", devkit())
+    (root / "VOCdevkit/VOC2007/JPEGImages/000005.jpg").write_bytes(photo(1)[:200])
+    write(root, {"VOCdevkit/VOC2007/SegmentationClass/000009.png": segmentation(np.full((20, 40), 8))})
+    options: dict[str, Any] = {"root": root, "image_size": 20, "cache": tmp_path / "cache"}
+    with pytest.raises(DatasetError, match=r"JPEGImages/000005.jpg is not a readable image"):
+        load_images("voc2007", "train", **options)
+    for _ in range(2):  # the second time from the prepared array
+        with pytest.warns(UserWarning, match="000005"):
+            images = load_multilabel("voc2007", "train", skip_corrupt=True, **options)
+        assert images.labels.nonzero().tolist() == [[0, PERSON], [1, CAT]]
+        assert images.owners.tolist() == [[0, PERSON], [1, CAT]]
+        assert images.boxes is not None
+        assert images.boxes.tolist() == [[0, 0, 20, 20], [5, 0, 15, 20]]
+        assert images.masked.tolist() == [False, True]
+        assert images.masks(torch.tensor([1])).all()
+
+
+@pytest.mark.parametrize(
+    ("file", "data", "message"),
+    [
+        (
+            "Annotations/000005.xml",
+            b"<annotation><size>",
+            r"Annotations/000005.xml is not an annotation of VOC .*Unpack",
+        ),
+        (
+            "Annotations/000005.xml",
+            annotation(TRAIN["000005"]).replace(b">40<", b">0<", 1),
+            r"000005.xml is not an ann",
+        ),
+        ("Annotations/000005.xml", annotation(TRAIN["000005"]).replace(b"xmin", b"x"), r"000005.xml is not an annotat"),
+        ("Annotations/000005.xml", None, r"Annotations/000005.xml cannot be read from .*VOC2007"),
+        ("ImageSets/Main/trainval.txt", b"\n", r"trainval.txt lists no images"),
+        ("ImageSets/Main/trainval.txt", b"../../secret\n", r"has no train images of"),
+        ("SegmentationClass/000005.png", b"no image", r"SegmentationClass/000005.png is not a readable image"),
+        ("SegmentationClass/000005.png", segmentation(np.zeros((20, 40)))[:60], r"000005.png is not a readable image"),
+        ("SegmentationClass/000005.png", segmentation(np.zeros((20, 40)), "RGB"), r"000005.png has colours, not numb"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, file: str, data: bytes | None, message: str) -> None:
+    files = devkit() | {f"VOCdevkit/VOC2007/{file}": data}
+    root = write(tmp_path, {name: content for name, content in files.items() if content is not None})
+    with pytest.raises(DatasetError, match=message):
+        load_images("voc2007", "train", root=root, image_size=20, classes=NAMED).masks(torch.tensor([0]))
+
+
+@pytest.mark.parametrize("folder", ["Annotations", "JPEGImages"])
+def test_a_missing_folder_is_named(tmp_path: Path, folder: str) -> None:
+    root = write(tmp_path, devkit())
+    shutil.rmtree(root / "VOCdevkit/VOC2007" / folder)
+    with pytest.raises(DatasetError, match=f"VOC2007 has no folder {folder}/: unpack the official archive"):
+        load_images("voc2007", "train", root=root, image_size=20)
+
+
+def test_a_kit_without_masks_has_none(tmp_path: Path) -> None:
+    root = write(tmp_path, {n: d for n, d in devkit().items() if "Segmentation" not in n})
+    images = load_images("voc2007", "train", root=root, image_size=20)
+    assert not images.masked.any()
+    with pytest.raises(DatasetError, match=r"voc2007 .train. has no masks"):
+        images.masks(torch.tensor([0]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "voc2010"}, "Unknown dataset 'voc2010': use .*voc2007"),
+        ({"variant": "original"}, "Options that 'voc2007' does not have: variant"),
+        ({"per_class": 0}, "per_class must be at least 1"),
+        (
+            {"name": "scenes", "per_class": 1, "classes": 1, "memory": 0},
+            "one label each.*scenes-multilabel",
+        ),
+    ],
+)
+def test_impossible_wish_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    wish: dict[str, Any] = {"name": "voc2007", "split": "train", "image_size": 16, **change}
+    with pytest.raises(ParameterError, match=message):
+        load_multilabel(root=write(tmp_path, devkit()), **wish)

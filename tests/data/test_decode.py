@@ -1,0 +1,33 @@
+"""Pictures decoded as PIL decodes them, and fitted."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from neuron_consistency.data.decode import decode_image, fit
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("RGB", "PNG"), ("L", "PNG"), ("P", "PNG")]
+)
+def test_pictures_of_every_mode_become_rgb(mode: str, kind: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (9, 11, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).convert(mode).save(file, kind)
+    pixels = decode_image(file.getvalue(), "x")
+    assert (pixels.shape, pixels.dtype) == ((3, 9, 11), torch.uint8)
+    if mode != "CMYK":
+        with Image.open(file) as image:
+            assert np.array_equal(pixels.permute(1, 2, 0).numpy(), np.array(image.convert("RGB")))
+
+
+def test_fit_cuts_the_centre() -> None:
+    """A picture wider than tall loses its sides alike, one that fits is untouched."""
+    columns = torch.arange(8, dtype=torch.uint8).expand(3, 4, 8)
+    assert fit(columns, 4)[0, 0].tolist() == [2, 3, 4, 5]
+    square = torch.randint(0, 256, (2, 3, 6, 6), dtype=torch.uint8)
+    assert torch.equal(fit(square, 6), square)
+    assert fit(square, 5, margin=1.2).shape == (2, 3, 5, 5)

@@ -1,0 +1,90 @@
+"""Pictures of explanations: which images, which maps, and figures that take them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from neuron_consistency.explanation import figures as explanation_figures
+from neuron_consistency.explanation.gallery import explanation_rows, extreme_places, network_rows
+from neuron_consistency.explanation.measure import explanation_consistency, grad_cam, normalised, upsampled
+from neuron_consistency.explanation.weighting import Weighting
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.plotting import Picture, PictureGrid, picture_grid
+from toys import CPU, toy_images
+
+
+def drawn(figure: Figure) -> int:
+    """How many axes a figure has, once it could be drawn."""
+    figure.canvas.draw()
+    return len(figure.axes)
+
+
+def heats(pictures: Sequence[Picture]) -> Tensor:
+    """The maps that lie over some pictures."""
+    return torch.stack([picture.heat for picture in pictures if picture.heat is not None])
+
+
+def test_the_most_and_the_least_consistent_images_ties_in_order() -> None:
+    consistency = torch.tensor([0.5, 0.0, torch.nan, 0.9, 0.0, 0.9])
+    assert extreme_places(consistency, count=2) == ([3, 5], [1, 4])
+    assert extreme_places(consistency, count=9) == ([3, 5, 0, 1, 4], [1, 4, 0, 3, 5])
+
+
+def test_examples_hold_the_explanations_of_the_images_named(trained_toy: Classifier) -> None:
+    images, places = toy_images(12), [7, 2, 9]
+    grid = explanation_rows(trained_toy, images, places, Weighting(epsilon=0.2), device=CPU, precision="float32")
+    batch, labels = images.batch(torch.tensor(places), CPU)
+    found = explanation_consistency(trained_toy, batch, labels, epsilon=0.2)
+    (_, shown), (_, explained), (_, attacked), (_, explained_again) = grid.rows
+    for pictures, expected in ((shown, batch), (explained, batch), (attacked, found.attacked)):
+        assert torch.allclose(torch.stack([picture.image for picture in pictures]), expected)
+    assert torch.allclose(heats(explained), upsampled(normalised(found.maps), (16, 16))[:, 0])
+    assert torch.allclose(heats(explained_again), upsampled(normalised(found.attacked_maps), (16, 16))[:, 0])
+    for caption, consistency, flipped in zip(grid.above, found.consistency, found.flipped, strict=True):
+        assert caption.endswith(f"E = {consistency:.2f}")
+        assert (", then " in caption) == bool(flipped)
+    assert drawn(explanation_figures.explanation_examples(grid)) == 4 * 3
+
+
+def test_networks_explain_the_true_class_beside_each_other(trained_toy: Classifier) -> None:
+    images, places = toy_images(12), [0, 5]
+    models, layers = {"one": trained_toy, "two": trained_toy}, {"one": None, "two": "first"}
+    grid = network_rows(models, images, places, layers=layers, device=CPU, precision="float32")
+    batch, labels = images.batch(torch.tensor(places), CPU)
+    for title, layer in layers.items():
+        expected = normalised(grad_cam(trained_toy, batch, labels, layer=layer))
+        assert torch.allclose(heats(dict(grid.rows)[title]), upsampled(expected, (16, 16))[:, 0])
+    assert grid.above == [picture.caption for picture in dict(grid.rows)["one"]] == ["class 0", "class 1"]
+    assert drawn(explanation_figures.maps_of_networks(grid)) == 3 * 2
+
+
+def test_several_labels_show_their_first_class(trained_toy: Classifier) -> None:
+    images = toy_images(6)
+    several = replace(images, labels=torch.nn.functional.one_hot(images.labels, 4).float())
+    grid = explanation_rows(trained_toy, several, [1, 2], Weighting(), device=CPU, precision="float32")
+    assert [caption.split("\n")[0] for caption in grid.above] == ["class 1", "class 2"]
+    assert heats(grid.rows[1][1]).shape == (2, 16, 16)
+    assert network_rows({"one": trained_toy}, several, [3], layers={"one": None}, device=CPU).above == ["class 3"]
+
+
+def test_curves_and_distributions_are_drawn() -> None:
+    training = pd.DataFrame(
+        {"model": "a", "epoch": [2] * 3 + [4] * 3, "quantile": [0.1, 0.5, 0.9] * 2, "E": [0.1, 0.5, 0.9] * 2}
+    )
+    assert drawn(explanation_figures.explanation_over_training(training)) == 1
+    rows = pd.DataFrame({"model": ["a", "b"] * 4, "mask": ["own"] * 4 + ["true"] * 4, "E": [0.1, 0.4, 0.5, 0.9] * 2})
+    assert drawn(explanation_figures.explanation_distributions(rows)) == 2
+
+
+@pytest.mark.parametrize("covers", [0.0, 1.0])
+def test_a_mask_of_nothing_or_of_everything_has_no_outline(covers: float) -> None:
+    """Matplotlib warns of a contour that is nowhere."""
+    image, mask = torch.rand(3, 8, 8), torch.full((8, 8), covers).bool()
+    assert drawn(picture_grid(PictureGrid([("", [Picture(image, outlined=mask)])]))) == 1

@@ -1,0 +1,168 @@
+"""r1 and r2 in a feature space made by hand, their noise, their intervals and their claims."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from neuron_consistency.errors import ParameterError
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import read_layers
+from neuron_consistency.representation.centroids import class_centroids, distance_ratios, noisy_images
+from neuron_consistency.representation.tables import against_noise, ratio_claims, ratio_means
+from toys import CPU, assert_same_state, attacked_set, bytes_of, image_set, state_of, toy_images, toy_model
+
+
+def flat(greys: list[tuple[int, int, int]]) -> Tensor:
+    """Images of 8x8 in one colour each."""
+    return torch.tensor(greys, dtype=torch.uint8)[:, :, None, None].expand(-1, 3, 8, 8).contiguous()
+
+
+def colour_space() -> Classifier:
+    """phi is the image's colour; two classes, told by the third channel."""
+    head = nn.Linear(3, 2)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0]]))
+        head.bias.copy_(torch.tensor([0.5, -0.5]))
+    model = Classifier(
+        nn.Sequential(nn.Identity(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head), "plain", {"rgb": ("0", 3)}
+    )
+    model.mean.zero_()
+    model.std.fill_(1)
+    return model
+
+
+OPTIONS: dict[str, Any] = {"device": CPU, "precision": "float32"}
+
+
+def test_r1_and_r2_are_the_distances_worked_out_by_hand() -> None:
+    """Were numerator and denominator, or true class and target, exchanged, the numbers would be others."""
+    model = colour_space()
+    train = image_set(
+        flat([(0, 0, 0), (100, 0, 0), (0, 200, 200), (0, 200, 200)]), torch.tensor([0, 0, 1, 1]), num_classes=2
+    )
+    centroids = class_centroids(model, train, **OPTIONS)
+    assert torch.allclose(centroids * 255, torch.tensor([[50.0, 0, 0], [0, 200, 200]]))
+    clean = image_set(flat([(50, 30, 40), (0, 200, 170)]), torch.tensor([0, 1]), num_classes=2)
+    made = attacked_set(
+        clean, flat([(50, 60, 80), (50, 30, 140), (0, 110, 80)]), torch.tensor([0, 0, 1]), torch.tensor([1, 1, 0])
+    )
+    before = state_of(model)
+    found = distance_ratios(model, clean, made, centroids, **OPTIONS)
+    assert_same_state(before, model)
+    assert found["r1"].tolist() == pytest.approx([100 / 50, math.hypot(30, 140) / 50, 150 / 30], rel=1e-5)
+    away = math.hypot(50, 170, 160)
+    second = [math.hypot(50, 140, 120) / away, math.hypot(50, 170, 60) / away]
+    second.append(math.hypot(50, 110, 80) / math.hypot(50, 200, 170))
+    assert found["r2"].tolist() == pytest.approx(second, rel=1e-5)
+    assert found["clean"].tolist() == [0, 0, 1]
+    assert found["reached everywhere"].tolist() == [True, True, False]  # as the set says
+    assert found["reached"].tolist() == [False, True, True]  # the third channel on the target's side of .5
+
+
+def near_by_hand(model: Classifier, images: Tensor, pooling: str) -> Tensor:
+    with read_layers(model, ["last"]) as outputs, torch.no_grad():
+        model(images)
+    maps = outputs["last"]
+    return {"mean": maps.mean((2, 3)), "max": maps.amax((2, 3)), "none": maps.flatten(1)}[pooling]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "none"])
+def test_streaming_equals_all_at_once(pooling: str) -> None:
+    """Batches that split the images of one clean image, or hold none of its, must change nothing."""
+    model, train, clean = toy_model().eval(), toy_images(40, seed=1), toy_images(12, seed=2)
+    generator = torch.Generator().manual_seed(0)
+    indices = torch.randint(12, (30,), generator=generator)
+    noise = torch.randint(-20, 21, (30, 3, 16, 16), generator=generator)
+    pixels = (bytes_of(clean)[indices].int() + noise).clamp(0, 255).to(torch.uint8)
+    made = attacked_set(clean, pixels, indices, (clean.labels[indices] + 1) % 4)
+    centroids = class_centroids(model, train, pooling=pooling, batch_size=7, **OPTIONS)
+    features = near_by_hand(model, train.batch(torch.arange(40), CPU)[0], pooling)
+    expected = torch.stack([features[train.labels == label].mean(0) for label in range(4)])
+    assert torch.allclose(centroids, expected, atol=1e-5)
+    found = distance_ratios(model, clean, made, centroids, pooling=pooling, batch_size=5, **OPTIONS)
+    moved = near_by_hand(model, made.batch(torch.arange(30), CPU)[0], pooling)
+    still = near_by_hand(model, clean.batch(indices, CPU)[0], pooling)
+    for name, classes in {"r1": made.labels, "r2": made.targets}.items():
+        ratio = (moved - expected[classes]).norm(dim=1) / (still - expected[classes]).norm(dim=1)
+        assert found[name].to_numpy() == pytest.approx(ratio.numpy(), rel=1e-3)
+    assert found["rmsd noise"].to_numpy() == pytest.approx(found["rmsd"].to_numpy(), rel=0.1)
+    assert found["r1 noise"].notna().all()
+    assert found["r2 noise"].notna().all()
+    again = distance_ratios(model, clean, made, centroids, pooling=pooling, batch_size=64, **OPTIONS)
+    pd.testing.assert_frame_equal(found, again, rtol=1e-4)  # the noise too
+
+
+def test_an_adversarial_image_that_is_its_clean_image_has_ratios_of_one() -> None:
+    model, clean = toy_model().eval(), toy_images(12, seed=2)
+    made = attacked_set(clean, bytes_of(clean), torch.arange(12), (clean.labels + 1) % 4)
+    found = distance_ratios(model, clean, made, class_centroids(model, toy_images(40), **OPTIONS), **OPTIONS)
+    for name in ("r1", "r2", "r1 noise", "r2 noise"):  # noise of no size is none
+        assert found[name].to_numpy() == pytest.approx(np.ones(12), rel=1e-5)
+
+
+def test_noise_has_the_size_asked_for_and_is_a_file_s() -> None:
+    """Noise that were smaller than the attack would make any attack look meaningful."""
+    images, rmsd = torch.full((4, 3, 64, 64), 128 / 255), torch.tensor([0.0, 0.01, 0.03, 0.1])
+    noisy = noisy_images(images, rmsd, rows=torch.arange(4), seed=0)
+    assert (noisy - images).flatten(1).square().mean(1).sqrt().tolist() == pytest.approx(rmsd.tolist(), rel=0.02)
+    assert torch.allclose(noisy * 255, (noisy * 255).round(), atol=1e-4)
+    edge = noisy_images(torch.ones(1, 3, 8, 8), torch.tensor([0.5]), rows=torch.tensor([0]), seed=0)
+    assert float(edge.max()) <= 1
+    assert float(edge.min()) >= 0
+
+
+# means and intervals
+
+
+def table(r1: float, r2: float, *, images: int = 40) -> pd.DataFrame:
+    """A result by hand: two targets an image, noise that moves nothing, every second target reached."""
+    jitter = 0.002 * np.sin(np.arange(images))
+    columns: dict[str, Any] = {"image": np.arange(images), "clean": np.arange(images) // 2}
+    columns |= {"r1": r1 + jitter, "r2": r2 + jitter, "r1 noise": 1 + jitter / 2, "r2 noise": 1 + jitter / 2}
+    columns |= {"reached": np.arange(images) % 2 == 0, "reached everywhere": np.arange(images) % 4 == 0}
+    return pd.DataFrame(columns)
+
+
+def test_means_stand_beside_noise_for_all_and_for_the_successful() -> None:
+    ratios = table(1.3, 0.8)
+    ratios.loc[ratios["reached"], "r1"] = 2.0
+    means = ratio_means(ratios).set_index(["ratio", "subset", "of"])
+    assert means.loc[("r1", "all", "adversarial"), "value"] == pytest.approx(1.65, abs=1e-3)
+    assert means.loc[("r1", "reached here", "adversarial"), "value"] == 2
+    assert means.loc[("r1", "reached everywhere", "difference"), "value"] == pytest.approx(1, abs=1e-3)
+    assert means.loc[("r2", "all", "noise"), "value"] == pytest.approx(1, abs=1e-3)
+    assert means.loc[("r1", "reached everywhere", "noise"), "images"] == 10
+    assert means.loc[("r1", "all", "noise"), "clean images"] == 20
+    assert against_noise(ratios, "r2")["value"].tolist() == pytest.approx([0.8, 1, -0.2], abs=1e-3)
+
+
+def test_claims_are_settled_by_their_intervals() -> None:
+    before = ratio_claims(table(1.3, 0.8), tolerance=0.05).set_index("claim")["verdict"]
+    after = ratio_claims(table(1.01, 0.97), tolerance=0.05).set_index("claim")["verdict"]
+    assert before.tolist() == ["holds", "holds", "fails", "holds", "holds"]
+    assert after["r1 about 1"] == "holds"
+    assert ratio_claims(table(0.9, 1.1), tolerance=0.05)["verdict"].tolist() == ["fails"] * 5
+
+
+# bad input
+
+
+def test_a_class_without_training_images_has_no_centroid() -> None:
+    images = toy_images(8)
+    some = images.subset((images.labels != 2).nonzero().squeeze(1))
+    with pytest.raises(ParameterError, match="class 2"):
+        class_centroids(toy_model(), some, **OPTIONS)
+
+
+def test_unknown_pooling_and_layer_are_named() -> None:
+    with pytest.raises(ParameterError, match=r"median.*mean, max, none"):
+        class_centroids(toy_model(), toy_images(8), pooling="median", **OPTIONS)
+    with pytest.raises(ParameterError, match="middle"):
+        class_centroids(toy_model(), toy_images(8), layer="middle", **OPTIONS)

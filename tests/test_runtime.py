@@ -1,0 +1,59 @@
+"""Device and precision: chosen by the caller, with errors that name the cure."""
+
+import pytest
+import torch
+
+from neuron_consistency import runtime
+from neuron_consistency.errors import ParameterError
+from neuron_consistency.runtime import autocast, describe_device, has_fast_bfloat16, resolve_device, resolve_precision
+from toys import CPU
+
+
+def test_auto_is_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device("auto").type == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == resolve_device("cpu") == CPU
+
+
+def test_unknown_device_is_named() -> None:
+    with pytest.raises(ParameterError, match=r"'abacus'.*'auto'"):
+        resolve_device("abacus")
+
+
+def test_a_gpu_that_is_not_there_is_an_error_not_a_crash_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ParameterError, match="no GPU here"):
+        resolve_device("cuda:0")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_auto_precision_is_bfloat16_only_where_it_is_fast(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "has_fast_bfloat16", lambda _device: fast)
+    assert resolve_precision("auto", CPU) == ("bfloat16" if fast else "float32")
+    assert resolve_precision("float32", CPU) == "float32"
+    assert resolve_precision("bfloat16", CPU) == "bfloat16"
+
+
+def test_unknown_precision_is_named() -> None:
+    with pytest.raises(ParameterError, match="precision='half'"):
+        resolve_precision("half", CPU)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_autocast_sets_the_precision_of_a_product_and_ends(precision: str, dtype: torch.dtype) -> None:
+    a = torch.ones(4, 4)
+    with autocast(CPU, precision):
+        assert (a @ a).dtype == dtype
+    assert (a @ a).dtype == torch.float32
+
+
+def test_a_torch_without_the_amx_probe_falls_back_to_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe has no public name and may vanish."""
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+    assert not has_fast_bfloat16(CPU)
+    assert resolve_precision("auto", CPU) == "float32"
+
+
+def test_the_device_in_words_names_threads() -> None:
+    assert f"{torch.get_num_threads()} threads" in describe_device(CPU)

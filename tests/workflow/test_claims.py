@@ -1,0 +1,237 @@
+"""The ledger: its rule, its claims, and what it makes of the chapters' numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from neuron_consistency.errors import ParameterError, StoreError
+from neuron_consistency.statistics import Estimate
+from neuron_consistency.training.recipes import ModelPlan
+from neuron_consistency.workflow import paper
+from neuron_consistency.workflow.claims import (
+    COLUMNS,
+    finding,
+    keep_findings,
+    ledger,
+    ledger_page,
+    overall,
+    read_claims,
+    read_findings,
+)
+from neuron_consistency.workflow.findings import (
+    detection_findings,
+    dissection_findings,
+    explanation_findings,
+    representation_findings,
+    success_findings,
+)
+
+
+@pytest.mark.parametrize(
+    ("cases", "expected"),
+    [
+        (["holds", "holds"], "reproduced"),
+        (["holds", "cannot be told"], "partly"),
+        (["holds", "fails"], "partly"),
+        (["fails", "cannot be told"], "not reproduced"),
+        (["cannot be told", "cannot be told"], "cannot be told"),
+        ([], "not measured"),
+    ],
+)
+def test_one_case_that_is_open_or_fails_is_enough_not_to_be_reproduced(cases: list[str], expected: str) -> None:
+    assert overall(cases) == expected
+
+
+# the claims of this book
+
+
+def test_the_papers_claims_are_listed() -> None:
+    claims = read_claims()
+    assert len(claims) >= 20
+    assert {claim.paper for claim in claims.values()} == {"P1", "P2", "P3", "ours"}
+    assert all(claim.theirs for claim in claims.values() if claim.paper != "ours")
+
+
+def numbers(text: str) -> list[float]:
+    return [float(word) for word in re.findall(r"(?<![\w-])[+-]?\d*\.\d+", text)]
+
+
+def test_the_papers_numbers_follow_from_its_tables() -> None:
+    """Differences that were worked out by hand would be wrong sooner or later."""
+    claims, names = read_claims(), ["AlexNet", "VGG-16", "ResNet-18"]
+    trained = [f"{name}-Adv" for name in names]
+    first = paper.TABLE_1
+    fall = first["consis_adv(n)"] - first["consis(n)"]
+    gain = first["consis_adv(n)"][trained].to_numpy() - first["consis_adv(n)"][names].to_numpy()
+    change = first["consis(n)"][trained].to_numpy() - first["consis(n)"][names].to_numpy()
+    second = paper.TABLE_2.sum(axis=1)
+    lost = second["adversarial"] - second["real"]
+    kept = lost[trained].to_numpy() - lost[names].to_numpy()
+    expected = {
+        "related-images": first["consis(n)"][names].to_list(),
+        "less-consistent-under-attack": fall[names].to_list(),
+        "training-keeps-consistency": gain.tolist(),
+        "real-images-unchanged": change.tolist(),
+        "neurons-have-concepts": second["real"][names].to_list(),
+        "concepts-lost-under-attack": lost[names].to_list(),
+        "training-keeps-concepts": kept.tolist(),
+        "leaves-its-class": paper.DISTANCE_RATIOS["r1 before"].to_list(),
+        "nears-its-target": paper.DISTANCE_RATIOS["r2 before"].to_list(),
+        "training-keeps-the-place": paper.DISTANCE_RATIOS["r1 after"].to_list(),
+    }
+    for name, values in expected.items():
+        assert numbers(claims[name].theirs) == pytest.approx(values, abs=1e-6), name
+
+
+@pytest.mark.parametrize("more", ["", ", place: b, says: c, number: d, theirs: e, chapter: 99_none"])
+def test_a_claim_with_a_gap_is_refused(tmp_path: Path, more: str) -> None:
+    broken = "a: {paper: P1" + more + "}"
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "claims.yaml").write_text(broken)
+    with pytest.raises(ParameterError):
+        read_claims(tmp_path)
+
+
+# findings
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NEURON_CONSISTENCY_ARTIFACTS", str(tmp_path))
+    return tmp_path
+
+
+def test_findings_come_back_and_the_ledger_counts_them(runs: Path) -> None:
+    assert read_findings("demo").empty
+    measured = [Estimate(0.1 * n, 0.1 * n - 0.15, 0.1 * n + 0.15) for n in (1, 2)]
+    rows = [finding("related-images", f"net {n}", one, above=0) for n, one in enumerate(measured, 1)]
+    keep_findings("demo", "04_evaluation", rows)
+    keep_findings("demo", "07_tracing", [finding("neurons-tell-why", "net", Estimate(0.5, 0.4, 0.6), above=0)])
+    found = read_findings("demo")
+    assert found["verdict"].to_list() == ["cannot be told", "holds", "holds"]
+    table = ledger(read_claims(), {"here": found, "photographs": found[found["claim"] == ""]}).set_index("claim")
+    row = table.loc["A neuron fires for images whose classes are related."]
+    assert row["here"] == "0.1 to 0.2; of 2 holds 1, fails 0"
+    assert row["verdict, here"] == "partly"
+    assert (table["verdict, photographs"] == "not measured").all()
+    page = ledger_page(table.reset_index().head(1), ["here", "photographs"]).to_html()
+    assert '<a href="04_evaluation.html">chapter 4</a>' in page
+    assert "<b>partly</b><br>0.1 to 0.2; of 2 holds 1, fails 0" in page
+    why = table.loc["The influential neurons tell why a network errs."]
+    assert (why["here"], why["verdict, here"]) == ("0.5 (0.4 to 0.6)", "reproduced")
+
+
+def test_where_nothing_is_settled_the_ledger_tells_what_could_have_been_seen() -> None:
+    found = {name: Estimate(0.1, 0.1 - half, 0.1 + half) for name, half in {"a": 0.3, "b": 0.2}.items()}
+    rows = [finding("related-images", name, one, above=0) for name, one in found.items()]
+    table = ledger(read_claims(), {"here": pd.DataFrame(rows)})
+    assert table["verdict, here"][0] == "cannot be told (least seen 0.2)"
+
+
+def test_a_finding_of_an_unlisted_claim_is_refused(runs: Path) -> None:
+    """A claim that a chapter settles and the ledger lacks would be lost without a word."""
+    with pytest.raises(ParameterError, match="lists no neurons-tell-why under 04_evaluation"):
+        keep_findings("demo", "04_evaluation", [finding("neurons-tell-why", "net", Estimate(0.5, 0.4, 0.6), above=0)])
+    (runs / "demo" / "findings").mkdir(parents=True)
+    (runs / "demo" / "findings" / "04_evaluation.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(StoreError, match="remove it and run the chapter again"):
+        read_findings("demo")
+
+
+def verdicts_of(rows: list[dict[str, object]]) -> dict[tuple[object, object], object]:
+    assert all(list(row) == COLUMNS for row in rows)
+    listed = read_claims()
+    assert all(row["claim"] in listed for row in rows)
+    return {(row["claim"], row["case"]): row["verdict"] for row in rows}
+
+
+def plan(objective: str) -> ModelPlan:
+    return ModelPlan("smoke", objective, {"architecture": "resnet18", "objective": objective, "seed": 0, "data": {}})
+
+
+def test_concepts_are_counted_neuron_by_neuron() -> None:
+    """Planted: of 40 neurons 30 aligned, 2 by chance; the attack costs the normal network 20, the trained one none."""
+
+    def aligned(count: int) -> pd.DataFrame:
+        return pd.DataFrame({"aligned": [place < count for place in range(40)]})
+
+    counts = {"normal": (30, 2, 30, 10), "consistent": (30, 2, 30, 30)}
+    sets = ("real", "shuffled", "before", "adversarial")
+    units = {(title, name): aligned(n) for title, ns in counts.items() for name, n in zip(sets, ns, strict=True)}
+    plans = [plan(objective) for objective in counts]
+    rows = dissection_findings(plans, {name: name for name in counts}, units, **{name: name for name in sets})
+    assert verdicts_of(rows) == {
+        ("neurons-have-concepts", "normal"): "holds",
+        ("concepts-lost-under-attack", "normal"): "holds",
+        ("training-keeps-concepts", "consistent"): "holds",
+    }
+    assert {row["claim"]: row["value"] for row in rows} == {
+        "neurons-have-concepts": 70.0,
+        "concepts-lost-under-attack": -50.0,
+        "training-keeps-concepts": 50.0,
+    }
+
+
+def test_success_is_held_against_what_the_clean_images_give() -> None:
+    row = {"set": "one", "network": "all", "reached": 9.0, "reached low": 7.0, "reached high": 11.0}
+    row["reached clean"] = 8.0
+    rows = success_findings(pd.DataFrame([row, row | {"network": "first"}]), everywhere="all")
+    assert verdicts_of(rows) == {("one-image-fools-all", "one"): "cannot be told"}
+
+
+def test_claims_of_normal_networks_are_not_those_of_trained_ones() -> None:
+    told = {"value": 1.2, "low": 1.1, "high": 1.3}
+    ratios = pd.DataFrame(
+        [{"claim": "r1 above 1", **told, "verdict": "holds"}, {"claim": "r1 about 1", **told, "verdict": "fails"}]
+    )
+    neurons = pd.DataFrame([{"claim": "CS2 above CS1", **told, "verdict": "holds"}])
+    objectives = {"n": "normal", "c": "consistent", "a": "adversarial"}
+    rows = representation_findings(objectives, dict.fromkeys(objectives, ratios), dict.fromkeys(objectives, neurons))
+    assert verdicts_of(rows) == {
+        ("leaves-its-class", "n"): "holds",
+        ("targets-agree-more", "n"): "holds",
+        ("training-keeps-the-place", "c"): "fails",
+    }
+
+
+def test_an_attack_that_never_succeeds_says_nothing_of_the_detector() -> None:
+    area = {"AUROC": 0.7, "low": 0.6, "high": 0.8, "lead": -0.2, "lead low": -0.3, "lead high": -0.1}
+    detections = pd.DataFrame(
+        [
+            {
+                "model": "net",
+                "attack": attack,
+                "detector": detector,
+                **area,
+                "AUROC": math.nan if attack == "b" else 0.7,
+            }
+            for attack in ("a", "b", "errors, no attack")
+            for detector in ("mismatch", "rival")
+        ]
+    )
+    detections.loc[detections["attack"] == "b", "AUROC"] = math.nan
+    errors = pd.DataFrame({"predicted - true": [-0.2], "predicted - true low": [-0.3], "predicted - true high": [-0.1]})
+    errors.index = pd.Index(["net"])
+    worst = detections.iloc[:1].assign(AUROC=0.4, low=0.3, high=0.45)
+    assert verdicts_of(detection_findings(errors, detections, worst)) == {
+        ("neurons-tell-why", "net"): "fails",
+        ("neurons-tell-attacks", "net, a"): "holds",
+        ("better-than-rivals", "net, a, rival"): "fails",
+        ("survives-adaptation", "net, a"): "fails",
+    }
+
+
+def test_a_smaller_background_gap_is_the_better_one() -> None:
+    row = {"architecture": "resnet18", "difference": -0.2, "low": -0.3, "high": -0.1}
+    measures = ["accuracy", "background gap", "accuracy, PGD-5", "spared"]
+    verdicts = pd.DataFrame([row | {"objective": "reweighted-mean1", "measure": measure} for measure in measures])
+    assert verdicts_of(explanation_findings(verdicts)) == {
+        ("reweighting-accuracy", "ResNet-18, mean 1"): "fails",
+        ("reweighting-backgrounds", "ResNet-18, mean 1"): "holds",
+        ("reweighting-pgd", "ResNet-18, mean 1"): "fails",
+    }

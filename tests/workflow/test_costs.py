@@ -1,0 +1,50 @@
+"""What the full papers would cost: counted work, a measured rate, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from neuron_consistency.errors import ParameterError
+from neuron_consistency.workflow.costs import (
+    BRODEN_IMAGES,
+    IMAGENET_IMAGES,
+    dissection_costs,
+    forward_work,
+    training_costs,
+)
+
+STEP = {"batch_size": 10, "num_classes": 1000, "image_size": 224, "price": 2.0}
+
+
+def test_the_work_of_a_network_is_what_is_known_of_it() -> None:
+    """ResNet-18 at 224 pixels: 1.814 G multiply-adds, as published with its weights."""
+    assert forward_work("resnet18", num_classes=1000, image_size=224) == pytest.approx(2 * 1.814e9, rel=1e-3)
+    with pytest.raises(ParameterError, match="resnet19"):
+        forward_work("resnet19", num_classes=10, image_size=64)
+
+
+def test_a_step_at_full_size_gives_the_full_trainings_time_without_a_model_of_it() -> None:
+    """Measured at the full size itself, work cancels out: hours are images times epochs over images a second."""
+    steps = {("resnet18", "normal"): 5.0, ("resnet18", "consistent"): 12.5}
+    rows = training_costs(steps, epochs=90, devices=[1, 8], networks=["resnet18"], **STEP)  # type: ignore[arg-type]
+    assert rows["images a second"].to_list() == pytest.approx([2, 16, 0.8, 6.4])
+    hours = IMAGENET_IMAGES * 90 / 2 / 3600
+    assert rows["hours"].to_list()[:2] == pytest.approx([hours, hours / 8])
+    assert rows["cost"].to_list()[:2] == pytest.approx([2 * hours] * 2)
+
+
+def test_a_network_without_a_step_takes_the_rate_of_one_that_has() -> None:
+    rows = training_costs({("resnet18", "normal"): 5.0}, epochs=1, devices=[1], **STEP)  # type: ignore[arg-type]
+    rows = rows.set_index("network")
+    assert set(rows["rate of"]) == {"resnet18"}
+    assert set(rows["objective"]) == {"normal"}
+    assert rows["rate"].nunique() == 1
+    more = [forward_work(name, num_classes=1000, image_size=224) for name in ("vgg16", "resnet18")]
+    assert rows["hours"]["vgg16"] / rows["hours"]["resnet18"] == pytest.approx(more[0] / more[1])
+
+
+def test_brodens_time_follows_from_images_and_pixels() -> None:
+    rows = dissection_costs({"net": 10.0}, images=100, image_size=112, devices=[1, 4], price=3.0)
+    assert rows["images a second"].to_list() == [2.5, 10]
+    assert rows["hours"].to_list() == pytest.approx([BRODEN_IMAGES / 2.5 / 3600, BRODEN_IMAGES / 10 / 3600])
+    assert rows["cost"].nunique() == 1

@@ -1,0 +1,80 @@
+"""What stands under a table or a figure: without it nobody can tell which run, or which kept result, made a number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+from neuron_consistency.workflow.stamps import cited, stamp_outputs
+
+RECORD = {
+    "study": "a-study",
+    "notebook": "04_evaluation",
+    "parameters": {"profile": "tiny"},
+    "commit": "0123456789ab",
+    "seeds": [0, 1],
+    "device": "CPU, 1 threads",
+    "training_seconds": 12.4,
+    "run_seconds": 99.6,
+}
+
+
+@pytest.fixture
+def shell() -> Iterator[InteractiveShell]:
+    yield InteractiveShell.instance()
+    InteractiveShell.clear_instance()
+
+
+def outputs(shell: InteractiveShell, code: str) -> list[str]:
+    """The HTML that a cell displays after its own result."""
+    with capture_output() as captured:
+        shell.run_cell(code)  # type: ignore[no-untyped-call]
+    return [output.data["text/html"] for output in captured.outputs if "provenance" in str(output.data)]
+
+
+def namespace(shell: InteractiveShell, **names: Any) -> dict[str, Any]:
+    names |= {"pd": pd, "cited": cited}
+    shell.user_ns.update(names)
+    return names
+
+
+def test_tables_and_figures_say_what_made_them_and_nothing_else_does(shell: InteractiveShell) -> None:
+    nets = [SimpleNamespace(plan=SimpleNamespace(spec={"seed": seed})) for seed in (2, 0)]
+    stamp_outputs("04_evaluation", {"profile": "demo<", "device": "cpu"}, namespace(shell, nets=nets))
+    (said,) = outputs(shell, "pd.DataFrame({'a': [1]})")
+    assert said.startswith('<p class="provenance">04_evaluation · profile demo&lt; · commit ')
+    assert "seeds 0, 2 · CPU, " in said
+    assert said.endswith(" s into the run</p>")
+    assert len(outputs(shell, "from matplotlib.figure import Figure; Figure()")) == 1
+    assert len(outputs(shell, "pd.DataFrame({'a': [1]}).style")) == 1
+    for quiet in ("1 + 1", "x = pd.DataFrame()", "print('a')", "1 / 0"):
+        assert outputs(shell, quiet) == []
+
+
+def test_a_cited_table_names_its_results_and_not_the_run(shell: InteractiveShell) -> None:
+    other = {"study": "bench", "commit": "ba9876543210", "device": "GPU"}
+    stamp_outputs("09_results", {"profile": "demo", "device": "cpu"}, namespace(shell, one=RECORD, other=other))
+    expected = (
+        "a-study · 04_evaluation · profile tiny · commit 0123456789ab · seeds 0, 1 · CPU, 1 threads · 12 s of training"
+        " · run in 100 s; bench · commit ba9876543210 · GPU"
+    )
+    assert outputs(shell, "cited(pd.DataFrame(), one, other)") == [f'<p class="provenance">{expected}</p>']
+    figure = "from matplotlib.figure import Figure; cited(Figure(), other)"
+    assert outputs(shell, figure) == ['<p class="provenance">bench · commit ba9876543210 · GPU</p>']
+
+
+def test_a_cell_run_twice_stamps_once(shell: InteractiveShell) -> None:
+    for _ in range(2):
+        stamp_outputs("01_metric_definition", {"profile": "demo", "device": "cpu"}, namespace(shell))
+    assert len(outputs(shell, "pd.DataFrame()")) == 1
+
+
+def test_outside_of_a_notebook_nothing_happens() -> None:
+    stamp_outputs("01_metric_definition", {"profile": "demo", "device": "cpu"}, {})
+    assert not InteractiveShell.initialized(), "a script must not find itself inside a shell"
