@@ -31,9 +31,8 @@ from neuron_consistency.representation import figures as representation_figures
 from neuron_consistency.show import with_intervals
 from neuron_consistency.tracing import figures as tracing_figures
 from neuron_consistency.workflow import paper
-from neuron_consistency.workflow.results import read_result, record_table
+from neuron_consistency.workflow.results import read_result, read_studies, record_table
 from neuron_consistency.workflow.stamps import cited, stamp_outputs
-from neuron_consistency.workflow.studies import read_studies
 
 stamp_outputs("09_results", parameters, globals())
 pd.set_option("display.max_rows", 500)  # tables are shown whole

@@ -29,9 +29,8 @@ from myst_nb import glue
 from neuron_consistency.show import with_intervals
 from neuron_consistency.workflow.claims import ledger, ledger_page, read_claims, read_findings
 from neuron_consistency.workflow.findings import explanation_findings, success_findings
-from neuron_consistency.workflow.results import read_result
+from neuron_consistency.workflow.results import read_result, read_studies
 from neuron_consistency.workflow.stamps import stamp_outputs
-from neuron_consistency.workflow.studies import read_studies
 
 stamp_outputs("10_claims", parameters, globals())
 pd.set_option("display.max_rows", 500)  # tables are shown whole

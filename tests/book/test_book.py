@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from check_pages import notebook_faults, page_faults
 from neuron_consistency.artifacts import read_json
 from neuron_consistency.errors import NeuronConsistencyError
 from neuron_consistency.workflow.__main__ import main
-from neuron_consistency.workflow.pages import build_site, notebook_faults, page_faults
+from neuron_consistency.workflow.pages import build_site
 from smoke import NOTEBOOKS, ROOT, smoke_site
 
-TOOLS = {"workflow.pages", "workflow.pairs"}  # modules that nobody calls from a notebook
+TOOLS = {"workflow.build", "workflow.pages", "workflow.pairs"}  # modules that nobody calls from a notebook
 
 
 def pages_of_contents() -> list[str]:
@@ -85,6 +86,7 @@ def root(tmp_path: Path) -> Path:
     """A book of one page and one executed notebook, with this book's own settings."""
     shutil.copy(ROOT / "_config.yml", tmp_path)
     shutil.copytree(ROOT / "book" / "_static", tmp_path / "book" / "_static")
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
     (tmp_path / "book" / "_extra").mkdir()
     (tmp_path / "book" / "notebooks").mkdir()
     shutil.copy(ROOT / "book" / "references.bib", tmp_path / "book")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from check_pages import notebook_faults
 from neuron_consistency.errors import NeuronConsistencyError, ParameterError
 from neuron_consistency.workflow.__main__ import main
-from neuron_consistency.workflow.pages import notebook_faults
 from neuron_consistency.workflow.pairs import pair_agrees, sync_pairs, write_pair
 from neuron_consistency.workflow.parameters import notebook_parameters, profile_names, profile_parameters
 from neuron_consistency.workflow.run import run_notebook

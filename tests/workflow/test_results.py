@@ -16,11 +16,19 @@ from neuron_consistency.artifacts import repository_root
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.training.obtain import TrainedModel
 from neuron_consistency.training.recipes import ModelPlan
-from neuron_consistency.workflow import build, results, studies
+from neuron_consistency.workflow import build, results
 from neuron_consistency.workflow.build import make_results
 from neuron_consistency.workflow.parameters import notebook_parameters, notebook_path, validate
-from neuron_consistency.workflow.results import Start, keep_result, read_result, record_faults, record_table, start_of
-from neuron_consistency.workflow.studies import Study, read_studies
+from neuron_consistency.workflow.results import (
+    Start,
+    Study,
+    keep_result,
+    read_result,
+    read_studies,
+    record_faults,
+    record_table,
+    start_of,
+)
 from toys import toy_model
 
 NOTEBOOK = "08_explanation_consistency"
@@ -36,7 +44,6 @@ def net(seed: int) -> TrainedModel:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(results, "results_folder", lambda: tmp_path)
-    monkeypatch.setattr(studies, "results_folder", lambda: tmp_path)
     monkeypatch.setattr(results, "commit", lambda: "0123456789ab")
     return keep(seeds=[1, 0])
 
@@ -170,7 +177,7 @@ def test_only_what_is_out_of_date_is_run(folder: Path, monkeypatch: pytest.Monke
         asked.extend(Path(word).stem for word in words if word.endswith(".ipynb"))
         return 0, ""
 
-    monkeypatch.setattr(studies, "read_studies", lambda: {"a-study": study})
+    monkeypatch.setattr(results, "read_studies", lambda: {"a-study": study})
     monkeypatch.setattr(build, "_snakemake", snakemake)
     monkeypatch.setattr(build, "artifacts", lambda _profile: folder.parent)
     make_results([], "cpu")

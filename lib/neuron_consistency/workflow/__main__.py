@@ -60,7 +60,7 @@ def _step(chosen: argparse.Namespace) -> int:
         case "run":
             _run(chosen)
         case "study":
-            from neuron_consistency.workflow.studies import read_studies
+            from neuron_consistency.workflow.results import read_studies
 
             study = read_studies()[chosen.name]
             values = study.values(chosen.device)

@@ -102,7 +102,7 @@ def make_results(names: Sequence[str], device: str) -> int:
         ParameterError: there is no study of that name.
         NeuronConsistencyError: the workflow runs already.
     """
-    from neuron_consistency.workflow.studies import read_studies
+    from neuron_consistency.workflow.results import read_studies
 
     studies = read_studies()
     if unknown := [name for name in names if name not in studies]:
