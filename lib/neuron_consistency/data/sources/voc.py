@@ -78,7 +78,7 @@ class Voc(FileSource):
 
     def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
         known = taxonomy.class_synsets("voc")
-        names = [[*known][i] for i in choose([*known], [*known.values()], classes, self.name)]
+        names = list(choose({name: (name, wnid) for name, wnid in known.items()}, classes, self.name))
         place_of = {name: place for place, name in enumerate(names)}
         counts, items, labels = np.zeros(len(names), dtype=int), list[str](), list[Tensor]()
         boxes, owners = list[tuple[float, ...]](), list[tuple[int, int]]()
