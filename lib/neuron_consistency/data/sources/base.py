@@ -19,7 +19,6 @@ from neuron_consistency.errors import DatasetError, ParameterError
 
 SPLITS = ("train", "val")
 IMAGES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm")
-CLASS_FOLDERS = "{train,val}/<class>/*.JPEG"
 Box = tuple[int, int, int, int]
 Known = dict[str, tuple[str, str]]  # a class by what it is called in the files: its name and its synset
 
@@ -135,7 +134,7 @@ class FileSource(Source):
     """Image files, each read and fitted as asked for."""
 
     archive: ClassVar[tuple[str, str] | None] = None  # address and MD5 of one that holds the set
-    margin: float = 1
+    margin: float | None = 1
 
     def __init__(self, name: str, split: str, files: Files) -> None:
         self.name, self.split, self.files = name, split, files

@@ -1,14 +1,17 @@
 """CUB-200-2011 in its official layout: photographs of 200 kinds of birds, with a box and 15 parts of each bird."""
 
+import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.decode import fit_points, image_size
+from neuron_consistency.data.decode import fit_points, readable
 from neuron_consistency.data.sources.base import FileSource, Layout, Listing, choose, gather
 from neuron_consistency.errors import DatasetError
 
@@ -16,12 +19,12 @@ BOXES = "bounding_boxes.txt"
 PARTS = ("parts/parts.txt", "parts/part_locs.txt")
 
 
-class _Rows(dict[str, list[str]]):
-    """Rows of a table by number, of which a missing one is an error."""
+class _Numbered(dict[str, Any]):
+    """What a table tells by number, of which a missing one is an error."""
 
     missing: str
 
-    def __missing__(self, number: str) -> list[str]:
+    def __missing__(self, number: str) -> Any:
         raise DatasetError(self.missing.format(number))
 
 
@@ -81,10 +84,9 @@ class Birds(FileSource):
 
     def _size(self, item: str) -> tuple[int, int]:
         """Width and height of an image; of one that cannot be read, which is dealt with where it is decoded, any."""
-        try:
-            return image_size(self.files.read(item), item)
-        except DatasetError:
-            return 1, 1
+        with suppress(DatasetError), readable(item), Image.open(io.BytesIO(self.files.read(item))) as image:
+            return image.size
+        return 1, 1
 
     def _boxes(self, numbers: list[str], sizes: Tensor) -> Tensor | None:
         if not self.files.has(BOXES):
@@ -93,7 +95,7 @@ class Birds(FileSource):
         found = [self._numbers(rows[number], BOXES) for number in numbers]
         corner, side = torch.tensor(found).reshape(-1, 2, 2).unbind(1)
         corners = torch.stack([corner, corner + side], 1)
-        return fit_points(corners, sizes, margin=self.margin).clamp(0, 1).flatten(1)
+        return fit_points(corners, sizes).clamp(0, 1).flatten(1)
 
     def _parts(self, numbers: list[str], sizes: Tensor) -> tuple[tuple[str, ...], Tensor | None]:
         """The parts' names and where each is seen; NaN where it is not, or is cut off with the image's edges."""
@@ -102,28 +104,24 @@ class Birds(FileSource):
         names = {number: " ".join(words) for number, words in self._rows(PARTS[0], None).items()}
         place_of = {number: place for place, number in enumerate(numbers)}
         points = torch.full((len(numbers), len(names), 2), torch.nan)
-        order = {number: place for place, number in enumerate(names)}
+        order = _Numbered({number: place for place, number in enumerate(names)})
+        order.missing = f"{self.files}/{PARTS[1]}: there is no part {{}} in {PARTS[0]}. {self._cure}"
         for line in self._lines(PARTS[1], 5):
             if line[0] in place_of:
                 x, y, visible = self._numbers(line[2:], PARTS[1])
                 if visible:
-                    points[place_of[line[0]], order[self._part(line[1], order)]] = torch.tensor([x, y])
-        points = fit_points(points, sizes, margin=self.margin)
+                    points[place_of[line[0]], order[line[1]]] = torch.tensor([x, y])
+        points = fit_points(points, sizes)
         seen = ((points >= 0) & (points <= 1)).all(2, keepdim=True)
         return tuple(names.values()), torch.where(seen, points, torch.nan)
-
-    def _part(self, number: str, known: dict[str, int]) -> str:
-        if number not in known:
-            raise DatasetError(f"{self.files}/{PARTS[1]}: there is no part {number} in {PARTS[0]}. {self._cure}")
-        return number
 
     @property
     def _cure(self) -> str:
         return "Unpack the official CUB_200_2011.tgz again."
 
-    def _rows(self, name: str, fields: int | None) -> "_Rows":
+    def _rows(self, name: str, fields: int | None) -> _Numbered:
         """A table by its first column, the number of an image or class; `fields` follow it (None: any)."""
-        rows = _Rows((line[0], line[1:]) for line in self._lines(name, None if fields is None else fields + 1))
+        rows = _Numbered((line[0], line[1:]) for line in self._lines(name, None if fields is None else fields + 1))
         rows.missing = f"{self.files}/{name} has no row of image {{}}. {self._cure}"
         return rows
 

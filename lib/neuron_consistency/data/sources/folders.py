@@ -16,20 +16,10 @@ from torch import Tensor
 from neuron_consistency import taxonomy
 from neuron_consistency.data.archive import Files
 from neuron_consistency.data.decode import fit
-from neuron_consistency.data.sources.base import (
-    CLASS_FOLDERS,
-    IMAGES,
-    SPLITS,
-    Box,
-    FileSource,
-    Layout,
-    Listing,
-    Source,
-    choose,
-    gather,
-)
+from neuron_consistency.data.sources.base import IMAGES, Box, FileSource, Layout, Listing, Source, choose, gather
 from neuron_consistency.errors import DatasetError
 
+CLASS_FOLDERS = "{train,val}/<class>/*.JPEG"
 ARRAYS = {"cifar10": "cifar-10-batches-py", "stl10": "stl10_binary"}  # the folders torchvision makes
 BOXED = 64  # side of Tiny ImageNet's images, in whose pixels its boxes are
 
@@ -126,7 +116,7 @@ class ByFolder(FileSource):
     def __init__(self, name: str, split: str, files: Files) -> None:
         super().__init__(name, split, files)
         self.file_backed, self.margin = name == "imagenet", 1 if name == "folder" else 256 / 224
-        self.halves = any(files.has(f"{half}/") for half in SPLITS)
+        self.halves = files.has("train/") or files.has("val/")
         if self.halves and not files.has(f"{split}/"):
             raise DatasetError(f"{files} has no folder {split}/, only the other split.")
         self.places = ("train/" if files.has("train/") else f"{split}/", f"{split}/") if self.halves else ("", "")
