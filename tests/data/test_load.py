@@ -332,7 +332,7 @@ def test_class_without_a_synset_is_named_with_candidates(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"name": "imagenot"}, ParameterError, "Unknown dataset 'imagenot': use scenes, tiny-imagenet"),
+        ({"name": "imagenot"}, ParameterError, "Unknown dataset 'imagenot': use cifar10, cub200, folder, imagenet, imagenet9"),
         ({"split": "test"}, ParameterError, "Unknown split 'test'"),
         ({"classes": ["tabbi"]}, DatasetError, r"Unknown class 'tabbi' .*tabby"),
         ({"classes": 5}, ParameterError, "has 4 classes"),

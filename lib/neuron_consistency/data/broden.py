@@ -18,8 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from neuron_consistency.data.archive import Files
-from neuron_consistency.data.decode import decode_image, resize
+from neuron_consistency.data.decode import decode_image, readable, resize
 from neuron_consistency.data.prefetch import stream
+from neuron_consistency.data.sources.base import Layout
 from neuron_consistency.errors import DatasetError, ParameterError
 from neuron_consistency.runtime import WHOLE, Part
 
@@ -85,13 +86,9 @@ class BrodenSet:
         if min_frequency < 1 or (limit is not None and limit < 1):
             raise ParameterError(f"limit ({limit}) and min_frequency ({min_frequency}) must be at least 1.")
         root = Path(path).expanduser()
-        places = [root, *sorted(root.glob("broden*/")), *sorted(root.glob("broden*.zip"))] if root.is_dir() else [root]
-        for place in places:
-            if place.exists():
-                files = Files(place)
-                for inner in [files, *(files.within(name) for name in files.folders())] if files.zip else [files]:
-                    if inner.has("index.csv") and inner.has("label.csv"):
-                        return cls(inner, split=split, limit=limit, min_frequency=min_frequency)
+        layout = Layout(r"broden.*", ("", "*"), lambda files: files.has("index.csv") and files.has("label.csv"))
+        if root.exists() and (files := layout.find(root)) is not None:
+            return cls(files, split=split, limit=limit, min_frequency=min_frequency)
         raise DatasetError(
             f"No densely labelled set in {root}: looked for index.csv and label.csv there and in broden* folders and "
             f"zips below it. {LAYOUT} The real one is broden1_224.zip of http://netdissect.csail.mit.edu; "
@@ -211,12 +208,11 @@ class BrodenSet:
         return np.stack([self._known(m, category, field) for m, field in zip(maps, fields, strict=True)])
 
     def _map(self, name: str) -> np.ndarray:
-        data = self.files.read(f"images/{name}")
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DatasetError(f"{self.files}/images/{name} is not a readable image ({error}).") from error
+        with (
+            readable(f"{self.files}/images/{name}"),
+            Image.open(io.BytesIO(self.files.read(f"images/{name}"))) as image,
+        ):
+            pixels = np.asarray(image.convert("RGB"))
         if pixels.shape[:2] != self.label_size:
             raise DatasetError(
                 f"{self.files}/images/{name} has {pixels.shape[0]}x{pixels.shape[1]} pixels, but index.csv says "

@@ -1,6 +1,8 @@
 """Image files to pixels of a wanted size."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -33,11 +35,8 @@ def decode_image(data: bytes, name: str) -> Tensor:
             return pixels
         except RuntimeError:
             pass  # PIL decides, and says what is wrong
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{name} is not a readable image ({error}).") from error
+    with readable(name), Image.open(io.BytesIO(data)) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 def resize(images: Tensor, height: int, width: int) -> Tensor:
@@ -49,12 +48,14 @@ def resize(images: Tensor, height: int, width: int) -> Tensor:
     return resized if images.dim() == 4 else resized[0]
 
 
-def fit(images: Tensor, size: int, *, margin: float = 1.0) -> Tensor:
-    """Resize so that the short side is `margin * size`, then cut the central square.
+def fit(images: Tensor, size: int, *, margin: float | None = 1.0) -> Tensor:
+    """Resize so that the short side is `margin * size`, then cut the central square; None squeezes the whole image.
 
     Shape:
         (..., 3, H, W) uint8 to (..., 3, size, size) uint8.
     """
+    if margin is None:
+        return resize(images, size, size)
     height, width = images.shape[-2:]
     scale = round(size * margin) / min(height, width)
     tall, wide = max(size, round(height * scale)), max(size, round(width * scale))
@@ -87,22 +88,14 @@ def fit_points(points: Tensor, sizes: Tensor, *, margin: float = 1.0) -> Tensor:
     return (points - sizes[:, None] / 2) / side + 0.5
 
 
-def image_size(data: bytes, name: str) -> tuple[int, int]:
-    """Width and height of an image file, from its head.
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Reads image files by PIL within.
 
     Raises:
-        DatasetError: it is not an image; the message names it.
-    """
-    return open_image(data, name).size
-
-
-def open_image(data: bytes, name: str) -> Image.Image:
-    """An image file by PIL, its pixels as they are stored and not yet decoded.
-
-    Raises:
-        DatasetError: it is not an image; the message names it.
+        DatasetError: one is not an image, or cut short; the message names it.
     """
     try:
-        return Image.open(io.BytesIO(data))
+        yield
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{name} is not a readable image ({error}).") from error

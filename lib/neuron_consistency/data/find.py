@@ -1,19 +1,18 @@
 """Sets of images by name: the sources that there are, and finding a split where the user keeps it."""
 
 import os
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
+from neuron_consistency.data import sources
 from neuron_consistency.data.sources.base import SPLITS, Source
-from neuron_consistency.data.sources.cub import Birds
-from neuron_consistency.data.sources.folders import Arrays, ByFolder, TinyImageNet
-from neuron_consistency.data.sources.imagenet9 import ImageNet9
-from neuron_consistency.data.sources.rendered import SceneGroups, Scenes
-from neuron_consistency.data.sources.voc import Voc
 from neuron_consistency.errors import DatasetError, ParameterError
 
-KINDS = (Scenes, TinyImageNet, ByFolder, Arrays, Birds, ImageNet9, Voc, SceneGroups)
-SOURCES: dict[str, type[Source]] = {name: kind for kind in KINDS for name in kind.sets}
+MODULES = [import_module(f"{sources.__name__}.{module.name}") for module in iter_modules(sources.__path__)]
+KINDS = [kind for module in MODULES for kind in vars(module).values() if isinstance(kind, type)]
+SOURCES: dict[str, type[Source]] = {name: kind for kind in KINDS if issubclass(kind, Source) for name in kind.sets}
 
 
 def sets_that_tell(what: str) -> str:
@@ -42,7 +41,7 @@ def open_source(name: str, split: str, root: str | Path | None, *, download: boo
     if kind is None:
         if not Path(name).expanduser().exists():
             raise ParameterError(
-                f"Unknown dataset {name!r}: use {', '.join(SOURCES)}, or the path of a folder of classes."
+                f"Unknown dataset {name!r}: use {', '.join(sorted(SOURCES))}, or the path of a folder of classes."
             )
         name, root, kind = "folder", name, SOURCES["folder"]
     place = root or os.environ.get("NEURON_CONSISTENCY_DATA")

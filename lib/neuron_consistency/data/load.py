@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -148,11 +147,7 @@ def _prepare(path: Path, loaded: Loaded) -> None:
     tensors = {"pixels": loaded.pixels.permute(0, 2, 3, 1), "places": torch.tensor(loaded.places)}
     notes = json.dumps({"failures": loaded.failures, "boxes": loaded.boxes})
     with atomic_path(path) as part:
-        try:
-            safetensors.torch.save_file(tensors, part, {"notes": notes})
-        except safetensors.SafetensorError as error:
-            number = re.search(r"os error (\d+)", str(error))
-            raise OSError(int(number[1]) if number else 0, str(error)) from error
+        safetensors.torch.save_file(tensors, part, {"notes": notes})
 
 
 def _prepared(path: Path, skip_corrupt: bool) -> Loaded | None:

@@ -3,7 +3,7 @@
 import difflib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,8 +19,8 @@ from neuron_consistency.errors import DatasetError, ParameterError
 
 SPLITS = ("train", "val")
 IMAGES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm")
-CLASS_FOLDERS = "{train,val}/<class>/*.JPEG"
 Box = tuple[int, int, int, int]
+Known = dict[str, tuple[str, str]]  # a class by what it is called in the files: its name and its synset
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Source(ABC):
     tells: ClassVar[dict[str, str]] = {}
     strange: ClassVar[str] = "Options that {!r} does not have"
     name: str
+    split: str
     file_backed = False
     has_masks = False
     processes = 0
@@ -133,7 +134,7 @@ class FileSource(Source):
     """Image files, each read and fitted as asked for."""
 
     archive: ClassVar[tuple[str, str] | None] = None  # address and MD5 of one that holds the set
-    margin: float = 1
+    margin: float | None = 1
 
     def __init__(self, name: str, split: str, files: Files) -> None:
         self.name, self.split, self.files = name, split, files
@@ -181,44 +182,40 @@ class FileSource(Source):
         return fit(decode_image(self.files.read(name), f"{self.files}/{name}"), size, margin=self.margin), []
 
 
-def choose(
-    names: Sequence[str], synsets: Sequence[str], classes: int | Sequence[str] | None, dataset: str
-) -> list[int]:
-    """Places of the chosen classes: all, `classes` evenly spaced ones, or those named (by name, synset or lemma)."""
+def choose(known: Known, classes: int | Sequence[str] | None, dataset: str) -> Known:
+    """The chosen classes: all, `classes` evenly spaced ones, or those named (by name, synset or lemma)."""
+    keys, synsets = list(known), [wnid for _, wnid in known.values()]
     if classes is None:
-        return list(range(len(names)))
+        return known
     if isinstance(classes, int):
-        if not 1 <= classes <= len(names):
-            raise ParameterError(f"classes={classes}, but this copy of {dataset} has {len(names)} classes.")
-        return [place * len(names) // classes for place in range(classes)]
-    places = {}
-    for place, (name, wnid) in enumerate(zip(names, synsets, strict=True)):
+        if not 1 <= classes <= len(keys):
+            raise ParameterError(f"classes={classes}, but this copy of {dataset} has {len(keys)} classes.")
+        return {key: known[key] for key in (keys[place * len(keys) // classes] for place in range(classes))}
+    key_of = {}
+    for key, (name, wnid) in known.items():
         own = [] if synsets.count(wnid) > 1 else [taxonomy.lemma(wnid).lower(), taxonomy.synset_name(wnid), wnid]
-        for key in [*own, name]:  # a synset that several classes share names none of them
-            places[key] = place
+        for called in [*own, name]:  # a synset that several classes share names none of them
+            key_of[called] = key
     for name in classes:
-        if name not in places and name.lower() not in places:
-            close = ", ".join(difflib.get_close_matches(name.lower(), places, n=3, cutoff=0.4))
-            raise DatasetError(f"Unknown class {name!r} of {dataset}. Closest: {close or ', '.join(names[:10])}.")
-    return [places.get(name, places.get(name.lower(), -1)) for name in classes]
+        if name not in key_of and name.lower() not in key_of:
+            close = ", ".join(difflib.get_close_matches(name.lower(), key_of, n=3, cutoff=0.4))
+            names = ", ".join([name for name, _ in known.values()][:10])
+            raise DatasetError(f"Unknown class {name!r} of {dataset}. Closest: {close or names}.")
+    return {key: known[key] for key in (key_of.get(name) or key_of[name.lower()] for name in classes)}
 
 
 def gather(
-    dataset: str,
-    split: str,
-    names: Sequence[str],
-    synsets: Sequence[str],
-    images: Sequence[Sequence[str] | Sequence[int]],
-    per_class: int | None,
+    source: Source, chosen: Known, images: Mapping[str, Sequence[str] | Sequence[int]], per_class: int | None
 ) -> Listing:
-    """The first `per_class` images of each class as one list."""
-    empty = [name for name, own in zip(names, images, strict=True) if not own]
+    """The first `per_class` images of each of the chosen classes as one list."""
+    names, synsets = zip(*chosen.values(), strict=True) if chosen else ((), ())
+    empty = [name for key, (name, _) in chosen.items() if not images[key]]
     if empty or not names:
-        raise DatasetError(f"{dataset} has no {split} images of {', '.join(empty[:5]) or 'any class'}.")
-    kept = [own[:per_class] for own in images]
+        raise DatasetError(f"{source.name} has no {source.split} images of {', '.join(empty[:5]) or 'any class'}.")
+    kept = [images[key][:per_class] for key in chosen]
     items = [item.encode() if isinstance(item, str) else item for own in kept for item in own]
     labels = torch.repeat_interleave(torch.arange(len(kept)), torch.tensor([len(own) for own in kept]))
-    return Listing(_display(names, synsets), tuple(synsets), labels, np.array(items))
+    return Listing(_display(names, synsets), synsets, labels, np.array(items))
 
 
 def _display(names: Sequence[str], synsets: Iterable[str]) -> tuple[str, ...]:

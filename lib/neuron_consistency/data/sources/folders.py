@@ -16,20 +16,10 @@ from torch import Tensor
 from neuron_consistency import taxonomy
 from neuron_consistency.data.archive import Files
 from neuron_consistency.data.decode import fit
-from neuron_consistency.data.sources.base import (
-    CLASS_FOLDERS,
-    IMAGES,
-    SPLITS,
-    Box,
-    FileSource,
-    Layout,
-    Listing,
-    Source,
-    choose,
-    gather,
-)
+from neuron_consistency.data.sources.base import IMAGES, Box, FileSource, Layout, Listing, Source, choose, gather
 from neuron_consistency.errors import DatasetError
 
+CLASS_FOLDERS = "{train,val}/<class>/*.JPEG"
 ARRAYS = {"cifar10": "cifar-10-batches-py", "stl10": "stl10_binary"}  # the folders torchvision makes
 BOXED = 64  # side of Tiny ImageNet's images, in whose pixels its boxes are
 
@@ -61,9 +51,9 @@ class TinyImageNet(FileSource):
         if self.files.has("train/"):  # a part of the archive: the classes that are there
             there = set(self.files.folders("train/"))
             wnids = [wnid for wnid in wnids if wnid in there]
-        chosen = choose(wnids, wnids, classes, self.name)
+        chosen = choose({wnid: (wnid, wnid) for wnid in wnids}, classes, self.name)
         boxes: dict[str, list[int]] = {}
-        images: dict[str, list[str]] = {wnids[i]: [] for i in chosen}
+        images: dict[str, list[str]] = {wnid: [] for wnid in chosen}
         if self.split == "train":
             for wnid in images:
                 images[wnid] = self.files.names(f"train/{wnid}/images/")
@@ -76,7 +66,7 @@ class TinyImageNet(FileSource):
                 if wnid in images and f"val/images/{name}" in there:
                     images[wnid].append(f"val/images/{name}")
                     boxes[f"val/images/{name}"] = [int(side) for side in box]
-        listing = gather(self.name, self.split, [*images], [*images], list(images.values()), per_class)
+        listing = gather(self, chosen, images, per_class)
         names = [item.decode() for item in listing.items]
         if not all(name in boxes for name in names):
             return listing
@@ -126,7 +116,7 @@ class ByFolder(FileSource):
     def __init__(self, name: str, split: str, files: Files) -> None:
         super().__init__(name, split, files)
         self.file_backed, self.margin = name == "imagenet", 1 if name == "folder" else 256 / 224
-        self.halves = any(files.has(f"{half}/") for half in SPLITS)
+        self.halves = files.has("train/") or files.has("val/")
         if self.halves and not files.has(f"{split}/"):
             raise DatasetError(f"{files} has no folder {split}/, only the other split.")
         self.places = ("train/" if files.has("train/") else f"{split}/", f"{split}/") if self.halves else ("", "")
@@ -136,14 +126,10 @@ class ByFolder(FileSource):
         return f"{content} {self.files.folders(self.places[0])}"
 
     def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
-        folders = self.files.folders(self.places[0])
         table = self._synsets()
-        synsets = [self._synset(folder, table) for folder in folders]
-        chosen = choose(folders, synsets, classes, self.name)
-        images = [self._images(folders[i]) for i in chosen]
-        return gather(
-            self.name, self.split, [folders[i] for i in chosen], [synsets[i] for i in chosen], images, per_class
-        )
+        known = {name: (name, self._synset(name, table)) for name in self.files.folders(self.places[0])}
+        chosen = choose(known, classes, self.name)
+        return gather(self, chosen, {folder: self._images(folder) for folder in chosen}, per_class)
 
     def _images(self, folder: str) -> list[str]:
         names = [n for n in self.files.names(f"{self.places[1]}{folder}/") if n.lower().endswith(IMAGES)]
@@ -210,12 +196,9 @@ class Arrays(Source):
             raise DatasetError(f"{self.folder} is incomplete or damaged, or cannot be fetched ({error}).") from error
 
     def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
-        known = taxonomy.class_synsets(self.name)
-        chosen = choose([*known], [*known.values()], classes, self.name)
-        labels = self._content[1]
-        images = [np.flatnonzero(labels == i).tolist() for i in chosen]
-        synsets = [[*known.values()][i] for i in chosen]
-        return gather(self.name, self.split, [[*known][i] for i in chosen], synsets, images, per_class)
+        known = {name: (name, wnid) for name, wnid in taxonomy.class_synsets(self.name).items()}
+        images = {name: np.flatnonzero(self._content[1] == number).tolist() for number, name in enumerate(known)}
+        return gather(self, choose(known, classes, self.name), images, per_class)
 
     def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
         return fit(self._content[0][int(item)], size), []

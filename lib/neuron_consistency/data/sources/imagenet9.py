@@ -64,14 +64,13 @@ class ImageNet9(FileSource):
                 f"{self.files}/{place}/{strange[0]} is not a class of ImageNet-9, which has {', '.join(known)}. "
                 "Unpack the official archive again, and keep other folders out of it."
             )
-        shown = [folder.partition("_")[2] for folder in folders]
-        chosen = choose(shown, [known[folder] for folder in folders], classes, self.name)
-        images = [
-            [name for name in self.files.names(f"{place}/{folders[i]}/") if name.lower().endswith(IMAGES)]
-            for i in chosen
-        ]
-        synsets = [known[folders[i]] for i in chosen]
-        return gather(self.name, self.split, [shown[i] for i in chosen], synsets, images, per_class)
+        classes_of = {folder: (folder.partition("_")[2], known[folder]) for folder in folders}
+        chosen = choose(classes_of, classes, self.name)
+        images = {
+            folder: [name for name in self.files.names(f"{place}/{folder}/") if name.lower().endswith(IMAGES)]
+            for folder in chosen
+        }
+        return gather(self, chosen, images, per_class)
 
     def has_mask(self, item: Any) -> bool:
         return self.has_masks and self.files.has(self._mask_file(item))

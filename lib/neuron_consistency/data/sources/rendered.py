@@ -33,15 +33,15 @@ class Rendered(Source):
         return cls(split, **options)
 
     def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
-        known = object_classes().set_index("name")["wnid"].to_dict()
-        chosen = [name.replace("_", " ") for name in choose_classes(classes)]
+        synset_of = object_classes().set_index("name")["wnid"].to_dict()
+        names = [name.replace("_", " ") for name in choose_classes(classes)]
         wanted = per_class or (200 if self.split == "train" else 50)
         rounds = range(5 * wanted + 5)
-        images = [
-            [k * len(chosen) + c for k in rounds if ((k + c) % 5 == 4) == (self.split == "val")]
-            for c in range(len(chosen))
-        ]
-        return gather(self.name, self.split, chosen, [known[name] for name in chosen], images, wanted)
+        images = {
+            name: [k * len(names) + c for k in rounds if ((k + c) % 5 == 4) == (self.split == "val")]
+            for c, name in enumerate(names)
+        }
+        return gather(self, {name: (name, synset_of[name]) for name in names}, images, wanted)
 
     @abstractmethod
     def draw(self, item: Any, size: int, classes: Sequence[str]) -> Any:

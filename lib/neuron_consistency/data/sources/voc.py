@@ -2,19 +2,20 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 from xml.etree import ElementTree
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from neuron_consistency import taxonomy
 from neuron_consistency.data.archive import Files
-from neuron_consistency.data.decode import decode_image, fit_map, open_image, resize
-from neuron_consistency.data.sources.base import Box, FileSource, Layout, Listing, choose
+from neuron_consistency.data.decode import fit_map, readable
+from neuron_consistency.data.sources.base import FileSource, Layout, Listing, choose
 from neuron_consistency.errors import DatasetError
 
 SETS = {  # by year and split: the official list of images; labels of the test images of 2012 are not public
@@ -22,14 +23,6 @@ SETS = {  # by year and split: the official list of images; labels of the test i
     "voc2012": {"train": "train", "val": "val"},
 }
 VOID = 255  # in a mask: the outlines, and what was not labelled
-
-
-@dataclass(frozen=True)
-class Thing:
-    """One object of an annotation: its class, and its box in a unit square."""
-
-    name: str
-    box: tuple[float, ...]
 
 
 class Voc(FileSource):
@@ -52,6 +45,7 @@ class Voc(FileSource):
     }
     options = ("difficult",)
     tells: ClassVar = {"boxes": "", "masks": "", "labels": ""}
+    margin = None
 
     def __init__(self, name: str, split: str, files: Files, *, difficult: bool = False) -> None:
         super().__init__(name, split, files)
@@ -78,54 +72,45 @@ class Voc(FileSource):
 
     def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
         known = taxonomy.class_synsets("voc")
-        names = [[*known][i] for i in choose([*known], [*known.values()], classes, self.name)]
+        names = list(choose({name: (name, wnid) for name, wnid in known.items()}, classes, self.name))
         place_of = {name: place for place, name in enumerate(names)}
-        counts, items, labels = np.zeros(len(names), dtype=int), list[str](), list[Tensor]()
+        counts, items, labels = np.zeros(len(names), dtype=int), list[bytes](), list[Tensor]()
         boxes, owners = list[tuple[float, ...]](), list[tuple[int, int]]()
         there = set(self.files.names("JPEGImages/"))
         for stem in self._stems():
             if f"JPEGImages/{stem}.jpg" not in there:
                 continue
-            things = [thing for thing in self._things(stem) if thing.name in place_of]
-            present = sorted({place_of[thing.name] for thing in things})
+            things = [(place_of[name], box) for name, box in self._things(stem) if name in place_of]
+            present = sorted({place for place, _ in things})
             if not present or (per_class is not None and counts[present].min() >= per_class):
                 continue
             counts[present] += 1
-            owners += [(len(items), place_of[thing.name]) for thing in things]
-            boxes += [thing.box for thing in things]
+            owners += [(len(items), place) for place, _ in things]
+            boxes += [box for _, box in things]
             labels.append(torch.zeros(len(names)).index_fill(0, torch.tensor(present), 1))
-            items.append(stem)
+            items.append(f"JPEGImages/{stem}.jpg".encode())
         empty = [name for name, count in zip(names, counts, strict=True) if not count]
         if empty and (classes is not None or not items):  # a part of the archive keeps the classes of the whole
             raise DatasetError(f"{self.name} has no {self.split} images of {', '.join(empty[:5])} in {self.files}.")
-        synsets = tuple(known[name] for name in names)
-        numbers = np.array([stem.encode() for stem in items])
-        return Listing(
-            tuple(names), synsets, torch.stack(labels), numbers, torch.tensor(boxes), owners=torch.tensor(owners)
-        )  # fmt: skip
-
-    def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
-        name = f"JPEGImages/{item.decode()}.jpg"
-        return resize(decode_image(self.files.read(name), f"{self.files}/{name}"), size, size), []
+        listing = Listing(tuple(names), tuple(known[name] for name in names), torch.stack(labels), np.array(items))
+        return replace(listing, boxes=torch.tensor(boxes), owners=torch.tensor(owners))
 
     def has_mask(self, item: Any) -> bool:
-        return self.files.has(f"SegmentationClass/{item.decode()}.png")
+        return self.files.has(_mask_file(item))
 
     def mask(self, item: Any, size: int, classes: Sequence[str]) -> Tensor:
         """Of the chosen classes; the outlines and what was not labelled count as background."""
-        name = f"SegmentationClass/{item.decode()}.png"
+        name = _mask_file(item)
         if not self.files.has(name):
             raise DatasetError(
                 f"{self.files} has no {name}: only some images of VOC have masks. `masked` says which; take a `subset`."
             )
-        coded = open_image(self.files.read(name), f"{self.files}/{name}")
         numbers = [0] * 256
         for number, known in enumerate(taxonomy.class_synsets("voc"), 1):
             numbers[number] = 1 + classes.index(known) if known in classes else 0
-        try:
+        with readable(f"{self.files}/{name}"):
+            coded = Image.open(io.BytesIO(self.files.read(name)))
             coded.load()
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DatasetError(f"{self.files}/{name} is not a readable image ({error}).") from error
         if coded.mode not in ("P", "L"):
             raise DatasetError(f"{self.files}/{name} has colours, not numbers of classes. Unpack the official archive.")
         return torch.tensor(numbers, dtype=torch.uint8)[fit_map(coded, size, margin=None).long()]
@@ -136,8 +121,8 @@ class Voc(FileSource):
             raise DatasetError(f"{self.files}/{self.list} lists no images. Unpack the official archive again.")
         return [line[0] for line in lines]
 
-    def _things(self, stem: str) -> list[Thing]:
-        """The objects of an image, as its annotation tells; boxes begin at pixel 1 and include their last pixels."""
+    def _things(self, stem: str) -> list[tuple[str, tuple[float, ...]]]:
+        """The class of each object, and its box in a unit square; VOC's begin at pixel 1 and include their last."""
         name = f"Annotations/{stem}.xml"
         try:
             root = ElementTree.parse(io.BytesIO(self.files.read(name))).getroot()
@@ -147,9 +132,13 @@ class Voc(FileSource):
                 x0, y0, x1, y1 = (float(thing.findtext(f"bndbox/{at}", "")) for at in ("xmin", "ymin", "xmax", "ymax"))
                 box = ((x0 - 1) / width, (y0 - 1) / height, x1 / width, y1 / height)
                 if self.difficult or thing.findtext("difficult", "0").strip() != "1":
-                    things.append(Thing(thing.findtext("name", ""), tuple(min(max(end, 0.0), 1.0) for end in box)))
+                    things.append((thing.findtext("name", ""), tuple(min(max(end, 0.0), 1.0) for end in box)))
             return things
         except (ElementTree.ParseError, ValueError, ZeroDivisionError) as error:
             raise DatasetError(
                 f"{self.files}/{name} is not an annotation of VOC ({error}). Unpack the official archive again."
             ) from error
+
+
+def _mask_file(item: bytes) -> str:
+    return f"SegmentationClass/{PurePosixPath(item.decode()).stem}.png"
