@@ -189,7 +189,7 @@ import sys, time
 sys.path.insert(0, {tests!r})
 import torch
 from pathlib import Path
-from test_adversarial_set import IMAGES, TARGETS, write
+from attacks.test_stored_set import IMAGES, TARGETS, write
 from toys import toy_model
 torch.set_num_threads(1)
 write(Path({folder!r}), {{"one": toy_model().eval()}}, report=lambda done, total: time.sleep(0.2 if done > 6 else 0))
