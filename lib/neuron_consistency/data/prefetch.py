@@ -1,12 +1,13 @@
-"""Work of threads that read ahead, in the order asked for."""
+"""Groups of files read a few ahead by threads or worker processes, in the order asked for."""
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 Batch = TypeVar("Batch")
 
@@ -30,8 +31,8 @@ def stream(
         Exception: what `load` raised, as it raised it.
     """
     if processes > 0:
-        loader = DataLoader(_Loads(load, groups), batch_size=None, num_workers=processes, collate_fn=_as_it_is)
-        for item in loader:
+        attempt: Any = partial(_tried, load)
+        for item in DataLoader(groups, batch_size=None, num_workers=processes, collate_fn=attempt):  # type: ignore[arg-type]
             if isinstance(item, Exception):
                 raise item
             yield item
@@ -49,21 +50,9 @@ def stream(
         pool.shutdown(cancel_futures=True)
 
 
-class _Loads(Dataset[Any]):
-    """What a worker process runs; errors come back as values, since a worker would wrap them in its traceback."""
-
-    def __init__(self, load: Callable[[Sequence[int]], Any], groups: Sequence[Sequence[int]]) -> None:
-        self.load, self.groups = load, groups
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def __getitem__(self, index: int) -> Any:
-        try:
-            return self.load(self.groups[index])
-        except Exception as error:
-            return error
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
+def _tried(load: Callable[[Sequence[int]], Batch], group: Sequence[int]) -> Batch | Exception:
+    """`load` of a group; an error comes back as a value, since a worker process would wrap it in its traceback."""
+    try:
+        return load(group)
+    except Exception as error:
+        return error

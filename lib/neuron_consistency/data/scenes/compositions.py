@@ -245,6 +245,12 @@ class Painter:
         start, stop = self.composition.starts[place : place + 2]
         self.canvas.shape(self.pixels[start:stop], first)
 
+    def paint(self) -> None:
+        """Paint every shape."""
+        for place in range(len(self.composition.shapes)):
+            self.shape(place)
+        self.finish()
+
     def finish(self) -> None:
         """Register the textures once every shape is painted."""
         for (texture, period, degrees), elements in self.weaves.items():

@@ -7,6 +7,7 @@ colour.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,19 +19,12 @@ Bytes = npt.NDArray[np.uint8]
 Pattern = Callable[[Floats, Floats], npt.NDArray[np.bool_]]
 
 COLOURS = ("black", "blue", "brown", "green", "grey", "orange", "pink", "purple", "red", "white", "yellow")
-_SHADES = """
-black 26 26 30 black|blue 45 95 200 blue|sky 125 185 240 blue|navy 30 48 115 blue|aqua 60 155 200 blue
-brown 118 74 42 brown|tan 184 140 96 brown|umber 76 48 30 brown|green 60 145 60 green|darkgreen 28 88 48 green
-lime 140 200 66 green|olive 104 124 48 green|grey 128 128 130 grey|silver 182 185 190 grey|slate 92 98 110 grey
-orange 240 134 28 orange|amber 248 166 50 orange|rust 204 96 36 orange|pink 242 150 182 pink
-rose 226 98 142 pink|blush 248 198 206 pink|purple 126 66 162 purple|violet 86 52 132 purple
-lilac 178 142 208 purple|red 206 38 38 red|crimson 164 22 42 red|brick 176 66 54 red|white 246 246 246 white
-cream 246 238 218 white|snow 230 240 250 white|yellow 246 216 42 yellow|straw 226 200 96 yellow
-lemon 250 236 112 yellow"""
 # Shade -> (red, green, blue, place of its basic colour name in COLOURS).
 SHADES = {
     name: (int(red), int(green), int(blue), COLOURS.index(basic))
-    for name, red, green, blue, basic in (entry.split() for entry in _SHADES.replace("\n", "|").strip("|").split("|"))
+    for name, red, green, blue, basic in map(
+        str.split, Path(__file__).with_name("shades.tsv").read_text("utf-8").splitlines()[1:]
+    )
 }
 
 

@@ -89,10 +89,7 @@ def _prop(canvas: Canvas, name: str, rng: np.random.Generator, foot: Floats, hei
     """A background object of so many pixels' height, standing at ``foot``."""
     prop = compositions()["prop"][name]
     matrix = _pose(prop, height / (prop.box[3] - prop.box[1]), rng, degrees=3)
-    painter = Painter(canvas, prop, rng, matrix, foot, instance=instance, wobble=3)
-    for place in range(len(prop.shapes)):
-        painter.shape(place)
-    painter.finish()
+    Painter(canvas, prop, rng, matrix, foot, instance=instance, wobble=3).paint()
 
 
 def paint_object(
@@ -112,10 +109,8 @@ def paint_object(
     half = abs(matrix) @ (high - low) / 2
     room = np.maximum(side * size / 2 - half, 0) + drift * size
     centre = np.array([x, y]) * size + rng.uniform(-1, 1, 2) * room
-    painter = Painter(canvas, thing, rng, matrix, centre - matrix @ ((low + high) / 2), instance=instance, wobble=2)
-    for place in range(len(thing.shapes)):
-        painter.shape(place)
-    painter.finish()
+    foot = centre - matrix @ ((low + high) / 2)
+    Painter(canvas, thing, rng, matrix, foot, instance=instance, wobble=2).paint()
 
 
 def paint_background(canvas: Canvas, name: str, rng: np.random.Generator, bystanders: Sequence[str]) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from neuron_consistency.data.scenes.compositions import compositions, vocabulary
 from neuron_consistency.data.scenes.drawing import Bytes, Integers
@@ -123,7 +122,7 @@ def _write_scene(folder: Path, stem: str, scene: Scene, labels: Labels) -> list[
 
 def write_scenes(
     folder: Path, *, images: int, image_size: int = 64, seed: int = 0, classes: int | Sequence[str] | None = None,
-    background_correlation: float = 0.0, variant: str = "original", progress: bool = False,
+    background_correlation: float = 0.0, variant: str = "original",
 ) -> Path:  # fmt: skip
     """Write pictures 0 to ``images - 1`` of :func:`render_scene` in Broden's format, all of them or nothing.
 
@@ -146,7 +145,7 @@ def write_scenes(
     try:
         shutil.rmtree(part, ignore_errors=True)
         labels, index, boxes = Labels(chosen), [], []
-        for number in tqdm(range(images), desc="rendering scenes", disable=not progress):
+        for number in range(images):
             scene = render_scene(
                 number, seed=seed, image_size=image_size, classes=chosen,
                 background_correlation=background_correlation, variant=variant,
