@@ -61,16 +61,15 @@ from neuron_consistency.attacks.linf import least_likely
 from neuron_consistency.data.broden import CATEGORIES
 from neuron_consistency.data.load import open_dense_set
 from neuron_consistency.dissection import figures as dissection_figures
+from neuron_consistency.dissection.gallery import best_units, example_masks
 from neuron_consistency.dissection.tables import (
     ADVERSARIAL,
     RANDOM,
     REAL,
     SAME,
     SHUFFLED,
-    best_units,
     category_shares,
     dissect_with_controls,
-    example_masks,
     kept_concepts,
     offered_concepts,
     table_two,

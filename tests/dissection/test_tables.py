@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
 from neuron_consistency.dissection import figures as dissection_figures
+from neuron_consistency.dissection.gallery import best_units, example_masks
 from neuron_consistency.dissection.tables import (
     ADVERSARIAL,
     RANDOM,
@@ -16,10 +17,8 @@ from neuron_consistency.dissection.tables import (
     SAME,
     SHUFFLED,
     Dissected,
-    best_units,
     category_shares,
     dissect_with_controls,
-    example_masks,
     kept_concepts,
     offered_concepts,
     table_two,
