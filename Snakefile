@@ -3,6 +3,7 @@
 # same rules to a cluster.
 import json
 import logging
+from modulefinder import ModuleFinder
 from pathlib import Path
 
 from snakemake.logging import LogEvent, get_event
@@ -26,7 +27,7 @@ PROSE = [
     if path.is_file() and path.parts[1] not in ("notebooks", "_build")
 ]
 RESULTS = [path for path in PROSE if path.startswith("book/results/")]
-LIBRARY = [str(path) for path in sorted(Path("lib").rglob("*.py"))]
+LIBRARY = sorted(str(path) for ending in ("py", "tsv") for path in Path("lib").rglob(f"*.{ending}"))
 CARD = DEVICE != "cpu" and Path("/dev/nvidia0").exists()
 CORES = workflow.cores or 1
 
@@ -35,6 +36,14 @@ def told(record):
     """Whether the terminal shows it: what there is to do, what is done and what failed; the steps say the rest."""
     shown = get_event(record) in (LogEvent.RUN_INFO, LogEvent.PROGRESS) or record.getMessage().startswith("Nothing")
     return shown or record.levelno > logging.INFO
+
+
+def library_of(wanted):
+    """The files of the library that a notebook imports, at first or second hand, and all that hold or read data."""
+    finder = ModuleFinder(path=["lib"])
+    finder.run_script(f"notebooks/{wanted.notebook}.py")
+    imported = {str(Path(module.__file__).resolve()) for module in finder.modules.values() if module.__file__}
+    return [path for path in LIBRARY if str(Path(path).resolve()) in imported or "/data/" in path or path[-3:] == "tsv"]
 
 
 for handler in logger.handlers:
@@ -76,7 +85,7 @@ rule train:
 rule notebook:
     input:
         script="notebooks/{notebook}.py",
-        library=LIBRARY,
+        library=library_of,
         models=lambda wanted: [] if wanted.notebook.startswith("01") else NETWORKS,
         results=lambda wanted: RESULTS if wanted.notebook.startswith(("09", "10")) else [],
         chapters=lambda wanted: (  # the ledger reads what they found
