@@ -97,8 +97,10 @@ def _one_thread(device: torch.device) -> Iterator[None]:
     """On a processor, sums that more threads share come out otherwise, and a key would name several networks."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if device.type == "cpu" else before)
-    yield
-    torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def untrained(net: TrainedModel) -> Classifier:

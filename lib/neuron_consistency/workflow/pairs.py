@@ -4,8 +4,10 @@ import hashlib
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from neuron_consistency.artifacts import write_json
 from neuron_consistency.errors import ParameterError
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}  # papermill asks for it
@@ -52,8 +54,9 @@ def sync_pairs(root: Path, *, strict: bool = False) -> None:
         ParameterError: both halves were edited in different ways; where `strict`, any pair that differs.
     """
     record = root / "artifacts" / "pairs.json"
-    agreed: dict[str, str] = json.loads(record.read_text()) if record.is_file() else {}
-    now: dict[str, str] = {}
+    now, agreed = dict[str, str](), dict[str, str]()
+    with suppress(OSError, ValueError):  # none yet, or one that a full disk cut off
+        agreed = json.loads(record.read_text())
     for script in sorted((root / "notebooks").glob("*.py")):
         halves = [script, script.with_suffix(".ipynb")]
         hashes = {half.name: _hash(half) for half in halves}
@@ -73,8 +76,7 @@ def sync_pairs(root: Path, *, strict: bool = False) -> None:
             print(f"notebooks/{other.name} updated from the edited {edited[0].name}", flush=True)
         now |= {half.name: _hash(half) for half in halves}
     if now != agreed:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(now, indent=1))
+        write_json(record, now)
 
 
 def _hash(path: Path) -> str:

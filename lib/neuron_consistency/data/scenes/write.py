@@ -124,7 +124,7 @@ def write_scenes(
     folder: Path, *, images: int, image_size: int = 64, seed: int = 0, classes: int | Sequence[str] | None = None,
     background_correlation: float = 0.0, variant: str = "original",
 ) -> Path:  # fmt: skip
-    """Write pictures 0 to ``images - 1`` of :func:`render_scene` in Broden's format, all of them or nothing.
+    """Write pictures 0 to ``images - 1`` of ``render_scene`` in Broden's format, all of them or nothing.
 
     Classes take turns, so they are balanced. Of each class every fifth picture is in the split "val", the rest in
     "train". Beside Broden's files stands classes.csv: image, class, wnid, and the box of the visible object in pixels
