@@ -60,11 +60,12 @@ def _step(chosen: argparse.Namespace) -> int:
         case "run":
             _run(chosen)
         case "study":
-            from neuron_consistency.workflow.results import read_studies
+            from neuron_consistency.workflow.results import read_studies, results_folder
 
             study = read_studies()[chosen.name]
             values = study.values(chosen.device)
             run_notebook(notebook_path(study.notebook), chosen.output, profile=study.profile, values=values)
+            print(f"[{study.name}] {results_folder() / study.name}; the executed notebook: {chosen.output}", flush=True)
         case "pages":
             from neuron_consistency.workflow.pages import build_site
 
