@@ -18,7 +18,7 @@ from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.networks.reading import read_layers
-from neuron_consistency.responses import GROUPS, ChannelTally, LayerResponses, deal, respond
+from neuron_consistency.responses import JACKKNIFE_GROUPS, TopResponses, LayerResponses, deal, respond
 from toys import CPU, assert_same_state, image_set, state_of, toy_images, toy_model
 
 TINY = torch.finfo(torch.float32).tiny
@@ -29,7 +29,7 @@ def brute_force(
 ) -> LayerResponses:
     """What the pass must find, from all responses (N, C) at once, channel by channel in plain Python."""
     images, channels = stored.shape
-    counts = torch.zeros(GROUPS, channels, num_classes, dtype=torch.int64)
+    counts = torch.zeros(JACKKNIFE_GROUPS, channels, num_classes, dtype=torch.int64)
     own, groups = torch.empty(channels), deal(labels)
     top_values, top_indices = torch.empty(keep, channels), torch.empty(keep, channels, dtype=torch.int64)
     for channel in range(channels):
@@ -54,7 +54,7 @@ def tallied(
     keep: int,
     thresholds: Tensor | None = None,
 ) -> LayerResponses:
-    tally = ChannelTally(
+    tally = TopResponses(
         stored.shape[1],
         deal(labels),
         {"true": labels},
@@ -157,7 +157,7 @@ def test_a_dead_neuron_has_no_active_image() -> None:
     assert own.counts["true"].sum() == of_others.counts["true"].sum() == 0
 
 
-def bytes_held(tally: ChannelTally) -> int:
+def bytes_held(tally: TopResponses) -> int:
     """All memory that the tally keeps alive between batches, each storage once."""
     kept = [tally.values, tally.indices, *tally.counts.values(), *(part for pair in tally.pending for part in pair)]
     return sum({part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in kept}.values())
@@ -168,7 +168,7 @@ def test_memory_does_not_grow_with_the_images() -> None:
     peaks = []
     for images, k in ((2_000, 20), (20_000, 100)):
         labels = torch.arange(images) % 10
-        tally = ChannelTally(
+        tally = TopResponses(
             32, deal(labels), {"true": labels}, num_classes=10, k=k, keep=20, thresholds=None, device=CPU
         )
         held = []
@@ -179,12 +179,12 @@ def test_memory_does_not_grow_with_the_images() -> None:
     assert peaks[1] == pytest.approx(peaks[0], rel=0.1)
 
 
-@pytest.mark.parametrize("classes", [4, GROUPS, 24])
+@pytest.mark.parametrize("classes", [4, JACKKNIFE_GROUPS, 24])
 def test_groups_are_dealt_within_classes(classes: int) -> None:
     """Classes in turn or one after the other: the same share of every class in every group."""
-    in_turn = torch.arange(classes * GROUPS * 2) % classes
+    in_turn = torch.arange(classes * JACKKNIFE_GROUPS * 2) % classes
     for labels in (in_turn, in_turn.sort().values):
-        table = torch.zeros(GROUPS, classes).index_put_(
+        table = torch.zeros(JACKKNIFE_GROUPS, classes).index_put_(
             (deal(labels), labels), torch.ones(len(labels)), accumulate=True
         )
         assert torch.equal(table, torch.full_like(table, 2))
@@ -242,7 +242,7 @@ def test_pass_finds_what_stored_responses_say(spotted: ImageSet) -> None:
     groups = deal(spotted.labels)
     for channel in range(3):
         active = stored[:, channel] >= layer.thresholds[channel]
-        by_hand = torch.zeros(GROUPS, 3, dtype=torch.int64).index_put_(
+        by_hand = torch.zeros(JACKKNIFE_GROUPS, 3, dtype=torch.int64).index_put_(
             (groups[active], predictions[active]), torch.tensor(1), accumulate=True
         )
         assert torch.equal(layer.counts["predicted"][:, channel], by_hand)

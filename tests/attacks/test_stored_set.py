@@ -25,7 +25,7 @@ from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.responses import respond
 from neuron_consistency.training.obtain import TrainedModel
-from neuron_consistency.training.recipes import ModelPlan
+from neuron_consistency.training.recipes import Recipe
 from toys import CPU, assert_same_state, fitted, state_of, toy_images, toy_model
 
 OPTIONS: dict[str, Any] = {"steps": 6, "learning_rate": 0.05}
@@ -409,7 +409,7 @@ def test_obtain_makes_a_set_once_and_finds_it_again(
 ) -> None:
     """In a folder of its own for every choice, among the artifacts of the networks' profile."""
     monkeypatch.setenv("NEURON_CONSISTENCY_ARTIFACTS", str(tmp_path))
-    net = TrainedModel(ModelPlan("smoke", "abc", {"data": {"image_size": 16}}), trained_toy, {})
+    net = TrainedModel(Recipe("smoke", "abc", {"data": {"image_size": 16}}), trained_toy, {})
     images, targets = IMAGES.subset(torch.arange(3)), TARGETS[:3]
     first = obtain_adversarial_set([net], images, targets, device=CPU, precision="float32", **OPTIONS)
     assert first.networks == ("abc",)
@@ -420,6 +420,6 @@ def test_obtain_makes_a_set_once_and_finds_it_again(
     assert again.fingerprint == first.fingerprint
     other = obtain_adversarial_set([net], images, targets, device=CPU, precision="float32", steps=2)
     assert other.fingerprint != first.fingerprint
-    large = TrainedModel(ModelPlan("smoke", "abc", {"data": {"image_size": 32}}), trained_toy, {})
+    large = TrainedModel(Recipe("smoke", "abc", {"data": {"image_size": 32}}), trained_toy, {})
     with pytest.raises(ParameterError, match="trained on images of 32 pixels"):
         obtain_adversarial_set([large], images, targets, device=CPU, precision="float32", **OPTIONS)

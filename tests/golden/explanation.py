@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from golden.setting import EPSILON, SHARED, A, network, networks, plan
+from golden.setting import EPSILON, SHARED, A, network, networks, recipe
 from neuron_consistency.consistency.ambiguity import FGSM, REAL, compare_trainings, measure_with_controls
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.load import load_images
@@ -38,9 +38,9 @@ def numbers() -> dict[str, object]:
     training = scenes("train", 10, background_correlation=0.8)
     shown = scenes("val", 4, background_correlation=0.8)
     backgrounds = scenes("val", 4, variant="mixed-same"), scenes("val", 4, variant="mixed-rand")
-    plans = [plan(objective) for objective in OBJECTIVES]
-    plans += [plan(objective, seed, "alexnet") for seed in (0, 1) for objective in ("normal", "reweighted")]
-    nets, titles = networks(plans, training)
+    recipes = [recipe(objective) for objective in OBJECTIVES]
+    recipes += [recipe(objective, seed, "alexnet") for seed in (0, 1) for objective in ("normal", "reweighted")]
+    nets, titles = networks(recipes, training)
     options: dict[str, Any] = {"epsilon": EPSILON, "pgd_steps": 2, "backgrounds": backgrounds} | SHARED
     measured = {
         key: measure(model, shown, weighting=Weighting(), curve_images=4, curve_steps=3, **options)
@@ -49,15 +49,15 @@ def numbers() -> dict[str, object]:
     measured["untrained"] = measure(network(seed=9).eval(), shown, weighting=Weighting(), **options)
     tables = pd.concat({titles.get(key, key): found.table() for key, found in measured.items()}, names=["network"])
     verdicts = pd.concat(
-        {objective: compared(measured, plans, objective, "normal") for objective in OBJECTIVES[1:]},
+        {objective: compared(measured, recipes, objective, "normal") for objective in OBJECTIVES[1:]},
         names=["objective"],
     ).reset_index("objective")
-    model = nets[plans[0].key]
+    model = nets[recipes[0].key]
     weighed = {name: weigh(model, shown, weighting, **SHARED) for name, weighting in weightings().items()}
     histories = {name: [{"epoch": 1} | found.row()] for name, found in weighed.items()}
     passes = {
         titles[one.key]: measure_with_controls(nets[one.key], shown, epsilon=EPSILON, top_k=5, **SHARED)
-        for one in plans
+        for one in recipes
     }
     neurons = pd.concat({title: one.table(A, equal_m=5) for title, one in passes.items()}, names=["model"])
     pairs = [(objective, "normal") for objective in OBJECTIVES[1:]] + [("both", "consistent")]
@@ -66,10 +66,10 @@ def numbers() -> dict[str, object]:
         "measures": tables.reset_index("network"),
         "E of every image": {titles.get(key, key): found.values[OWN_E].tolist() for key, found in measured.items()},
         "verdicts": verdicts,
-        "added": compared(measured, plans, "both", "consistent"),
+        "added": compared(measured, recipes, "both", "consistent"),
         "consistency": consistency_history(histories, QUANTILES),
         "weights": {name: found.weights for name, found in weighed.items()},
         "neurons": neurons[neurons["set"].isin([REAL, FGSM])].reset_index("model"),
-        "changes": compare_trainings(passes, plans, titles, A, pairs, [(REAL, "true"), (FGSM, "true")]),
+        "changes": compare_trainings(passes, recipes, titles, A, pairs, [(REAL, "true"), (FGSM, "true")]),
         "findings": pd.DataFrame(explanation_findings(verdicts)),
     }

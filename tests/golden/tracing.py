@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from golden.setting import EPSILON, PRECISION, A, images, networks, plan
+from golden.setting import EPSILON, PRECISION, A, images, networks, recipe
 from neuron_consistency.attacks.linf import fgsm, pgd
 from neuron_consistency.tracing.detection import Scores, adaptive_pgd, fit_detectors
 from neuron_consistency.tracing.detection_tables import (
@@ -30,8 +30,8 @@ KS = [1, 3, 6]
 
 def numbers() -> dict[str, object]:
     """As in the notebook of chapter 7, for both forms of the prediction difference."""
-    plans = [plan("normal"), plan("consistent")]
-    nets, titles = networks(plans)
+    recipes = [recipe("normal"), recipe("consistent")]
+    nets, titles = networks(recipes)
     shown, selection, training = images(100, seed=7, noise=0.35), images(40, seed=3), images(40, seed=5)
     places = shown.first_of_each_class(5)
     some = shown.subset(places)
@@ -39,7 +39,7 @@ def numbers() -> dict[str, object]:
     shared: dict[str, Any] = {"batch_size": 20, "precision": PRECISION}
     found: dict[str, object] = {}
     clean, attacked, hidden, chosen, masses = {}, {}, {}, {}, {}
-    for one, form in zip(plans, ("probability", "log_odds"), strict=True):
+    for one, form in zip(recipes, ("probability", "log_odds"), strict=True):
         model, title = nets[one.key], titles[one.key]
         detectors = fit_detectors(
             model, training=training, selection=selection, correlation=A, form=form, top_k=4, device=CPU, **shared

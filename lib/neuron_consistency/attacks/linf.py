@@ -7,15 +7,12 @@ the model's mode, `.grad` and `requires_grad` as they were.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from neuron_consistency.errors import ParameterError
-
-Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (model, images, labels) -> adversarial images
 
 
 def fgsm_step(images: Tensor, gradient: Tensor, *, epsilon: float) -> Tensor:

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.artifacts import artifacts, atomic_path, commit, read_json, write_json
+from neuron_consistency.artifacts import atomic_path, commit, read_json, write_json
 from neuron_consistency.attacks.shards import MANIFEST, Shards, claim_folder, describe_set
 from neuron_consistency.attacks.targeted import optimise_targeted, say_target
 from neuron_consistency.data.image_set import ImageSet
@@ -28,8 +28,7 @@ from neuron_consistency.data.pixels import FilePixels
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import evaluating
-from neuron_consistency.runtime import autocast, describe_device, ranks, resolve_precision
-from neuron_consistency.training.obtain import TrainedModel
+from neuron_consistency.runtime import Runtime, describe_device, launched
 
 SHARD_SIZE = 1000  # images: 150 MB at 224 pixels
 
@@ -86,7 +85,7 @@ class AdversarialSet(ImageSet):
 
     @property
     def rate(self) -> float:
-        """Images a second of the writing: the sum over the ranks, which run side by side; NaN if unknown."""
+        """Images a second of the writing: the sum over the launched, which run side by side; NaN if unknown."""
         totals: dict[int, list[float]] = {}
         for run in self.runs:
             total = totals.setdefault(run["rank"], [0.0, 0.0])
@@ -112,11 +111,9 @@ def write_adversarial_set(
     models: Mapping[str, Classifier],
     images: ImageSet,
     targets: Tensor,
+    on: Runtime,
     *,
-    device: torch.device,
     shard_size: int = SHARD_SIZE,
-    batch_size: int = 128,
-    precision: str = "auto",
     image_sizes: Mapping[str, int] | None = None,
     rank: int | None = None,
     world_size: int | None = None,
@@ -133,10 +130,8 @@ def write_adversarial_set(
         models: the ensemble, by key.
         images: the clean set.
         targets: the classes each image is to be taken for.
-        device: where.
+        on: where and how the images are optimised, so many together; success is measured in float32.
         shard_size: images a shard.
-        batch_size: images optimised together; changes no result but through rounding in the networks.
-        precision: of the optimisation; success is measured in float32.
         image_sizes: by key, the side of the images a network was trained on, to be held against that of `images`.
         rank, world_size: of this process; None is what torchrun says.
         report: called with the images that this process has done, and is to do, after every batch.
@@ -154,11 +149,9 @@ def write_adversarial_set(
     Source: P2, its 500,000 images; the objective is P1's Eq. 4 with `targeted.ensemble_loss`.
     """
     if rank is None or world_size is None:
-        rank, world_size = ranks()
-    manifest = describe_set(
-        list(models), images, targets, shard_size=shard_size, precision=resolve_precision(precision, device), **options
-    )
-    _check_networks(models, images, image_sizes or {}, device)
+        rank, world_size = launched()
+    manifest = describe_set(list(models), images, targets, shard_size=shard_size, precision=on.precision, **options)
+    _check_networks(models, images, image_sizes or {}, on.device)
     claim_folder(folder, manifest, write=rank == 0)
     shards, networks = Shards(folder, manifest), list(models.values())
     mine = range(rank, shards.number, world_size)
@@ -169,20 +162,20 @@ def write_adversarial_set(
         "rank": rank,
         "images": 0,
         "seconds": 0.0,
-        "device": describe_device(device),
+        "device": describe_device(on.device),
         "commit": commit(),
         "torch": torch.__version__,
     }
     with ExitStack() as stack:
         for model in networks:
-            stack.enter_context(evaluating(model.to(device)))
+            stack.enter_context(evaluating(model.to(on.device)))
         for number in mine:
             places = shards.places(number)
             if not shards.is_whole(number):
                 began, parts = time.perf_counter(), []
-                for batch in torch.tensor(places).split(batch_size):  # type: ignore[no-untyped-call]
-                    with autocast(device, precision):
-                        parts.append(_make(networks, images, targets, batch, device, manifest["options"]))
+                for batch in torch.tensor(places).split(on.batch_size):  # type: ignore[no-untyped-call]
+                    with on.autocast():
+                        parts.append(_make(networks, images, targets, batch, on.device, manifest["options"]))
                     if report is not None:
                         report(done + int(batch[-1]) - places[0] + 1, total)
                 tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -198,25 +191,22 @@ def write_adversarial_set(
 
 
 def obtain_adversarial_set(
-    nets: Sequence[TrainedModel],
+    models: Mapping[str, Classifier],
     images: ImageSet,
     targets: Tensor,
+    on: Runtime,
     *,
-    device: torch.device,
+    folder: Path,
     shard_size: int = SHARD_SIZE,
-    batch_size: int = 128,
-    precision: str = "auto",
+    image_sizes: Mapping[str, int] | None = None,
     report: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> AdversarialSet:
     """The set made on these networks: read where it is whole, else made or finished first.
 
-    It lies in the artifacts of the networks' profile, in a folder named by all that it is made of.
-
     Args:
-        nets: the ensemble.
-        images, targets, device, shard_size, batch_size, precision, report: of `write_adversarial_set`.
-        **options: of `optimise_targeted`.
+        folder: where the set gets a folder of its own, named by all that it is made of.
+        models, images, targets, on, shard_size, image_sizes, report, options: of `write_adversarial_set`.
 
     Shape:
         targets: (N, T) int64.
@@ -224,24 +214,12 @@ def obtain_adversarial_set(
     Raises:
         ParameterError, DatasetError, StoreError: see `write_adversarial_set`.
     """
-    models = {net.plan.key: net.model for net in nets}
-    resolved = resolve_precision(precision, device)
-    manifest = describe_set(list(models), images, targets, shard_size=shard_size, precision=resolved, **options)
-    folder = artifacts(nets[0].plan.profile) / "adversarial" / Shards(Path(), manifest).signature()[:12]
+    manifest = describe_set(list(models), images, targets, shard_size=shard_size, precision=on.precision, **options)
+    own = folder / Shards(Path(), manifest).signature()[:12]
     write_adversarial_set(
-        folder,
-        models,
-        images,
-        targets,
-        device=device,
-        shard_size=shard_size,
-        batch_size=batch_size,
-        precision=precision,
-        image_sizes={net.plan.key: net.plan.spec["data"]["image_size"] for net in nets},
-        report=report,
-        **options,
+        own, models, images, targets, on, shard_size=shard_size, image_sizes=image_sizes, report=report, **options
     )
-    return AdversarialSet.open(folder, networks=models)
+    return AdversarialSet.open(own, networks=models)
 
 
 def _check_networks(

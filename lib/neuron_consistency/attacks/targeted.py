@@ -1,13 +1,9 @@
-"""Targeted adversarial images by optimisation, against one network or an ensemble (Eq. 4 of P1, the attack of P2).
-
-Apart from `attacks`, which training runs through: a change here must not make trained networks anew.
-"""
+"""Targeted adversarial images by optimisation, against one network or an ensemble (Eq. 4 of P1, the attack of P2)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +13,8 @@ from torch.nn import functional
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import evaluating
-from neuron_consistency.runtime import autocast, gather_rows, part
+from neuron_consistency.networks.reading import over
+from neuron_consistency.runtime import Runtime
 
 BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's usual ones
 FUSIONS = ("probability", "loss", "logits")
@@ -169,26 +165,14 @@ def random_targets(labels: Tensor, *, num_classes: int, seed: int = 0) -> Tensor
     return (labels.cpu() + torch.randint(1, num_classes, labels.shape, generator=generator)) % num_classes
 
 
-def least_likely_targets(
-    models: Sequence[Classifier],
-    images: ImageSet,
-    *,
-    count: int = 10,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "auto",
-) -> Tensor:
+def least_likely_targets(models: Sequence[Classifier], images: ImageSet, on: Runtime, *, count: int = 10) -> Tensor:
     """For every image the classes least likely by the mean probability over the models, the least likely first.
-
-    Several processes share the images.
 
     Args:
         models: the networks.
         images: the clean set.
+        on: where and how it runs.
         count: targets an image.
-        device: where.
-        batch_size: images a forward pass.
-        precision: of the forward passes.
 
     Shape:
         result: (N, count) int64, never the true class.
@@ -204,15 +188,9 @@ def least_likely_targets(
             f"{images.num_classes - 1}, and one network is needed"
         )
     found = []
-    with ExitStack() as stack:
-        for model in models:
-            stack.enter_context(evaluating(model.to(device)))
-        stack.enter_context(autocast(device, precision))
-        stack.enter_context(torch.no_grad())
-        for indices, batch, labels in images.batches(batch_size, device=device, part=part()):
-            # In logarithms: the probabilities themselves would be zero for several classes at once.
-            likely = torch.stack([model(batch).float().log_softmax(1) for model in models]).logsumexp(0)
-            order = likely.scatter(1, labels[:, None], torch.inf).argsort(dim=1, stable=True)
-            found.append((indices, order[:, :count].cpu()))
-    (targets,) = gather_rows(found)
-    return targets
+    for views in zip(*(over(model, images, on) for model in models), strict=True):
+        # In logarithms: the probabilities themselves would be zero for several classes at once.
+        likely = torch.stack([seen.logits.float().log_softmax(1) for seen in views]).logsumexp(0)
+        order = likely.scatter(1, views[0].labels[:, None], torch.inf).argsort(dim=1, stable=True)
+        found.append(order[:, :count].cpu())
+    return torch.cat(found)

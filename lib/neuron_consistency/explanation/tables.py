@@ -18,8 +18,8 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.localisation import MAPS, SCORES, localise, score_row
 from neuron_consistency.explanation.weighting import Weighting, weigh
 from neuron_consistency.networks.models import Classifier
+from neuron_consistency.show import Named, matched
 from neuron_consistency.statistics import LEVEL, mean
-from neuron_consistency.training.recipes import ModelPlan, matched
 
 SAME, OTHER, GAP = "accuracy, same background", "accuracy, other background", "background gap"
 OWN_E, NOISE_E, TRUE_E = "E", "E under random signs", "E, object spared"
@@ -152,7 +152,7 @@ def _localised(
 
 
 def compared(
-    measured: Mapping[str, Measured], plans: Sequence[ModelPlan], first: str, second: str, *, level: float = LEVEL
+    measured: Mapping[str, Measured], recipes: Sequence[Named], first: str, second: str, *, level: float = LEVEL
 ) -> pd.DataFrame:
     """Every measure of the networks of the objective `first` less those of `second`, and a verdict by one rule.
 
@@ -162,7 +162,7 @@ def compared(
 
     Args:
         measured: by the networks' keys.
-        plans: the networks.
+        recipes: the networks.
         first, second: objectives.
         level: of all intervals of an architecture together.
 
@@ -174,7 +174,7 @@ def compared(
         ParameterError: no network of the one objective has its like among those of the other.
     """
     by_architecture: dict[str, list[pd.DataFrame]] = {}
-    for a, b in matched(plans, first, second):
+    for a, b in matched(recipes, first, second):
         difference = measured[a.key].values - measured[b.key].values
         by_architecture.setdefault(a.spec["architecture"], []).append(difference.dropna(axis=1, how="all"))
     if not by_architecture:

@@ -13,7 +13,7 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.measure import DISTANCES, explanation_consistency
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import evaluating
-from neuron_consistency.runtime import autocast, gathered, part
+from neuron_consistency.runtime import all_gather, autocast, this_process
 
 MASKS = ("explanation", "truth")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of E over the training set, kept in the history
@@ -144,7 +144,7 @@ def weigh(
     """
     parts = []
     with evaluating(model), autocast(device, precision):
-        for places, batch, labels in images.batches(batch_size, device=device, part=part()):
+        for places, batch, labels in images.batches(batch_size, device=device, part=this_process()):
             found = explanation_consistency(
                 model,
                 batch,
@@ -161,6 +161,6 @@ def weigh(
             parts.append((places, found.consistency.float().cpu(), found.flipped.cpu(), share.cpu()))
     consistency, spared = torch.full((2, len(images)), torch.nan)
     flipped = torch.zeros(len(images), dtype=torch.bool)
-    for places, *columns in (batch for of_process in gathered(parts) for batch in of_process):
+    for places, *columns in (batch for of_process in all_gather(parts) for batch in of_process):
         consistency[places], flipped[places], spared[places] = columns
     return Weighed(weighting.weights(consistency), consistency, flipped, spared)

@@ -21,7 +21,7 @@ from neuron_consistency.errors import ParameterError, TrainingError
 from neuron_consistency.explanation.filter_groups import FilterGroups, Grouping
 from neuron_consistency.explanation.weighting import Weighting, weigh
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.runtime import add_up, agreed, autocast, part, share_buffers
+from neuron_consistency.runtime import all_reduce, autocast, broadcast, broadcast_buffers, this_process
 from neuron_consistency.training.augmentation import augment
 from neuron_consistency.training.checkpoint import load_checkpoint, save_checkpoint
 from neuron_consistency.training.objective import Objective, StepLoss
@@ -45,7 +45,7 @@ class _Step(nn.Module):
 
 def loss_of(model: Classifier, objective: Objective) -> Loss:
     """The objective of the model; where several processes train it, its gradients are averaged over them."""
-    return partial(objective, model) if part().size == 1 else DistributedDataParallel(_Step(model, objective))
+    return partial(objective, model) if this_process().size == 1 else DistributedDataParallel(_Step(model, objective))
 
 
 def training_step(
@@ -85,7 +85,7 @@ def _epoch(
     grouping: Grouping | None,
 ) -> dict[str, float]:
     """One pass over the training set, each process with its part of every batch; one synchronisation, at the end."""
-    share = part()
+    share = this_process()
     generator = torch.Generator().manual_seed(schedule.seed * 100_003 + epoch)
     order = torch.randperm(len(images), generator=generator)
     per_epoch = max(1, len(images) // schedule.batch_size)
@@ -109,8 +109,8 @@ def _epoch(
         )
         for name, value in (step.parts | {"loss": step.loss.detach()}).items():
             sums[name] = sums.get(name, torch.zeros((), device=device)) + value
-    share_buffers(model)
-    add_up(*sums.values())
+    broadcast_buffers(model)
+    all_reduce(*sums.values())
     of = {name: len(order) if name.endswith("correct") else per_epoch * share.size for name in sums}
     means = {name: value.item() / of[name] for name, value in sums.items()}
     return {name.replace("correct", "accuracy"): value for name, value in means.items()}
@@ -199,7 +199,7 @@ def train(
         raise ParameterError(
             f"warm_up={weighting.warm_up} leaves none of the {schedule.epochs} epochs to weighted training: lower it"
         )
-    share = part()
+    share = this_process()
     if schedule.batch_size % share.size or (filter_groups is not None and share.size > 1):
         raise ParameterError(
             f"{share.size} processes cannot train batches of {schedule.batch_size}"
@@ -211,7 +211,7 @@ def train(
     grouping = None if filter_groups is None else Grouping(model, filter_groups)
     history: History = []
     weights: Tensor | None = None
-    if checkpoint is not None and agreed(checkpoint.exists()):
+    if checkpoint is not None and broadcast(checkpoint.exists()):
         state = load_checkpoint(checkpoint, checkpoint_key, model, optimiser, device)
         history, weights = state["history"], state["weights"]
         if grouping is not None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ GROUPING = {"strength": "group_strength", "groups": "filter_groups", "period": "
 
 
 @dataclass(frozen=True)
-class ModelPlan:
+class Recipe:
     """One network to have: what it is trained on and how, and where it is kept.
 
     Attributes:
@@ -74,7 +73,7 @@ class ModelPlan:
         return f"{TITLES[self.spec['architecture']]}, {said}{groups}"
 
 
-def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
+def recipes_of(profile: str, parameters: Mapping[str, Any]) -> list[Recipe]:
     """The networks that a notebook's parameters ask for: every architecture, objective and seed.
 
     Args:
@@ -98,7 +97,7 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
         data["background_correlation"] = p["background_correlation"]
     fingerprint = dataset_fingerprint(**data_arguments(data, "train", profile))
     precision = resolve_precision(p["precision"], resolve_device(p["device"]))
-    plans = []
+    recipes = []
     for architecture in p["architectures"]:
         for objective in p["objectives"]:
             if objective not in OBJECTIVES:
@@ -129,8 +128,8 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
                     ),
                     **more,
                 }
-                plans.append(ModelPlan(profile, _key(spec), spec))
-    return plans
+                recipes.append(Recipe(profile, _key(spec), spec))
+    return recipes
 
 
 def _named(p: Mapping[str, Any], names: Mapping[str, str], what: str) -> dict[str, Any]:
@@ -180,55 +179,5 @@ def _key(spec: dict[str, Any]) -> str:
 
 
 def data_arguments(data: Mapping[str, Any], split: str, profile: str) -> dict[str, Any]:
-    """The arguments of `load_images` for a split of a plan's dataset."""
+    """The arguments of `load_images` for a split of a recipe's dataset."""
     return {**data, "split": split, "cache": artifacts(profile).parent / "data"}
-
-
-def distinct_titles(plans: Iterable[ModelPlan]) -> dict[str, str]:
-    """By key, a title for tables with the seed in it, and the key where two networks would have the same."""
-    titles = {plan.key: f"{plan.title}, seed {plan.spec['seed']}" for plan in plans}
-    again = {title for title, times in collections.Counter(titles.values()).items() if times > 1}
-    return {key: f"{title} [{key[:6]}]" if title in again else title for key, title in titles.items()}
-
-
-def seed_groups(
-    rows: Iterable[tuple[ModelPlan, ...]], titles: Mapping[str, str]
-) -> dict[str, list[tuple[ModelPlan, ...]]]:
-    """Rows of plans, a network or a pair such as `matched` gives, brought together where they differ in seeds alone.
-
-    Args:
-        rows: of one length.
-        titles: by key, from `distinct_titles`.
-
-    Returns:
-        By the title of the first of a row: as it stands for one seed, else with the number of seeds in place of it.
-    """
-    groups: dict[str, list[tuple[ModelPlan, ...]]] = {}
-    for row in rows:
-        groups.setdefault("".join(_but_seed(plan) for plan in row), []).append(row)
-    named: dict[str, list[tuple[ModelPlan, ...]]] = {}
-    for same in groups.values():
-        first = same[0][0]
-        title = titles[first.key] if len(same) == 1 else f"{first.title}, {len(same)} seeds"
-        named[f"{title} [{first.key[:6]}]" if title in named else title] = same
-    return named
-
-
-def _but_seed(plan: ModelPlan) -> str:
-    schedule = {name: value for name, value in plan.spec.get("schedule", {}).items() if name != "seed"}
-    return json.dumps({**plan.spec, "seed": None, "schedule": schedule}, sort_keys=True)
-
-
-def matched(plans: Iterable[ModelPlan], first: str, second: str) -> list[tuple[ModelPlan, ModelPlan]]:
-    """All pairs of a network of the objective `first` and one of `second` that agree in all else that is no loss."""
-
-    def rest(plan: ModelPlan) -> list[Any]:
-        return [plan.spec.get(name) for name in ("architecture", "seed", "data", "filter_groups")]
-
-    plans = list(plans)
-    return [
-        (a, b)
-        for a in plans
-        for b in plans
-        if (a.spec["objective"], b.spec["objective"]) == (first, second) and rest(a) == rest(b)
-    ]
