@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
+from neuron_consistency.runtime import Runtime
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.show import distinct_titles
 from neuron_consistency.training.recipes import Recipe
 from toys import CPU, toy_images
 
 PRECISION = "float32"
+ON = Runtime(CPU, PRECISION, 20)
 SHARED: dict[str, Any] = {"device": CPU, "batch_size": 20, "precision": PRECISION}
 CLASSES = ("dog", "cat", "car", "airplane")
 SYNSETS = ("n02084071", "n02121808", "n02958343", "n02691156")

@@ -52,8 +52,55 @@ class Recipe:
     spec: dict[str, Any]
 
     @property
+    def architecture(self) -> str:
+        return str(self.spec["architecture"])
+
+    @property
+    def objective(self) -> str:
+        """One of `OBJECTIVES`."""
+        return str(self.spec["objective"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.spec["seed"])
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The arguments of `load_images` that choose the dataset: name, image_size, classes, per_class ..."""
+        return dict(self.spec["data"])
+
+    @property
+    def dataset(self) -> str:
+        return str(self.spec["data"]["name"])
+
+    @property
+    def image_size(self) -> int:
+        return int(self.spec["data"]["image_size"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the dataset's files."""
+        return str(self.spec["fingerprint"])
+
+    @property
+    def loss(self) -> Objective:
+        return Objective(**self.spec["loss"])
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(**self.spec["schedule"])
+
+    @property
+    def weighting(self) -> Weighting | None:
+        return Weighting(**self.spec["weighting"]) if "weighting" in self.spec else None
+
+    @property
+    def filter_groups(self) -> FilterGroups | None:
+        return FilterGroups(**self.spec["filter_groups"]) if "filter_groups" in self.spec else None
+
+    @property
     def name(self) -> str:
-        return f"{self.spec['architecture']}-{self.spec['objective']}-s{self.spec['seed']}"
+        return f"{self.architecture}-{self.objective}-s{self.seed}"
 
     @property
     def path(self) -> Path:
@@ -63,14 +110,14 @@ class Recipe:
     @property
     def title(self) -> str:
         """For tables and captions, such as "ResNet-18, consistent (beta 1)"."""
-        objective, beta = self.spec["objective"], f"(beta {self.spec['loss']['beta']:g})"
+        with_beta = f"consistent (beta {self.spec['loss']['beta']:g})"
         said = {
-            "consistent": f"consistent {beta}",
+            "consistent": with_beta,
             "reweighted-mean1": "reweighted, mean 1",
-            "both": f"consistent {beta} and reweighted",
-        }.get(objective, objective)
-        groups = f", {self.spec['filter_groups']['groups']} filter groups" if "filter_groups" in self.spec else ""
-        return f"{TITLES[self.spec['architecture']]}, {said}{groups}"
+            "both": f"{with_beta} and reweighted",
+        }.get(self.objective, self.objective)
+        groups = f", {self.filter_groups.groups} filter groups" if self.filter_groups else ""
+        return f"{TITLES[self.architecture]}, {said}{groups}"
 
 
 def recipes_of(profile: str, parameters: Mapping[str, Any]) -> list[Recipe]:
