@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.runtime import Runtime
-from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.show import distinct_titles
+from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.recipes import Recipe
 from toys import CPU, toy_images
 

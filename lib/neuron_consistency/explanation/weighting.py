@@ -12,8 +12,8 @@ from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.measure import DISTANCES, explanation_consistency
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import evaluating
-from neuron_consistency.runtime import all_gather, autocast, this_process
+from neuron_consistency.networks.reading import each_batch
+from neuron_consistency.runtime import Runtime, gather_rows
 
 MASKS = ("explanation", "truth")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of E over the training set, kept in the history
@@ -120,47 +120,44 @@ def weigh(
     model: Classifier,
     images: ImageSet,
     weighting: Weighting,
+    on: Runtime,
     *,
-    device: torch.device,
-    batch_size: int = 128,
-    precision: str = "auto",
     noise: torch.Generator | None = None,
+    shared: bool = False,
 ) -> Weighed:
-    """E of every image in one pass, the model in eval mode (its mode is restored), and the weights that follow.
+    """E of every image in one pass, the model in eval mode, and the weights that follow.
+
+    An image costs about the memory of a training step.
 
     Args:
-        model: the network, on the device.
-        images: the whole training set.
-        weighting: how.
-        device: where.
-        batch_size: images at once; each costs about a training step's memory.
-        precision: of the passes.
         noise: for the null of E, see `explanation_consistency`.
+        shared: whether processes that train together deal the images out among them.
 
     Raises:
         DatasetError: the true mask is asked for of a set without masks.
 
     Source: P3, the evaluation between two rounds of training.
     """
-    parts = []
-    with evaluating(model), autocast(device, precision):
-        for places, batch, labels in images.batches(batch_size, device=device, part=this_process()):
-            found = explanation_consistency(
-                model,
-                batch,
-                labels,
-                epsilon=weighting.epsilon,
-                threshold=weighting.threshold,
-                steps=weighting.steps,
-                distance=weighting.distance,
-                mask=images.masks(places).to(device) if weighting.mask == "truth" else None,
-                layer=weighting.layer,
-                noise=noise,
-            )
-            share = found.mask.float().mean((1, 2, 3))
-            parts.append((places, found.consistency.float().cpu(), found.flipped.cpu(), share.cpu()))
+
+    def explained(places: Tensor, batch: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        found = explanation_consistency(
+            model,
+            batch,
+            labels,
+            epsilon=weighting.epsilon,
+            threshold=weighting.threshold,
+            steps=weighting.steps,
+            distance=weighting.distance,
+            mask=images.masks(places).to(on.device) if weighting.mask == "truth" else None,
+            layer=weighting.layer,
+            noise=noise,
+        )
+        spared = found.mask.float().mean((1, 2, 3))
+        return places, found.consistency.float().cpu(), found.flipped.cpu(), spared.cpu()
+
+    rows = [(places, *found) for places, found in each_batch(model, images, on, explained, shared=shared)]
+    known, *columns = gather_rows(rows)
     consistency, spared = torch.full((2, len(images)), torch.nan)
     flipped = torch.zeros(len(images), dtype=torch.bool)
-    for places, *columns in (batch for of_process in all_gather(parts) for batch in of_process):
-        consistency[places], flipped[places], spared[places] = columns
+    consistency[known], flipped[known], spared[known] = columns
     return Weighed(weighting.weights(consistency), consistency, flipped, spared)

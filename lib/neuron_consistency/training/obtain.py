@@ -17,14 +17,11 @@ from neuron_consistency.artifacts import atomic_path, commit, read_json, write_j
 from neuron_consistency.data.find import options_of
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.load import load_images
-from neuron_consistency.explanation.filter_groups import FilterGroups
-from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.networks.models import Classifier, build_model, load_weights
-from neuron_consistency.runtime import broadcast, describe_device, resolve_precision, this_process
+from neuron_consistency.runtime import Runtime, broadcast, describe_device, resolve_precision, this_process
 from neuron_consistency.training.loop import loss_of, train, training_step
-from neuron_consistency.training.objective import Objective
 from neuron_consistency.training.recipes import Recipe, data_arguments
-from neuron_consistency.training.schedule import Schedule, optimiser_of
+from neuron_consistency.training.schedule import optimiser_of
 from neuron_consistency.versions import TRAINING
 
 
@@ -137,11 +134,11 @@ def _train(recipe: Recipe, device: torch.device) -> None:
     history = train(
         model,
         images,
-        Objective(**spec["loss"]),
-        Schedule(**spec["schedule"]),
+        recipe.loss,
+        recipe.schedule,
         device=device,
-        weighting=Weighting(**spec["weighting"]) if "weighting" in spec else None,
-        filter_groups=FilterGroups(**spec["filter_groups"]) if "filter_groups" in spec else None,
+        weighting=recipe.weighting,
+        filter_groups=recipe.filter_groups,
         validation=held_out if len(held_out) else None,
         checkpoint=checkpoint,
         checkpoint_key=recipe.key,
@@ -176,6 +173,7 @@ def step_of(net: TrainedModel, batch: Tensor, labels: Tensor) -> Callable[[], ob
     Shape:
         batch: (B, 3, H, W) in [0, 1]; labels: (B,) int64.
     """
-    model, schedule = copy.deepcopy(net.model).train(), Schedule(**net.recipe.spec["schedule"])
-    loss, optimiser = loss_of(model, Objective(**net.recipe.spec["loss"])), optimiser_of(model, schedule)
-    return lambda: training_step(loss, optimiser, batch, labels, precision=schedule.precision)
+    model, schedule = copy.deepcopy(net.model).train(), net.recipe.schedule
+    loss, optimiser = loss_of(model, net.recipe.loss), optimiser_of(model, schedule)
+    on = Runtime(batch.device, schedule.precision, schedule.batch_size)
+    return lambda: training_step(loss, optimiser, batch, labels, on)
