@@ -60,6 +60,15 @@ def results_folder() -> Path:
     return repository_root() / "book" / "results"
 
 
+def paper_table(name: str) -> pd.DataFrame:
+    """A table of the papers' own numbers, `book/paper/<name>.csv`, indexed by its words; a page says where it is from."""
+    path = repository_root() / "book" / "paper" / f"{name}.csv"
+    table = pd.read_csv(path, comment="#")
+    table = table.set_index(list(table.select_dtypes(exclude="number")))
+    table.attrs["sources"] = path.read_text("utf-8").splitlines()[0].removeprefix("# ")
+    return table
+
+
 def start_of(notebook: str, *topics: str) -> Start:
     """To be called as a notebook begins: when it ends, the checkout may have moved on.
 
