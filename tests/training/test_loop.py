@@ -31,7 +31,7 @@ from neuron_consistency.training.augmentation import augment
 from neuron_consistency.training.loop import train, training_step
 from neuron_consistency.training.objective import Objective, StepLoss
 from neuron_consistency.training.schedule import Schedule
-from toys import CPU, EQ6, assert_same_state, state_of, toy_images, toy_model, train_toy
+from toys import CPU, EQ6, ON, assert_same_state, state_of, toy_images, toy_model, train_toy
 
 
 def assert_equal_weights(one: nn.Module, two: nn.Module) -> None:
@@ -241,7 +241,7 @@ def test_history_tells_loss_accuracy_and_validation_and_the_network_learns() -> 
     assert reported == [(row, 6) for row in history]
     assert history[-1]["loss"] < history[0]["loss"]
     assert history[-1]["loss"] == pytest.approx(history[-1]["clean_loss"])
-    assert history[-1]["validation_accuracy"] == accuracy(model, validation, device=CPU, precision="float32") > 0.9
+    assert history[-1]["validation_accuracy"] == accuracy(model, validation, ON) > 0.9
     assert "pgd_accuracy" not in history[0]  # nothing to watch in standard training
 
 
@@ -260,7 +260,7 @@ def test_a_step_computes_no_gradient_of_the_images_it_does_not_need() -> None:
     model = toy_model().train()
     batch, labels = toy_images(8).batch(torch.arange(8), CPU)
     loss = training.loss_of(model, EQ6)
-    training_step(loss, training_schedule.optimiser_of(model, Schedule(epochs=1)), batch, labels, precision="float32")
+    training_step(loss, training_schedule.optimiser_of(model, Schedule(epochs=1)), batch, labels, ON)
     assert batch.grad is None
     assert all(parameter.grad is not None for parameter in model.parameters())
 

@@ -14,14 +14,14 @@ from neuron_consistency.artifacts import read_json
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError, TrainingError
 from neuron_consistency.explanation.filter_groups import FilterGroups
 from neuron_consistency.explanation.weighting import Weighting
+from neuron_consistency.show import distinct_titles, matched
 from neuron_consistency.training import obtain as trained
 from neuron_consistency.training import recipes
 from neuron_consistency.training.obtain import evaluation_images, obtain
-from neuron_consistency.show import distinct_titles, matched
 from neuron_consistency.training.recipes import Recipe, recipes_of
 from neuron_consistency.workflow import networks
 from neuron_consistency.workflow.networks import current_models, find_recipe, write_current
-from toys import assert_same_state, state_of, toy_images
+from toys import CPU, assert_same_state, state_of, toy_images
 
 PARAMETERS: dict[str, Any] = {
     "device": "cpu",
@@ -275,7 +275,9 @@ def test_only_some_of_the_networks_are_asked_for() -> None:
     some = current_models("smoke", architectures=[first["architecture"]], objectives=[first["objective"]])
     assert [recipe.key for recipe in some] == [planned()[0].key]
     seeded = current_models("smoke", seeds=[first["seed"]])
-    assert [recipe.key for recipe in seeded] == [recipe.key for recipe in planned() if recipe.spec["seed"] == first["seed"]]
+    assert [recipe.key for recipe in seeded] == [
+        recipe.key for recipe in planned() if recipe.spec["seed"] == first["seed"]
+    ]
     with pytest.raises(ParameterError, match="no network of lenet, seed 9 among those of notebook 03"):
         current_models("smoke", architectures=["lenet"], seeds=[9])
 
@@ -294,7 +296,7 @@ def test_obtain_trains_once_and_loads_what_it_trained(
 ) -> None:
     """The file, its record and a line an epoch; the second call loads the same weights and trains nothing."""
     recipe = planned_one(epochs=2)
-    first = obtain(recipe, device="cpu")
+    first = obtain(recipe, device=CPU)
     shown = capsys.readouterr().out
     assert "ResNet-18, consistent (beta 1), seed 0: epoch 1/2, loss" in shown
     assert "PGD" in shown
@@ -308,7 +310,7 @@ def test_obtain_trains_once_and_loads_what_it_trained(
     assert {"version", "commit", "torch", "device", "seconds", "finished", "classes"} <= record.keys()
 
     monkeypatch.setattr(trained, "train", lambda *_arguments, **_options: pytest.fail("trained again"))
-    second = obtain(Recipe(recipe.profile, recipe.key, json.loads(json.dumps(recipe.spec))), device="cpu")
+    second = obtain(Recipe(recipe.profile, recipe.key, json.loads(json.dumps(recipe.spec))), device=CPU)
     assert_same_state(state_of(first.model), second.model)
     assert second.record == first.record
     assert second.title == recipe.title
@@ -319,7 +321,7 @@ def test_obtain_trains_once_and_loads_what_it_trained(
 def test_a_weighted_and_grouped_network_is_trained_as_planned() -> None:
     """The record tells of E before the second epoch; the network in it loads as any other."""
     recipe = planned_one(objectives=["both"], epochs=2, **WEIGHING | {"mask_source": "explanation"}, **GROUPING)
-    found = obtain(recipe, device="cpu")
+    found = obtain(recipe, device=CPU)
     first, second = found.record["history"]
     assert "consistency" not in first
     assert second["mean_weight"] == pytest.approx(1 - second["consistency"], abs=1e-6)
@@ -345,7 +347,7 @@ def test_evaluation_images_may_be_of_another_variant(monkeypatch: pytest.MonkeyP
 
 
 def test_nothing_held_out_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
-    found = obtain(planned(objectives=["normal"], held_out=0.0)[0], device="cpu")
+    found = obtain(planned(objectives=["normal"], held_out=0.0)[0], device=CPU)
     assert "none held out" in capsys.readouterr().out
     assert "validation_accuracy" not in found.record["history"][0]
 
@@ -362,31 +364,31 @@ def test_held_out_images_are_no_training_images() -> None:
 
 def test_a_failed_training_keeps_the_networks_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     normal, consistent, _ = planned()
-    obtain(normal, device="cpu")
+    obtain(normal, device=CPU)
 
     def fails(*_arguments: object, **_options: object) -> None:
         raise TrainingError("the loss became nan in epoch 1")
 
     monkeypatch.setattr(trained, "train", fails)
     with pytest.raises(TrainingError):
-        obtain(consistent, device="cpu")
+        obtain(consistent, device=CPU)
     assert not consistent.path.exists()
-    assert obtain(normal, device="cpu").record["key"] == normal.key
+    assert obtain(normal, device=CPU).record["key"] == normal.key
 
 
 def test_damaged_files_are_named_with_their_cure() -> None:
     recipe = planned(objectives=["normal"])[0]
-    obtain(recipe, device="cpu")
+    obtain(recipe, device=CPU)
     weights = recipe.path.read_bytes()
     recipe.path.write_bytes(weights[: len(weights) // 2])
     with pytest.raises(DatasetError, match=r"safetensors does not hold weights.*remove it"):
-        obtain(recipe, device="cpu")
+        obtain(recipe, device=CPU)
     recipe.path.write_bytes(weights)
     recipe.path.with_suffix(".json").write_text("{")
     with pytest.raises(StoreError, match=r"\.json cannot be read.*remove it"):
-        obtain(recipe, device="cpu")
+        obtain(recipe, device=CPU)
     recipe.path.with_suffix(".json").unlink()
-    assert obtain(recipe, device="cpu").record["key"] == recipe.key  # without its record it is trained again
+    assert obtain(recipe, device=CPU).record["key"] == recipe.key  # without its record it is trained again
 
 
 def test_networks_with_the_same_title_are_told_apart_by_key() -> None:
