@@ -14,7 +14,8 @@ from neuron_consistency.consistency.measure import chance
 from neuron_consistency.explanation.tables import GAP, OWN_E
 from neuron_consistency.show import matched, seed_groups
 from neuron_consistency.statistics import Estimate, mean, mean_over_seeds, over_seeds
-from neuron_consistency.tracing.detection_tables import ERRORS, MISMATCH
+from neuron_consistency.tracing.detection import MISMATCH
+from neuron_consistency.tracing.detection_tables import ERRORS
 from neuron_consistency.training.recipes import TITLES, Recipe
 from neuron_consistency.workflow.claims import finding
 
