@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -21,47 +20,29 @@ from neuron_consistency.statistics import share
 def class_scores(
     model: nn.Module, images: ImageSet, on: Runtime, *, attack: Attack | None = None, shared: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The model's logits for a whole set, in eval mode, and the labels.
+    """The model's logits for a whole set, in eval mode, after an attack if there is one; and the labels.
 
     Shape:
-        result: (N, K) float32 and the set's labels, (N,) or (N, K), both on the CPU. Images that were skipped, because
-        their files are damaged and may be, are in neither.
+        result: (N, K) float32 and (N,) or (N, K), both on the CPU. Images that were skipped, because their files are
+        damaged and may be, are in neither.
     """
-    return _collected(model, images, on, lambda logits: logits.float(), attack=attack, shared=shared)
+    rows = [
+        (seen.places, seen.logits.float().cpu(), seen.labels.cpu())
+        for seen in over(model, images, on, attack=attack, shared=shared)
+    ]
+    scores, labels = gather_rows(rows)
+    return scores, labels
 
 
-def predictions(
-    model: nn.Module, images: ImageSet, on: Runtime, *, attack: Attack | None = None, shared: bool = False
-) -> Tensor:
-    """The class that the model takes each image for, in eval mode; after an attack if there is one.
-
-    Shape:
-        result: (N,) int64, on the CPU.
-    """
-    return _collected(model, images, on, lambda logits: logits.argmax(1), attack=attack, shared=shared)[0]
+def predictions(model: nn.Module, images: ImageSet, on: Runtime, *, attack: Attack | None = None) -> Tensor:
+    """The class that the model takes each image for, see `class_scores`. Shape: (N,) int64, on the CPU."""
+    return class_scores(model, images, on, attack=attack)[0].argmax(1)
 
 
 def accuracy(model: nn.Module, images: ImageSet, on: Runtime, *, shared: bool = False) -> float:
     """The share of the images that the model, in eval mode, classifies rightly."""
-    said, labels = _collected(model, images, on, lambda logits: logits.argmax(1), attack=None, shared=shared)
-    return float((said == labels).float().mean())
-
-
-def _collected(
-    model: nn.Module,
-    images: ImageSet,
-    on: Runtime,
-    kept: Callable[[Tensor], Tensor],
-    *,
-    attack: Attack | None,
-    shared: bool,
-) -> tuple[Tensor, Tensor]:
-    rows = [
-        (seen.places, kept(seen.logits).cpu(), seen.labels.cpu())
-        for seen in over(model, images, on, attack=attack, shared=shared)
-    ]
-    found, labels = gather_rows(rows)
-    return found, labels
+    scores, labels = class_scores(model, images, on, shared=shared)
+    return float((scores.argmax(1) == labels).float().mean())
 
 
 def under_pgd(on: Runtime, *, epsilon: float, steps: int) -> Attack:
@@ -72,15 +53,11 @@ def under_pgd(on: Runtime, *, epsilon: float, steps: int) -> Attack:
 def restarted_predictions(model: Classifier, images: ImageSet, on: Runtime, *, attack: Attack, restarts: int) -> Tensor:
     """What the model says under an attack that is tried again and again, each image until it is fooled.
 
-    An image counts as right only where it withstands all `restarts` starts, so accuracy under this attack is never
-    above that under one start. Images that are wrong when clean are not attacked.
+    An image counts as right only where it withstands all `restarts` starts. Images that are wrong when clean are not
+    attacked.
 
     Args:
-        model: the network.
-        images: the set.
-        on: where and how it runs.
         attack: one with a random start, such as `under_pgd` gives.
-        restarts: starts at most.
 
     Shape:
         result: (N,) int64, on the CPU.
@@ -161,9 +138,6 @@ def auto_attack_predictions(
     Images that are wrong when clean are not attacked.
 
     Args:
-        model: the network.
-        images: the set.
-        on: where and how it runs.
         epsilon: radius of the L-infinity ball, in units of the pixel range.
         n_queries: of Square at most; 5000 in the standard version.
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuron_consistency.attacks.predictions import class_scores
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import over
 from neuron_consistency.runtime import Runtime
 
 BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's usual ones
@@ -89,14 +89,11 @@ def optimise_targeted(
     none, the last.
 
     With `stop_early` an image leaves at the first iterate that every model takes for the target also when it is
-    rounded to 8 bits, as a file would hold it; later ones are not looked for, and only that counts as success. An
-    image that has left costs nothing more. In eval mode the others do not change by it, but through rounding in
-    the networks.
+    rounded to 8 bits, as a file would hold it; only that counts as success. An image that has left costs nothing more,
+    and its leaving changes the others only by rounding in the networks (in eval mode).
 
     Args:
         models: one network, or an ensemble.
-        images: the clean images.
-        targets: the class each image is to be taken for.
         trade_off: lambda, or where its search begins.
         steps: Adam steps for each lambda, at most.
         learning_rate: of Adam, in units of the pixel range.
@@ -168,12 +165,6 @@ def random_targets(labels: Tensor, *, num_classes: int, seed: int = 0) -> Tensor
 def least_likely_targets(models: Sequence[Classifier], images: ImageSet, on: Runtime, *, count: int = 10) -> Tensor:
     """For every image the classes least likely by the mean probability over the models, the least likely first.
 
-    Args:
-        models: the networks.
-        images: the clean set.
-        on: where and how it runs.
-        count: targets an image.
-
     Shape:
         result: (N, count) int64, never the true class.
 
@@ -187,10 +178,7 @@ def least_likely_targets(models: Sequence[Classifier], images: ImageSet, on: Run
             f"{count} targets by {len(models)} networks: {images.num_classes} classes leave 1 to "
             f"{images.num_classes - 1}, and one network is needed"
         )
-    found = []
-    for views in zip(*(over(model, images, on) for model in models), strict=True):
-        # In logarithms: the probabilities themselves would be zero for several classes at once.
-        likely = torch.stack([seen.logits.float().log_softmax(1) for seen in views]).logsumexp(0)
-        order = likely.scatter(1, views[0].labels[:, None], torch.inf).argsort(dim=1, stable=True)
-        found.append(order[:, :count].cpu())
-    return torch.cat(found)
+    scores, labels = zip(*(class_scores(model, images, on) for model in models), strict=True)
+    # In logarithms: the probabilities themselves would be zero for several classes at once.
+    likely = torch.stack(scores).log_softmax(2).logsumexp(0)
+    return likely.scatter(1, labels[0][:, None], torch.inf).argsort(dim=1, stable=True)[:, :count]

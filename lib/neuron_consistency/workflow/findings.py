@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neuron_consistency.consistency.ambiguity import FGSM, REAL, Measured
 from neuron_consistency.consistency.measure import chance
-from neuron_consistency.explanation.tables import GAP, OWN_E
+from neuron_consistency.explanation.scores import GAP, OWN_E
 from neuron_consistency.show import matched, seed_groups
 from neuron_consistency.statistics import Estimate, mean, mean_over_seeds, over_seeds
 from neuron_consistency.tracing.detection import MISMATCH
@@ -201,7 +201,7 @@ def explanation_findings(verdicts: pd.DataFrame) -> Findings:
     """Chapter 8: what reweighting changes, in the paper's form and with weights of mean one.
 
     Args:
-        verdicts: from `explanation.tables.compared`, with the column objective.
+        verdicts: from `explanation.tables.verdicts`.
     """
     rows = []
     for _, row in verdicts[verdicts["objective"].str.startswith("reweighted")].iterrows():
