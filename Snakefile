@@ -28,6 +28,7 @@ PROSE = [
 ]
 RESULTS = [path for path in PROSE if path.startswith("book/results/")]
 LIBRARY = sorted(str(path) for ending in ("py", "tsv") for path in Path("lib").rglob(f"*.{ending}"))
+KEPT, LEDGER = ("09", "10", "12", "13", "14"), "14_claims"  # pages of kept results, by number; the ledger is the last
 CARD = DEVICE != "cpu" and Path("/dev/nvidia0").exists()
 CORES = workflow.cores or 1
 
@@ -87,13 +88,13 @@ rule notebook:
         script="notebooks/{notebook}.py",
         library=library_of,
         models=lambda wanted: [] if wanted.notebook.startswith("01") else NETWORKS,
-        results=lambda wanted: RESULTS if wanted.notebook.startswith(("09", "10")) else [],
+        results=lambda wanted: RESULTS if wanted.notebook[:2] in KEPT else [],
         chapters=lambda wanted: (  # the ledger reads what they found
             [f"{SITE}/notebooks/{name}.ipynb" for name in NOTEBOOKS if name < "09"]
-            if wanted.notebook.startswith("10")
+            if wanted.notebook == LEDGER
             else []
         ),
-        claims=lambda wanted: "notebooks/claims.yaml" if wanted.notebook.startswith("10") else [],
+        claims=lambda wanted: "notebooks/claims.yaml" if wanted.notebook == LEDGER else [],
     output:
         f"{SITE}/notebooks/{{notebook}}.ipynb",
     params:

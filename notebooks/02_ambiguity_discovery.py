@@ -50,16 +50,16 @@ from neuron_consistency.runtime import resolve_device
 from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.obtain import evaluation_images, obtain
-from neuron_consistency.workflow.networks import current_models, find_plan
+from neuron_consistency.workflow.networks import current_models, find_recipe
 from neuron_consistency.workflow.results import provenance
 from neuron_consistency.workflow.stamps import stamp_outputs
 
 stamp_outputs("02_ambiguity_discovery", parameters, globals())
 where = resolve_device(device)
-net = obtain(find_plan(current_models(profile), architecture=architecture, objective="normal"), device=device)
-images = evaluation_images(net.plan, per_class=per_class)
+net = obtain(find_recipe(current_models(profile), architecture=architecture, objective="normal"), device=device)
+images = evaluation_images(net.recipe, per_class=per_class)
 A = correlation(distance_matrix(images.synsets), sigma=sigma)
-print(f"{net.title} [{net.plan.key}], {len(images)} validation images of {images.num_classes} classes")
+print(f"{net.title} [{net.recipe.key}], {len(images)} validation images of {images.num_classes} classes")
 
 # %% [markdown]
 # ## Images that look like one thing and are taken for another
@@ -74,7 +74,7 @@ print(f"{net.title} [{net.plan.key}], {len(images)} validation images of {images
 # is counted after that.
 
 # %%
-clean = evaluation_images(net.plan, per_class=targeted_per_class)
+clean = evaluation_images(net.recipe, per_class=targeted_per_class)
 targeted = obtain_adversarial_set(
     [net],
     clean,

@@ -73,7 +73,7 @@ from neuron_consistency.consistency import figures
 from neuron_consistency.responses import respond
 from neuron_consistency.runtime import describe_device, resolve_device
 from neuron_consistency.training.obtain import obtain, step_of, training_images
-from neuron_consistency.training.recipes import TITLES, plan_models
+from neuron_consistency.training.recipes import TITLES, recipes_of
 from neuron_consistency.workflow.costs import paired_seconds, training_costs
 from neuron_consistency.workflow.networks import write_current
 from neuron_consistency.workflow.results import provenance
@@ -81,10 +81,10 @@ from neuron_consistency.workflow.stamps import stamp_outputs
 
 stamp_outputs("03_consistent_loss_training", parameters, globals())
 where = resolve_device(device)
-plans = plan_models(profile, parameters)
-trained = [obtain(plan, device=device) for plan in plans]
-write_current(profile, plans, chosen=True)
-images, held = training_images(plans[0])
+recipes = recipes_of(profile, parameters)
+trained = [obtain(recipe, device=device) for recipe in recipes]
+write_current(profile, recipes, chosen=True)
+images, held = training_images(recipes[0])
 print(f"{len(images)} training images, {len(held)} held out, {images.num_classes} classes: {', '.join(images.classes)}")
 
 # %% [markdown]
@@ -97,7 +97,7 @@ print(f"{len(images)} training images, {len(held)} held out, {images.num_classes
 summary = pd.DataFrame(
     {
         "network": net.title,
-        "seed": net.plan.spec["seed"],
+        "seed": net.recipe.spec["seed"],
         "epochs": len(net.record["history"]),
         "held-out accuracy": net.record["history"][-1]["validation_accuracy"],
         "final loss": net.record["history"][-1]["loss"],
@@ -108,7 +108,7 @@ summary = pd.DataFrame(
     for net in trained
 )
 for net in trained:
-    glue(f"held-out-{net.plan.name}", f"{100 * net.record['history'][-1]['validation_accuracy']:.0f} %", display=False)
+    glue(f"held-out-{net.recipe.name}", f"{100 * net.record['history'][-1]['validation_accuracy']:.0f} %", display=False)
 glue("training-seconds", f"{summary['seconds'].sum():.0f}", display=False)
 summary.round(3)
 
@@ -125,7 +125,7 @@ columns = {
     "feature_norm": "size of phi(x)",
 }
 curves = pd.DataFrame(
-    {"model": f"{net.title}, seed {net.plan.spec['seed']}", "epoch": row["epoch"], "measure": title, "value": row[name]}
+    {"model": f"{net.title}, seed {net.recipe.spec['seed']}", "epoch": row["epoch"], "measure": title, "value": row[name]}
     for net in trained
     for row in net.record["history"]
     for name, title in columns.items()
@@ -149,7 +149,7 @@ figures.training_curves(curves)
 watched = pd.DataFrame(
     {
         "network": net.title,
-        "seed": net.plan.spec["seed"],
+        "seed": net.recipe.spec["seed"],
         "FGSM accuracy": net.record["history"][-1]["fgsm_accuracy"],
         "PGD accuracy": net.record["history"][-1]["pgd_accuracy"],
         "collapsed in epochs": [row["epoch"] for row in net.record["history"] if row["collapsed"]] or "none",
@@ -173,9 +173,9 @@ batch, labels = images.batch(torch.arange(min(batch_size, len(images))), where)
 costs = {}
 for architecture in architectures:
     nets = [
-        net for net in trained if net.plan.spec["architecture"] == architecture and net.plan.spec["seed"] == seeds[0]
+        net for net in trained if net.recipe.spec["architecture"] == architecture and net.recipe.spec["seed"] == seeds[0]
     ]
-    work = {net.plan.spec["objective"]: step_of(net, batch, labels) for net in nets}
+    work = {net.recipe.spec["objective"]: step_of(net, batch, labels) for net in nets}
     costs[TITLES[architecture]] = paired_seconds(work, repeats=timed_steps, device=where)
 cost = pd.concat(costs, names=["network"])
 cost.round(3)
@@ -222,7 +222,7 @@ attacks = {
 leaking = pd.DataFrame(
     {
         "network": net.title,
-        "seed": net.plan.spec["seed"],
+        "seed": net.recipe.spec["seed"],
         "clean": net.record["history"][-1]["validation_accuracy"] * 100,
     }
     | {

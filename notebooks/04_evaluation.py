@@ -58,10 +58,9 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.reading import evaluating
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.runtime import resolve_device
-from neuron_consistency.show import with_intervals
+from neuron_consistency.show import distinct_titles, with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.obtain import evaluation_images, obtain, untrained
-from neuron_consistency.training.recipes import distinct_titles
 from neuron_consistency.workflow import paper
 from neuron_consistency.workflow.claims import keep_findings
 from neuron_consistency.workflow.findings import evaluation_findings
@@ -72,14 +71,14 @@ from neuron_consistency.workflow.stamps import stamp_outputs
 stamp_outputs("04_evaluation", parameters, globals())
 start, where = start_of("04_evaluation", "consistency"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
-nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures, seeds=seeds)]
-images = evaluation_images(nets[0].plan, per_class=per_class)
+nets = [obtain(recipe, device=device) for recipe in current_models(profile, architectures=architectures, seeds=seeds)]
+images = evaluation_images(nets[0].recipe, per_class=per_class)
 A = correlation(distance_matrix(images.synsets), sigma=sigma)
-titles = distinct_titles(net.plan for net in nets)
+titles = distinct_titles(net.recipe for net in nets)
 print(f"{len(images)} validation images of {images.num_classes} classes; evaluated here:")
 for net in nets:
-    print(f"  {titles[net.plan.key]} [{net.plan.key}]")
-plain = next((net for net in nets if net.plan.spec["objective"] == "normal"), nets[0])
+    print(f"  {titles[net.recipe.key]} [{net.recipe.key}]")
+plain = next((net for net in nets if net.recipe.spec["objective"] == "normal"), nets[0])
 for size in sizes:  # now, and not when everything else has been measured
     try:
         with torch.no_grad(), evaluating(plain.model):
@@ -100,9 +99,9 @@ for size in sizes:  # now, and not when everything else has been measured
 measured, pgd = {}, {}
 for net in nets:
     attacker = next(
-        (other for other in nets if other.plan.spec["objective"] == "normal"), nets[0]
+        (other for other in nets if other.recipe.spec["objective"] == "normal"), nets[0]
     )  # the common adversarial images come from the first normally trained network
-    title = titles[net.plan.key]
+    title = titles[net.recipe.key]
     print(f"measuring {title}", flush=True)
     measured[title] = measure_with_controls(
         net.model,
@@ -168,7 +167,7 @@ with_intervals(
 # %%
 differences = compare_trainings(
     measured,
-    [net.plan for net in nets],
+    [net.recipe for net in nets],
     titles,
     A,
     [("consistent", "adversarial"), ("consistent", "normal"), ("adversarial", "normal")],
@@ -221,14 +220,14 @@ with_intervals(accuracies.set_index(["model", "images"]), decimals=1)["accuracy"
 # images, darkened where hiding a patch does not lower the neuron's response (a discrepancy map {cite}`zhou2015object`).
 
 # %%
-shown = next((net for net in nets if net.plan.spec["objective"] == "consistent"), nets[-1])
-view = measured[titles[shown.plan.key]]
+shown = next((net for net in nets if net.recipe.spec["objective"] == "consistent"), nets[-1])
+view = measured[titles[shown.recipe.key]]
 sets = [
     ("real", images, view.passes[REAL], None),
     ("FGSM", images, view.passes[FGSM], lambda model, x, y: fgsm(model, x, y, epsilon=epsilon)),
 ]
 neurons = strongest_neurons(view.passes[REAL], view.layer, A, count=shown_neurons)
-print(titles[shown.plan.key])
+print(titles[shown.recipe.key])
 picture_grid(
     top_image_rows(shown.model, view.layer, neurons, sets, A, count=shown_images, device=where, precision=precision)
 )
@@ -266,11 +265,11 @@ cases = {
     "random weights": (untrained(plain), images),
 }
 for size in sizes:
-    cases[f"shown at {size} px"] = (plain.model, evaluation_images(plain.plan, per_class=per_class, image_size=size))
+    cases[f"shown at {size} px"] = (plain.model, evaluation_images(plain.recipe, per_class=per_class, image_size=size))
 reactions = reaction_table(
     cases, A, device=where, quantile=quantile, top_k=top_k, batch_size=batch_size, precision=precision
 )
-print(titles[plain.plan.key])
+print(titles[plain.recipe.key])
 figures.sweep(reactions.rename(columns={"case": "model"}).assign(set="true labels"), x="layer", y="U")
 
 # %%
@@ -290,11 +289,11 @@ with_intervals(last_layer[["accuracy", "m", "V", "V chance", "U", "U low", "U hi
 findings = keep_findings(
     profile,
     start.notebook,
-    evaluation_findings([net.plan for net in nets], titles, measured, pgd, images.labels, A),
+    evaluation_findings([net.recipe for net in nets], titles, measured, pgd, images.labels, A),
 )
 if study:
     kept_tables = {"consistency": tables, "differences": differences, "accuracy": accuracies, "reactions": reactions}
-    first = {titles[net.plan.key] for net in nets if net.plan.spec["seed"] == nets[0].plan.spec["seed"]}
+    first = {titles[net.recipe.key] for net in nets if net.recipe.spec["seed"] == nets[0].recipe.spec["seed"]}
     counted = histograms[histograms["model"].isin(first)].round({"V": 3}).groupby(["model", "measure", "V"], sort=False)
     kept_tables["histograms"] = counted.size().rename("neurons").reset_index()
     keep_result(study, start, kept_tables | {"findings": findings}, parameters=parameters, nets=nets)

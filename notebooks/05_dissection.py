@@ -76,9 +76,8 @@ from neuron_consistency.dissection.tables import (
 )
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.runtime import describe_device, resolve_device
-from neuron_consistency.show import with_intervals
+from neuron_consistency.show import distinct_titles, with_intervals
 from neuron_consistency.training.obtain import obtain
-from neuron_consistency.training.recipes import distinct_titles
 from neuron_consistency.workflow import paper
 from neuron_consistency.workflow.claims import keep_findings
 from neuron_consistency.workflow.costs import dissection_costs
@@ -89,18 +88,18 @@ from neuron_consistency.workflow.stamps import stamp_outputs
 
 stamp_outputs("05_dissection", parameters, globals())
 start, where = start_of("05_dissection", "dissection"), resolve_device(device)
-nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures, seeds=seeds)]
-data = nets[0].plan.spec["data"]
+nets = [obtain(recipe, device=device) for recipe in current_models(profile, architectures=architectures, seeds=seeds)]
+data = nets[0].recipe.spec["data"]
 labelled = open_dense_set(
     labelled_set,
     cache=artifacts(profile).parent / "data",
     images=images,
     classes=data["classes"] if data["name"] == "scenes" else 0,
 )
-titles = distinct_titles(net.plan for net in nets)
+titles = distinct_titles(net.recipe for net in nets)
 print(f"{labelled_set}: {len(labelled)} images; evaluated here:")
 for net in nets:
-    print(f"  {titles[net.plan.key]} [{net.plan.key}]")
+    print(f"  {titles[net.recipe.key]} [{net.recipe.key}]")
 
 # %% [markdown]
 # ## One pass for thresholds, one for counts
@@ -115,8 +114,8 @@ for net in nets:
 # %%
 counted, random_weights, seconds = {}, {}, {}
 for place, net in enumerate(nets, start=1):
-    architecture = net.plan.spec["architecture"]
-    print(f"dissecting {place} of {len(nets)}: {titles[net.plan.key]}", flush=True)
+    architecture = net.recipe.spec["architecture"]
+    print(f"dissecting {place} of {len(nets)}: {titles[net.recipe.key]}", flush=True)
     began = time.perf_counter()
     one = dissect_with_controls(
         net.model,
@@ -132,8 +131,8 @@ for place, net in enumerate(nets, start=1):
         batch_size=batch_size,
         precision=precision,
     )
-    counted[titles[net.plan.key]], random_weights[architecture] = one, one.tallies[RANDOM]
-    seconds[titles[net.plan.key]] = time.perf_counter() - began
+    counted[titles[net.recipe.key]], random_weights[architecture] = one, one.tallies[RANDOM]
+    seconds[titles[net.recipe.key]] = time.perf_counter() - began
     print(f"  shown at {one.image_size} px", flush=True)
 
 # %% [markdown]
@@ -185,7 +184,7 @@ summary.round(3)
 # %%
 before = SAME if any(name == SAME for _, name in units) else REAL
 changes = summary["aligned, %"].unstack(sort=False)[[before, ADVERSARIAL]]
-first = titles[nets[0].plan.key]
+first = titles[nets[0].recipe.key]
 glue("dissected-first", first, display=False)
 glue("aligned-chance", f"{summary.loc[(first, SHUFFLED), 'aligned, %']:.0f} %", display=False)
 glue("aligned-all", f"{summary.loc[(first, REAL), 'aligned, %']:.0f} %", display=False)
@@ -227,9 +226,9 @@ commonest.sort_values(["neurons", "best"], ascending=False).groupby("model").hea
 
 # %%
 shown = nets[0]
-one = counted[titles[shown.plan.key]]
-best = best_units(units[titles[shown.plan.key], REAL], count=shown_neurons)
-print(titles[shown.plan.key])
+one = counted[titles[shown.recipe.key]]
+best = best_units(units[titles[shown.recipe.key], REAL], count=shown_neurons)
+print(titles[shown.recipe.key])
 picture_grid(example_masks(shown.model, labelled, one, best, count=shown_images, precision=precision))
 
 # %% [markdown]
@@ -264,7 +263,7 @@ broden
 # %%
 sets = {"real": REAL, "shuffled": SHUFFLED, "before": before, "adversarial": ADVERSARIAL}
 findings = keep_findings(
-    profile, start.notebook, dissection_findings([net.plan for net in nets], titles, units, **sets)
+    profile, start.notebook, dissection_findings([net.recipe for net in nets], titles, units, **sets)
 )
 if study:
     kept_tables = {"shares": shares, "summary": summary.reset_index(), "findings": findings}

@@ -59,10 +59,9 @@ from neuron_consistency.representation.centroids import class_centroids, distanc
 from neuron_consistency.representation.measure import measure_neurons, top_responses
 from neuron_consistency.representation.tables import ratio_claims, ratio_means, success_table, transfer_table
 from neuron_consistency.runtime import describe_device, resolve_device
-from neuron_consistency.show import with_intervals
+from neuron_consistency.show import distinct_titles, with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.obtain import evaluation_images, obtain, training_images
-from neuron_consistency.training.recipes import distinct_titles
 from neuron_consistency.workflow import paper
 from neuron_consistency.workflow.claims import keep_findings
 from neuron_consistency.workflow.costs import full_size_table
@@ -74,16 +73,16 @@ from neuron_consistency.workflow.stamps import stamp_outputs
 stamp_outputs("06_representations", parameters, globals())
 start, where = start_of("06_representations", "representation", "attack"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
-nets = [obtain(plan, device=device) for plan in current_models(profile, architectures=architectures)]
-titles = distinct_titles(net.plan for net in nets)
-real = evaluation_images(nets[0].plan, per_class=real_per_class)
+nets = [obtain(recipe, device=device) for recipe in current_models(profile, architectures=architectures)]
+titles = distinct_titles(net.recipe for net in nets)
+real = evaluation_images(nets[0].recipe, per_class=real_per_class)
 places = real.first_of_each_class(per_class)
 clean = real.subset(places)
 distances = distance_matrix(real.synsets)
 A = correlation(distances, sigma=sigma)
 print(f"{len(real)} validation images of {real.num_classes} classes, {len(clean)} of them attacked; measured here:")
 for net in nets:
-    print(f"  {titles[net.plan.key]} [{net.plan.key}]")
+    print(f"  {titles[net.recipe.key]} [{net.recipe.key}]")
 
 # %% [markdown]
 # ## One image, several networks
@@ -109,8 +108,8 @@ for net in nets:
 
 # %%
 NORMAL, CONSISTENT = "made on the normal networks", "made on the consistently trained"
-ensembles = {NORMAL: [net for net in nets if net.plan.spec["objective"] == "normal"]}
-trained = [net for net in nets if net.plan.spec["objective"] == "consistent"]
+ensembles = {NORMAL: [net for net in nets if net.recipe.spec["objective"] == "normal"]}
+trained = [net for net in nets if net.recipe.spec["objective"] == "consistent"]
 if second_set and trained:
     ensembles[CONSISTENT] = trained
 sets = {}
@@ -139,7 +138,7 @@ for name, ensemble in ensembles.items():
 # %%
 options = {"device": where, "batch_size": batch_size, "precision": precision}
 success = pd.concat(
-    success_table(sets[name], {net.plan.key: net.model for net in ensemble}, clean, **options).assign(set=name)
+    success_table(sets[name], {net.recipe.key: net.model for net in ensemble}, clean, **options).assign(set=name)
     for name, ensemble in ensembles.items()
 )
 success["network"] = success["network"].replace({**titles, "all": "all of them at once"})
@@ -155,7 +154,7 @@ with_intervals(success.set_index(["set", "network"]).drop(columns="RMSD"), decim
 # %%
 transfer = pd.concat(
     transfer_table(
-        sets[name], {net.plan.key: net.model for net in nets if net not in ensemble}, clean, **options
+        sets[name], {net.recipe.key: net.model for net in nets if net not in ensemble}, clean, **options
     ).assign(set=name)
     for name, ensemble in ensembles.items()
 )
@@ -194,23 +193,23 @@ full_size.set_index(["device", "devices"]).round(2)
 # along the way.
 
 # %%
-train, _ = training_images(nets[0].plan)
+train, _ = training_images(nets[0].recipe)
 train = train.subset(train.first_of_each_class(centroid_images))
 top = {"share": top_share, "min_images": min_images, "max_images": max_images}
 shown = ensembles[NORMAL][0]  # whose neurons are looked at below
 neurons, ratios, objectives, pictured = {}, {}, {}, []
 for net in nets:
-    title = titles[net.plan.key]
+    title = titles[net.recipe.key]
     print(f"measuring {title}", flush=True)
     strongest = top_responses(net.model, real, **top, **options)
     centroids = class_centroids(net.model, train, pooling=pooling, **options)
     seen = {title: sets[NORMAL]}
     if net in ensembles.get(CONSISTENT, []):
         seen[f"{title}, own set"] = sets[CONSISTENT]
-    if net.plan.spec["objective"] != "adversarial":
+    if net.recipe.spec["objective"] != "adversarial":
         pictured += seen  # the paper's networks
     for label, adversarial in seen.items():
-        objectives[label] = net.plan.spec["objective"]
+        objectives[label] = net.recipe.spec["objective"]
         fooled = top_responses(net.model, adversarial, **top, **options)
         neurons[label] = measure_neurons(
             strongest,
@@ -299,9 +298,9 @@ with_intervals(summary[[column for column in summary if column.startswith(("neur
 # %%
 layer = shown.model.last_layer
 chosen = strongest_neurons(views[0], layer, A, count=shown_neurons)
-own = neurons[titles[shown.plan.key]].table.query("layer == @layer").set_index("neuron")
+own = neurons[titles[shown.recipe.key]].table.query("layer == @layer").set_index("neuron")
 near = distances <= concept_distance
-print(titles[shown.plan.key])
+print(titles[shown.recipe.key])
 picture_grid(
     top_image_rows(
         shown.model,

@@ -81,7 +81,7 @@ from neuron_consistency.attacks.linf import fgsm, pgd
 from neuron_consistency.attacks.stored_set import obtain_adversarial_set
 from neuron_consistency.attacks.targeted import least_likely_targets
 from neuron_consistency.runtime import resolve_device
-from neuron_consistency.show import with_intervals
+from neuron_consistency.show import distinct_titles, with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.tracing.detection import adaptive_pgd, fit_detectors
 from neuron_consistency.tracing.detection_tables import (
@@ -97,7 +97,6 @@ from neuron_consistency.tracing.detection_tables import (
 from neuron_consistency.tracing.figures import auroc_intervals, explanation_panel
 from neuron_consistency.tracing.tables import ATTACKED, agreement, mass_table, trace_examples, typical_examples
 from neuron_consistency.training.obtain import evaluation_images, obtain, training_images
-from neuron_consistency.training.recipes import distinct_titles
 from neuron_consistency.workflow.claims import keep_findings
 from neuron_consistency.workflow.findings import detection_findings
 from neuron_consistency.workflow.networks import current_models
@@ -107,11 +106,11 @@ from neuron_consistency.workflow.stamps import stamp_outputs
 stamp_outputs("07_tracing", parameters, globals())
 start, where = start_of("07_tracing", "tracing", "attack"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
-plans = current_models(profile, architectures=architectures, objectives=objectives)
-nets = [obtain(plan, device=device) for plan in plans]
-titles = distinct_titles(net.plan for net in nets)
-images = evaluation_images(nets[0].plan, per_class=per_class)
-training, selection = training_images(nets[0].plan)
+recipes = current_models(profile, architectures=architectures, objectives=objectives)
+nets = [obtain(recipe, device=device) for recipe in recipes]
+titles = distinct_titles(net.recipe for net in nets)
+images = evaluation_images(nets[0].recipe, per_class=per_class)
+training, selection = training_images(nets[0].recipe)
 training = training.subset(training.first_of_each_class(fitted_per_class))
 places = images.first_of_each_class(attacked_per_class)
 attacked_images = images.subset(places)
@@ -123,7 +122,7 @@ print(
     f"{len(selection)} held-out images for profiles and k, {len(training)} training images for the rival; traced here:"
 )
 for net in nets:
-    print(f"  {titles[net.plan.key]} [{net.plan.key}], layer {net.model.last_layer}")
+    print(f"  {titles[net.recipe.key]} [{net.recipe.key}], layer {net.model.last_layer}")
 under_fgsm = partial(fgsm, epsilon=epsilon)
 
 # %% [markdown]
@@ -133,7 +132,7 @@ under_fgsm = partial(fgsm, epsilon=epsilon)
 
 # %%
 batch, _ = images.batch(torch.arange(min(8, len(images))), where)
-agreements = pd.DataFrame({"network": titles[net.plan.key]} | agreement(net.model, batch) for net in nets)
+agreements = pd.DataFrame({"network": titles[net.recipe.key]} | agreement(net.model, batch) for net in nets)
 glue("closed-form-difference", f"{agreements['largest difference'].max():.0e}", display=False)
 agreements.set_index("network").map(lambda cell: f"{cell:.1e}" if isinstance(cell, float) else cell)
 
@@ -148,7 +147,7 @@ agreements.set_index("network").map(lambda cell: f"{cell:.1e}" if isinstance(cel
 # %%
 detectors, clean, attacked, chosen_k, choices = {}, {}, {}, {}, {}
 for net in nets:
-    title = titles[net.plan.key]
+    title = titles[net.recipe.key]
     print(f"tracing {title}", flush=True)
     found = fit_detectors(
         net.model,
@@ -178,7 +177,7 @@ for net in nets:
 # that fire it most. The dashed line is the mean of all neurons: what a neuron drawn at random would show.
 
 # %%
-shown = titles[nets[0].plan.key]
+shown = titles[nets[0].recipe.key]
 examples = typical_examples(clean[shown], attacked[shown]["FGSM"])
 traced = trace_examples(
     detectors[shown],
@@ -272,8 +271,8 @@ pd.DataFrame({title: table.set_index("k")["AUROC"] for title, table in choices.i
 
 # %%
 ensembles = {}
-for objective in dict.fromkeys(net.plan.spec["objective"] for net in nets):
-    group = [net for net in nets if net.plan.spec["objective"] == objective]
+for objective in dict.fromkeys(net.recipe.spec["objective"] for net in nets):
+    group = [net for net in nets if net.recipe.spec["objective"] == objective]
     print(f"ensemble of {len(group)} networks ({objective})", flush=True)
     targets = least_likely_targets(
         [net.model for net in group], attacked_images, count=1, device=where, precision=precision
@@ -291,7 +290,7 @@ for objective in dict.fromkeys(net.plan.spec["objective"] for net in nets):
 
 # %%
 for net in nets:
-    title, targeted = titles[net.plan.key], ensembles[net.plan.spec["objective"]]
+    title, targeted = titles[net.recipe.key], ensembles[net.recipe.spec["objective"]]
     print(f"attacking {title}", flush=True)
     options = {"ks": [chosen_k[title]], "batch_size": batch_size, "precision": precision}
     random = torch.Generator(where).manual_seed(0)
@@ -358,7 +357,7 @@ pd.Series(counts).to_frame("number")
 # %%
 adaptive = {}
 for net in nets:
-    title, found = titles[net.plan.key], detectors[titles[net.plan.key]]
+    title, found = titles[net.recipe.key], detectors[titles[net.recipe.key]]
     print(f"adaptive attack on {title}", flush=True)
     options = {"k": chosen_k[title], "epsilon": epsilon, "steps": pgd_steps, "detectors": found}
     scores = {

@@ -100,10 +100,10 @@ from neuron_consistency.explanation.tables import OWN_E, TRUE_E, compared, consi
 from neuron_consistency.explanation.weighting import QUANTILES
 from neuron_consistency.networks.models import build_model
 from neuron_consistency.runtime import resolve_device
-from neuron_consistency.show import with_intervals
+from neuron_consistency.show import distinct_titles, with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.obtain import background_images, evaluation_images, obtain
-from neuron_consistency.training.recipes import distinct_titles, explained_layer, plan_models, weighting_of
+from neuron_consistency.training.recipes import explained_layer, recipes_of, weighting_of
 from neuron_consistency.workflow.claims import keep_findings
 from neuron_consistency.workflow.findings import explanation_findings
 from neuron_consistency.workflow.results import keep_result, provenance, start_of
@@ -112,12 +112,12 @@ from neuron_consistency.workflow.stamps import stamp_outputs
 stamp_outputs("08_explanation_consistency", parameters, globals())
 start, where = start_of("08_explanation_consistency", "explanation", "consistency"), resolve_device(device)
 pd.set_option("display.max_rows", 500)  # tables are shown whole
-plans = plan_models(profile, parameters)
-titles = distinct_titles(plans)
-images = evaluation_images(plans[0], per_class=test_per_class)
+recipes = recipes_of(profile, parameters)
+titles = distinct_titles(recipes)
+images = evaluation_images(recipes[0], per_class=test_per_class)
 print(f"{len(images)} validation images of {images.num_classes} classes; trained here:")
-for plan in plans:
-    print(f"  {titles[plan.key]} [{plan.key}]")
+for recipe in recipes:
+    print(f"  {titles[recipe.key]} [{recipe.key}]")
 
 # %% [markdown]
 # ## What E can see, and what it cannot
@@ -151,7 +151,7 @@ with_intervals(readers.set_index(["looks at", "spared"]))
 # The networks differ in nothing but the weights: the same first weights, the same batches, the same augmentation.
 
 # %%
-nets = {plan.key: obtain(plan, device=device) for plan in plans}
+nets = {recipe.key: obtain(recipe, device=device) for recipe in recipes}
 histories = {titles[key]: net.record["history"] for key, net in nets.items()}
 training = consistency_history(histories, QUANTILES)
 summary = pd.DataFrame(
@@ -205,17 +205,17 @@ training.pivot_table(index=kept, columns="quantile", values="E").round(3).reset_
 # The paper's figure 4, for the first network: the validation images of highest E, and those of lowest.
 
 # %%
-first = nets[plans[0].key]
-weighting = weighting_of(parameters, plans[0].spec["architecture"])
+first = nets[recipes[0].key]
+weighting = weighting_of(parameters, recipes[0].spec["architecture"])
 shared = {"device": where, "batch_size": batch_size, "precision": precision}
-backgrounds = background_images(plans[0], per_class=test_per_class)
+backgrounds = background_images(recipes[0], per_class=test_per_class)
 untrained = {
     architecture: build_model(architecture, num_classes=images.num_classes, image_size=image_size, seed=1)
     for architecture in architectures
 }
 measured = {}
 for key, model, architecture in [
-    *((key, net.model, net.plan.spec["architecture"]) for key, net in nets.items()),
+    *((key, net.model, net.recipe.spec["architecture"]) for key, net in nets.items()),
     *((f"untrained {name}", model, name) for name, model in untrained.items()),
 ]:
     print(f"measuring {titles.get(key, key)}", flush=True)
@@ -230,7 +230,7 @@ for key, model, architecture in [
         curve_steps=curve_steps,
         **shared,
     )
-high, low = extreme_places(torch.tensor(measured[plans[0].key].values[OWN_E].to_numpy()), count=shown_images)
+high, low = extreme_places(torch.tensor(measured[recipes[0].key].values[OWN_E].to_numpy()), count=shown_images)
 explanation_figures.explanation_examples(
     explanation_rows(first.model, images, [*high, *low], weighting, device=where, precision=precision)
 )
@@ -257,9 +257,9 @@ tables = pd.concat(
     {titles.get(key, key): found.table().set_index("measure") for key, found in measured.items()}, names=["network"]
 )
 shown = with_intervals(tables[["mean", "low", "high"]])["mean"].unstack("network")
-order = list(measured[plans[0].key].values.columns)
+order = list(measured[recipes[0].key].values.columns)
 shown.loc[order, list(dict.fromkeys(tables.index.get_level_values("network")))].assign(
-    chance={name: f"{level:.3f}" for name, level in measured[plans[0].key].chance.items()}
+    chance={name: f"{level:.3f}" for name, level in measured[recipes[0].key].chance.items()}
 ).fillna("")
 
 # %%
@@ -282,7 +282,7 @@ explanation_figures.explanation_distributions(distributions)
 
 # %%
 verdicts = pd.concat(
-    {objective: compared(measured, plans, objective, "normal") for objective in objectives if objective != "normal"},
+    {objective: compared(measured, recipes, objective, "normal") for objective in objectives if objective != "normal"},
     names=["objective"],
 ).reset_index("objective")
 counts = verdicts["verdict"].value_counts()
@@ -304,7 +304,7 @@ with_intervals(verdicts.set_index(["architecture", "objective", "measure"]))
 WEIGHTED, PLAIN = "both", "consistent"
 added = pd.DataFrame()
 if {WEIGHTED, PLAIN} <= set(objectives):
-    added = compared(measured, plans, WEIGHTED, PLAIN)
+    added = compared(measured, recipes, WEIGHTED, PLAIN)
 with_intervals(added.set_index(["architecture", "measure"])) if len(added) else None
 
 # %% [markdown]
@@ -320,7 +320,7 @@ pairs = [(objective, "normal") for objective in objectives if objective != "norm
 pairs += [(WEIGHTED, PLAIN)] if len(added) else []
 neurons, changes = pd.DataFrame(), pd.DataFrame()
 if not isinstance(images, MultiLabelSet):
-    every = evaluation_images(plans[0])
+    every = evaluation_images(recipes[0])
     A = correlation(distance_matrix(every.synsets))
     passes = {}
     for key, net in nets.items():
@@ -328,7 +328,7 @@ if not isinstance(images, MultiLabelSet):
         passes[titles[key]] = measure_with_controls(net.model, every, epsilon=epsilon, **shared)
     neurons = pd.concat({title: one.table(A, equal_m=20) for title, one in passes.items()}, names=["model"])
     neurons = neurons[neurons["set"].isin([REAL, FGSM])].reset_index("model")
-    changes = compare_trainings(passes, plans, titles, A, pairs, [(REAL, "true"), (FGSM, "true")])
+    changes = compare_trainings(passes, recipes, titles, A, pairs, [(REAL, "true"), (FGSM, "true")])
 columns = ["images", "m", "V", "V chance", "U", "U low", "U high", "U chance", "excluded"]
 with_intervals(neurons.set_index(["model", "set", "labels"])[columns]) if len(neurons) else None
 
@@ -346,7 +346,7 @@ with_intervals(changes.set_index(["first", "second", "set", "labels"])) if len(c
 
 # %%
 models = {titles[key]: net.model for key, net in nets.items()}
-layers = {titles[key]: explained_layer(parameters, net.plan.spec["architecture"]) for key, net in nets.items()}
+layers = {titles[key]: explained_layer(parameters, net.recipe.spec["architecture"]) for key, net in nets.items()}
 explanation_figures.maps_of_networks(
     network_rows(models, images, low, layers=layers, device=where, precision=precision)
 )
@@ -369,12 +369,12 @@ explanation_figures.maps_of_networks(
 
 # %%
 if shown_groups:
-    layer = explained_layer(parameters, plans[0].spec["architecture"]) or first.model.last_layer
+    layer = explained_layer(parameters, recipes[0].spec["architecture"]) or first.model.last_layer
     example = {"filter_groups": shown_groups, "group_layer": layer, "objectives": ["normal"]}
     example |= {"architectures": architectures[:1], "seeds": seeds[:1]}
-    grouped = obtain(plan_models(profile, {**parameters, **example})[0], device=device)
+    grouped = obtain(recipes_of(profile, {**parameters, **example})[0], device=device)
     contrasts, groups = contrast_table(
-        {grouped.title: grouped.model, titles[plans[0].key]: first.model},
+        {grouped.title: grouped.model, titles[recipes[0].key]: first.model},
         images.subset(torch.arange(0, len(images), 2)),
         images.subset(torch.arange(1, len(images), 2)),
         layer,
@@ -396,9 +396,9 @@ explanation_figures.maps_of_networks(
 if study:
     described = pd.DataFrame(
         [
-            {"network": titles[plan.key], "key": plan.key}
-            | {name: plan.spec[name] for name in ("architecture", "objective", "seed")}
-            for plan in plans
+            {"network": titles[recipe.key], "key": recipe.key}
+            | {name: recipe.spec[name] for name in ("architecture", "objective", "seed")}
+            for recipe in recipes
         ]
     )
     kept_tables = {

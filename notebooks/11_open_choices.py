@@ -61,7 +61,7 @@ from neuron_consistency.consistency.choices import (
     NORMAL,
     WITHOUT,
     Seen,
-    choice_plans,
+    choice_recipes,
     choice_table,
     threshold_sweep,
 )
@@ -85,10 +85,10 @@ changes = {
     "norm_statistics": norm_statistics,
     "second_example": [True] if second_example else [],
 }
-plans = choice_plans(profile, training_parameters(profile), changes, architecture=architecture, seeds=seeds)
-nets = {choice: [obtain(plan, device=device) for plan in each] for choice, each in plans.items()}
+recipes = choice_recipes(profile, training_parameters(profile), changes, architecture=architecture, seeds=seeds)
+nets = {choice: [obtain(recipe, device=device) for recipe in each] for choice, each in recipes.items()}
 every_net = [net for each in nets.values() for net in each]
-images = evaluation_images(every_net[0].plan, per_class=per_class)
+images = evaluation_images(every_net[0].recipe, per_class=per_class)
 A = correlation(distance_matrix(images.synsets), sigma=sigma)
 print(f"{every_net[0].title.split(',')[0]}, {len(images)} validation images of {images.num_classes} classes")
 
@@ -176,7 +176,7 @@ options = {"epsilon": epsilon, "device": where, "batch_size": batch_size, "preci
 strong = []
 for choice in (NORMAL, BASE, WITHOUT):
     for net, one in zip(nets[choice], seen[choice], strict=True):
-        seed = net.plan.spec["seed"]
+        seed = net.recipe.spec["seed"]
         print(f"attacking: {choice}, seed {seed}", flush=True)
         said = {
             "none": one.measured.passes["real"].predictions[places],

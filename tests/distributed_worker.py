@@ -1,101 +1,41 @@
-"""What one of several processes does in test_distributed.py: `python distributed_worker.py WHAT FOLDER`."""
+"""What one of several processes does in test_runtime_processes.py: `python distributed_worker.py WHAT FOLDER`."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.attacks.predictions import accuracy, class_scores
-from neuron_consistency.attacks.targeted import least_likely_targets
-from neuron_consistency.data.broden import BrodenSet
-from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.dissection.measure import dissect, unit_thresholds
 from neuron_consistency.errors import NeuronConsistencyError
-from neuron_consistency.explanation.localisation import localise
 from neuron_consistency.explanation.weighting import Weighting, weigh
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.representation.centroids import class_centroids, distance_ratios
-from neuron_consistency.responses import Responses, respond
-from neuron_consistency.runtime import part, process_group
-from neuron_consistency.tracing.detection import MAHALANOBIS, fit_detectors
+from neuron_consistency.runtime import Runtime, process_group, this_process
 from neuron_consistency.training.objective import Objective
-from planted import SIZE, THRESHOLDS, planted_classifier
-from toys import CPU, attacked_set, bytes_of, fitted, toy_images, toy_model, train_toy
+from toys import CPU, fitted, toy_images, toy_model, train_toy
 
 DIE_AFTER = "DIE_AFTER"  # the epoch after whose checkpoint the first process kills itself
 
 
-def _flat(found: Responses) -> dict[str, Tensor]:
-    """Everything that a pass gives, by name."""
-    tensors = {"labels": found.labels, "predictions": found.predictions}
-    for name, layer in found.layers.items():
-        tensors |= {f"{name} thresholds": layer.thresholds, f"{name} top values": layer.top_values}
-        tensors |= {f"{name} top images": layer.top_indices}
-        tensors |= {f"{name} counts, {kind}": counts for kind, counts in layer.counts.items()}
-    return tensors
-
-
-def _responses(model: Classifier, images: ImageSet, batch_size: int) -> dict[str, Tensor]:
-    options: dict[str, Any] = {"device": CPU, "layers": ["first", "last"], "precision": "float32", "top_k": 3}
-    own = respond(model, images, quantile=0.1, batch_size=batch_size, **options)
-    given = {name: layer.thresholds for name, layer in own.layers.items()}
-    attacked = respond(
-        model, images, thresholds=given, attack=partial(fgsm, epsilon=0.1), batch_size=batch_size, **options
-    )
-    return {f"own, {n}": t for n, t in _flat(own).items()} | {f"attacked, {n}": t for n, t in _flat(attacked).items()}
-
-
-def measures(folder: Path) -> dict[str, Tensor]:
-    """Every measure that processes share: on a set with ties, and on one of fewer batches than processes."""
-    model, images = fitted(toy_model(), toy_images(64, seed=5)), toy_images(70, noise=0.0)
-    noisy = toy_images(70, noise=0.4, seed=2)
-    shared: dict[str, Any] = {"device": CPU, "batch_size": 9, "precision": "float32"}
-    found = {f"ties, {name}": tensor for name, tensor in _responses(model, images, 9).items()}
-    found |= {f"noisy, {name}": tensor for name, tensor in _responses(model, noisy, 9).items()}
-    found |= {f"few, {name}": tensor for name, tensor in _responses(model, noisy, 50).items()}
-    found["accuracy"] = torch.tensor(accuracy(model, noisy, **shared))
-    found["scores"], found["score labels"] = class_scores(model, noisy, **shared)
-    weighed = weigh(model, noisy, Weighting(epsilon=0.2), **shared)
-    found |= {"weights": weighed.weights, "E": weighed.consistency, "flipped": weighed.flipped, "mask": weighed.spared}
-    broden, planted = BrodenSet.open(folder / "broden", min_frequency=1), planted_classifier()
-    sizes: dict[str, Any] = {"image_size": SIZE, "device": CPU, "batch_size": 5}
-    found["unit thresholds"] = unit_thresholds(planted, "maps", broden, quantile=0.05, **sizes)
-    found["capped thresholds"] = unit_thresholds(planted, "maps", broden, quantile=0.05, max_kept=40, **sizes)
-    tally = dissect(planted, "maps", broden, thresholds=THRESHOLDS, chance=True, **sizes)
-    assert tally.chance_intersection is not None
-    found |= {"intersection": tally.intersection, "by chance": tally.chance_intersection, "units": tally.unit_area}
-    found |= {"concepts": tally.concept_area, "showing": tally.concept_images, "images": torch.tensor(tally.images)}
-    found |= {"best images": tally.best_images, "best values": tally.best_values}
-    return found | _second_paper(model, noisy, shared)
-
-
-def _second_paper(model: Classifier, images: ImageSet, shared: dict[str, Any]) -> dict[str, Tensor]:
-    """P2's targets, ratios and detectors, and P3's localisation."""
-    boxed = replace(images, boxes=torch.tensor([2, 3, 9, 12]).repeat(len(images), 1))
-    table = localise(model, boxed, steps=2, **shared)
-    found = {f"localised, {name}": torch.from_numpy(table[name].to_numpy(float)) for name in table if name != "map"}
-    targets = least_likely_targets([model], images, count=2, **shared)
-    order = torch.arange(len(images)).flip(0)  # the adversarial images do not lie as the clean ones do
-    changed = bytes_of(images)[order] ^ 16
-    attacked = attacked_set(images, changed, order, targets[order, 0])
-    centroids = class_centroids(model, images, **shared)
-    ratios = distance_ratios(model, images, attacked, centroids, **shared)
-    found |= {f"ratios, {name}": torch.from_numpy(ratios[name].to_numpy(float)) for name in ratios}
-    options: dict[str, Any] = {"correlation": torch.eye(4), "top_k": 3, **shared}
-    detectors = fit_detectors(model, training=images, selection=images, **options)
-    scores = detectors.scores(images, ks=[2], attack=partial(fgsm, epsilon=0.1), batch_size=9, precision="float32")
-    found |= {"targets": targets, "centroids": centroids, "centres": detectors.mahalanobis.centres}
-    found |= {"mismatch": scores.mismatch[2], "suspicion": scores.rivals[MAHALANOBIS], "mass": scores.mass["other"]}
-    return found | {"said": scores.predictions, "sources": scores.sources}
+def passes(_folder: Path) -> dict[str, Tensor]:
+    """What processes that train together share: scores, accuracy and weights, some of them without a batch."""
+    model = fitted(toy_model(), toy_images(64))
+    images = toy_images(37, noise=0.4, seed=5)
+    found: dict[str, Tensor] = {}
+    for batch_size in (3, 16):
+        on = Runtime(CPU, "float32", batch_size)
+        scores, labels = class_scores(model, images, on, shared=True)
+        weighed = weigh(model, images, Weighting(epsilon=0.2), on, shared=True)
+        right = torch.tensor(accuracy(model, images, on, shared=True))
+        named = {"scores": scores, "labels": labels, "accuracy": right, "weights": weighed.weights}
+        named |= {"E": weighed.consistency, "flipped": weighed.flipped, "mask": weighed.spared}
+        found |= {f"{name} by {batch_size}": tensor for name, tensor in named.items()}
+    return found
 
 
 def without_batch_norm() -> Classifier:
@@ -135,8 +75,8 @@ def work(what: str, folder: Path, environment: dict[str, str]) -> None:
     torch.set_num_threads(1)
     try:
         with process_group(CPU):
-            found = measures(folder) if what == "measures" else training(folder, batch_norm=what == "batch norm")
-            torch.save(found, folder / f"{what}-{part().size}-{part().rank}.pt")
+            found = passes(folder) if what == "passes" else training(folder, batch_norm=what == "batch norm")
+            torch.save(found, folder / f"{what}-{this_process().size}-{this_process().rank}.pt")
     except NeuronConsistencyError as error:
         (folder / f"error-{os.environ['RANK']}").write_text(str(error))
         raise

@@ -18,8 +18,9 @@ from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.networks.reading import read_layers
-from neuron_consistency.responses import GROUPS, ChannelTally, LayerResponses, deal, respond
-from toys import CPU, assert_same_state, image_set, state_of, toy_images, toy_model
+from neuron_consistency.responses import JACKKNIFE_GROUPS, LayerResponses, TopResponses, deal, respond
+from neuron_consistency.runtime import Runtime
+from toys import CPU, ON, assert_same_state, image_set, state_of, toy_images, toy_model
 
 TINY = torch.finfo(torch.float32).tiny
 
@@ -29,7 +30,7 @@ def brute_force(
 ) -> LayerResponses:
     """What the pass must find, from all responses (N, C) at once, channel by channel in plain Python."""
     images, channels = stored.shape
-    counts = torch.zeros(GROUPS, channels, num_classes, dtype=torch.int64)
+    counts = torch.zeros(JACKKNIFE_GROUPS, channels, num_classes, dtype=torch.int64)
     own, groups = torch.empty(channels), deal(labels)
     top_values, top_indices = torch.empty(keep, channels), torch.empty(keep, channels, dtype=torch.int64)
     for channel in range(channels):
@@ -54,7 +55,7 @@ def tallied(
     keep: int,
     thresholds: Tensor | None = None,
 ) -> LayerResponses:
-    tally = ChannelTally(
+    tally = TopResponses(
         stored.shape[1],
         deal(labels),
         {"true": labels},
@@ -157,7 +158,7 @@ def test_a_dead_neuron_has_no_active_image() -> None:
     assert own.counts["true"].sum() == of_others.counts["true"].sum() == 0
 
 
-def bytes_held(tally: ChannelTally) -> int:
+def bytes_held(tally: TopResponses) -> int:
     """All memory that the tally keeps alive between batches, each storage once."""
     kept = [tally.values, tally.indices, *tally.counts.values(), *(part for pair in tally.pending for part in pair)]
     return sum({part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in kept}.values())
@@ -168,7 +169,7 @@ def test_memory_does_not_grow_with_the_images() -> None:
     peaks = []
     for images, k in ((2_000, 20), (20_000, 100)):
         labels = torch.arange(images) % 10
-        tally = ChannelTally(
+        tally = TopResponses(
             32, deal(labels), {"true": labels}, num_classes=10, k=k, keep=20, thresholds=None, device=CPU
         )
         held = []
@@ -179,12 +180,12 @@ def test_memory_does_not_grow_with_the_images() -> None:
     assert peaks[1] == pytest.approx(peaks[0], rel=0.1)
 
 
-@pytest.mark.parametrize("classes", [4, GROUPS, 24])
+@pytest.mark.parametrize("classes", [4, JACKKNIFE_GROUPS, 24])
 def test_groups_are_dealt_within_classes(classes: int) -> None:
     """Classes in turn or one after the other: the same share of every class in every group."""
-    in_turn = torch.arange(classes * GROUPS * 2) % classes
+    in_turn = torch.arange(classes * JACKKNIFE_GROUPS * 2) % classes
     for labels in (in_turn, in_turn.sort().values):
-        table = torch.zeros(GROUPS, classes).index_put_(
+        table = torch.zeros(JACKKNIFE_GROUPS, classes).index_put_(
             (deal(labels), labels), torch.ones(len(labels)), accumulate=True
         )
         assert torch.equal(table, torch.full_like(table, 2))
@@ -231,7 +232,7 @@ def spotted() -> ImageSet:
 
 def test_pass_finds_what_stored_responses_say(spotted: ImageSet) -> None:
     """Thresholds, counts by true and by predicted label, top images, predictions."""
-    found = respond(wired_model(), spotted, device=CPU, quantile=0.1, top_k=5, batch_size=7, precision="float32")
+    found = respond(wired_model(), spotted, Runtime(CPU, "float32", 7), quantile=0.1, top_k=5)
     stored = spotted.batch(torch.arange(90), CPU)[0][:, :, 0, 0]
     predictions = stored.argmax(1)
     assert torch.equal(found.predictions, predictions)
@@ -242,7 +243,7 @@ def test_pass_finds_what_stored_responses_say(spotted: ImageSet) -> None:
     groups = deal(spotted.labels)
     for channel in range(3):
         active = stored[:, channel] >= layer.thresholds[channel]
-        by_hand = torch.zeros(GROUPS, 3, dtype=torch.int64).index_put_(
+        by_hand = torch.zeros(JACKKNIFE_GROUPS, 3, dtype=torch.int64).index_put_(
             (groups[active], predictions[active]), torch.tensor(1), accumulate=True
         )
         assert torch.equal(layer.counts["predicted"][:, channel], by_hand)
@@ -254,7 +255,7 @@ def test_batch_size_changes_no_table(spotted: ImageSet, merge_rows: int, monkeyp
     monkeypatch.setattr(module, "MERGE_ROWS", merge_rows)
     rows = [
         consistency_row(
-            respond(wired_model(), spotted, device=CPU, quantile=0.05, top_k=6, batch_size=size),
+            respond(wired_model(), spotted, Runtime(CPU, "float32", size), quantile=0.05, top_k=6),
             "last",
             torch.eye(3),
             equal_m=6,
@@ -268,7 +269,7 @@ def test_order_of_the_images_changes_no_count(spotted: ImageSet) -> None:
     """Shuffled, the same images give the same thresholds, numbers by class and strongest responses."""
     order = torch.randperm(90, generator=torch.Generator().manual_seed(1))
     one, two = (
-        respond(wired_model(), images, device=CPU, quantile=0.1, top_k=5, batch_size=8).layers["last"]
+        respond(wired_model(), images, Runtime(CPU, "float32", 8), quantile=0.1, top_k=5).layers["last"]
         for images in (spotted, spotted.subset(order))
     )
     assert torch.equal(one.thresholds, two.thresholds)
@@ -279,7 +280,7 @@ def test_order_of_the_images_changes_no_count(spotted: ImageSet) -> None:
 def test_threshold_is_the_larger_of_quantile_and_top_k(spotted: ImageSet) -> None:
     stored = spotted.batch(torch.arange(90), CPU)[0][:, 0, 0, 0].sort(descending=True).values
     for quantile, top_k, k in ((0.001, 7, 7), (0.3, 7, 27), (1.0, 7, 90), (0.5, 500, 90)):
-        found = respond(wired_model(), spotted, device=CPU, quantile=quantile, top_k=top_k).layers["last"]
+        found = respond(wired_model(), spotted, ON, quantile=quantile, top_k=top_k).layers["last"]
         assert found.thresholds[0] == max(float(stored[k - 1]), TINY)
         assert len(found.top_values) == min(top_k, 90)
 
@@ -287,11 +288,11 @@ def test_threshold_is_the_larger_of_quantile_and_top_k(spotted: ImageSet) -> Non
 def test_thresholds_of_another_set_are_used_unchanged(spotted: ImageSet) -> None:
     """On darker copies, only responses from the real images' thresholds on count; the top images are kept all the
     same."""
-    real = respond(wired_model(), spotted, device=CPU, quantile=0.2, top_k=5).layers["last"]
+    real = respond(wired_model(), spotted, ON, quantile=0.2, top_k=5).layers["last"]
     darker = respond(
         wired_model(),
         spotted,
-        device=CPU,
+        ON,
         quantile=0.2,
         top_k=5,
         thresholds={"last": real.thresholds},
@@ -305,7 +306,7 @@ def test_thresholds_of_another_set_are_used_unchanged(spotted: ImageSet) -> None
 
 def test_counts_at_equal_m_are_of_the_strongest_images(spotted: ImageSet) -> None:
     """Four strongest of each live neuron, ties by index; the dead neuron has none."""
-    found = respond(wired_model(), spotted, device=CPU, quantile=0.1, top_k=6)
+    found = respond(wired_model(), spotted, ON, quantile=0.1, top_k=6)
     counts = found.top_counts("last", "true", 4)
     assert counts.sum((0, 2)).tolist() == [4, 4, 0]
     assert counts.sum(0)[1].tolist() == torch.bincount(spotted.labels[:4], minlength=3).tolist()
@@ -313,7 +314,7 @@ def test_counts_at_equal_m_are_of_the_strongest_images(spotted: ImageSet) -> Non
 
 def test_more_images_at_equal_m_than_were_kept_are_refused(spotted: ImageSet) -> None:
     """Or a column of the tables would silently be at another m than its title says."""
-    found = respond(wired_model(), spotted, device=CPU, top_k=4)
+    found = respond(wired_model(), spotted, ON, top_k=4)
     with pytest.raises(ParameterError, match="kept top_k=4"):
         found.top_counts("last", "true", 5)
 
@@ -324,18 +325,18 @@ def test_attack_sees_the_batch_and_its_labels(trained_toy: Classifier, fresh_ima
     def attack(model: torch.nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         return fgsm(model, images, labels, epsilon=0.1)
 
-    found = respond(trained_toy, fresh_images, device=CPU, attack=attack, batch_size=10, precision="float32")
+    found = respond(trained_toy, fresh_images, Runtime(CPU, "float32", 10), attack=attack)
     images, labels = fresh_images.batch(torch.arange(64), CPU)
     assert torch.equal(found.predictions, trained_toy(attack(trained_toy, images, labels)).argmax(1))
 
 
 def test_every_layer_in_one_pass(trained_toy: Classifier, fresh_images: ImageSet) -> None:
     """Two layers read together equal each read alone, and the maxima of the layers' outputs."""
-    both = respond(trained_toy, fresh_images, device=CPU, layers=["first", "last"], top_k=3, precision="float32")
+    both = respond(trained_toy, fresh_images, ON, layers=["first", "last"], top_k=3)
     with read_layers(trained_toy, ["first", "last"]) as outputs, torch.no_grad():
         trained_toy(fresh_images.batch(torch.arange(64), CPU)[0])
     for name in ("first", "last"):
-        alone = respond(trained_toy, fresh_images, device=CPU, layers=[name], top_k=3, precision="float32")
+        alone = respond(trained_toy, fresh_images, ON, layers=[name], top_k=3)
         assert_equal(alone.layers[name], both.layers[name])
         assert torch.equal(both.layers[name].top_values[0], outputs[name].amax((0, 2, 3)))
 
@@ -345,7 +346,7 @@ def test_every_layer_in_one_pass(trained_toy: Classifier, fresh_images: ImageSet
 
 def test_hooks_and_gradients_are_left_as_they_were(trained_toy: Classifier, fresh_images: ImageSet) -> None:
     before = state_of(trained_toy)
-    respond(trained_toy, fresh_images, device=CPU)
+    respond(trained_toy, fresh_images, ON)
     assert_same_state(before, trained_toy)
 
 
@@ -356,7 +357,7 @@ def test_hooks_are_gone_after_an_exception(trained_toy: Classifier, fresh_images
         raise RuntimeError("planted")
 
     with pytest.raises(RuntimeError, match="planted"):
-        respond(trained_toy, fresh_images, device=CPU, attack=broken)
+        respond(trained_toy, fresh_images, ON, attack=broken)
     assert_same_state(before, trained_toy)
 
 
@@ -364,7 +365,7 @@ def test_a_model_in_train_mode_is_read_in_eval_mode_and_given_back_in_train_mode
     """Batch statistics must not enter a measure, nor running statistics change by measuring."""
     model = toy_model(dropout=0.5).train()
     before = state_of(model)
-    found = respond(model, fresh_images, device=CPU, precision="float32")
+    found = respond(model, fresh_images, ON)
     assert_same_state(before, model)
     with torch.no_grad():
         logits = model.eval()(fresh_images.batch(torch.arange(64), CPU)[0])
@@ -379,12 +380,12 @@ def test_values_out_of_range_are_refused(
     trained_toy: Classifier, fresh_images: ImageSet, quantile: float, top_k: int
 ) -> None:
     with pytest.raises(ParameterError, match="quantile"):
-        respond(trained_toy, fresh_images, device=CPU, quantile=quantile, top_k=top_k)
+        respond(trained_toy, fresh_images, ON, quantile=quantile, top_k=top_k)
 
 
 def test_unknown_layer_is_named_with_those_there_are(trained_toy: Classifier, fresh_images: ImageSet) -> None:
     with pytest.raises(ParameterError, match=r"'nowhere'.*first, last"):
-        respond(trained_toy, fresh_images, device=CPU, layers=["nowhere"])
+        respond(trained_toy, fresh_images, ON, layers=["nowhere"])
 
 
 def test_bfloat16_moves_the_measure_little() -> None:
@@ -392,7 +393,7 @@ def test_bfloat16_moves_the_measure_little() -> None:
     model = build_model("resnet18", num_classes=4, image_size=32, seed=1)
     images = toy_images(160, size=32, noise=0.3, seed=3)
     found = {
-        precision: respond(model, images, device=CPU, quantile=0.1, precision=precision, batch_size=80)
+        precision: respond(model, images, Runtime(CPU, precision, 80), quantile=0.1)
         for precision in ("float32", "bfloat16")
     }
     values = {p: consistency_row(r, "layer4", torch.eye(4), equal_m=20) for p, r in found.items()}

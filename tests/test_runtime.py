@@ -1,11 +1,20 @@
 """Device and precision: chosen by the caller, with errors that name the cure."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from neuron_consistency import runtime
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.runtime import autocast, describe_device, has_fast_bfloat16, resolve_device, resolve_precision
+from neuron_consistency.runtime import (
+    Runtime,
+    describe_device,
+    drawn_by_row,
+    has_fast_bfloat16,
+    resolve_device,
+    resolve_precision,
+)
 from toys import CPU
 
 
@@ -43,7 +52,7 @@ def test_unknown_precision_is_named() -> None:
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_autocast_sets_the_precision_of_a_product_and_ends(precision: str, dtype: torch.dtype) -> None:
     a = torch.ones(4, 4)
-    with autocast(CPU, precision):
+    with Runtime(CPU, precision).autocast():
         assert (a @ a).dtype == dtype
     assert (a @ a).dtype == torch.float32
 
@@ -57,3 +66,18 @@ def test_a_torch_without_the_amx_probe_falls_back_to_float32(monkeypatch: pytest
 
 def test_the_device_in_words_names_threads() -> None:
     assert f"{torch.get_num_threads()} threads" in describe_device(CPU)
+
+
+def test_a_runtime_holds_what_auto_comes_to_and_refuses_batches_of_nothing() -> None:
+    assert Runtime.of("cpu").precision in ("float32", "bfloat16")
+    with pytest.raises(ParameterError, match="batch_size=0"):
+        Runtime(CPU, batch_size=0)
+
+
+def test_noise_belongs_to_its_row_and_seed() -> None:
+    """Noise that depended on its batch would change a table with the batch size; equal noise would be no noise."""
+    draw = partial(torch.randn, (2, 3))
+    whole = drawn_by_row(range(100), draw, seed=1)
+    assert torch.equal(drawn_by_row([7, 3], draw, seed=1), whole[[7, 3]])
+    everything = torch.cat([whole, drawn_by_row(range(100), draw, seed=0), drawn_by_row(range(100), draw, seed=2)])
+    assert len({row.numpy().tobytes() for row in everything}) == 300

@@ -1,4 +1,4 @@
-"""Several processes: the same tables, equal weights, resumed by another number of them, ended when one dies."""
+"""Several processes: the same passes, equal weights, resumed by another number of them, ended when one dies."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from distributed_worker import DIE_AFTER, measures, training, work
+from distributed_worker import DIE_AFTER, passes, training, work
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.filter_groups import FilterGroups
-from neuron_consistency.runtime import Part, ranks
+from neuron_consistency.runtime import Part, launched
 from neuron_consistency.training.loop import train
 from neuron_consistency.training.objective import Objective
 from neuron_consistency.training.schedule import Schedule
-from planted import write_set
 from toys import CPU, toy_images, toy_model
 
 
@@ -30,7 +29,7 @@ from toys import CPU, toy_images, toy_model
 def processes() -> ForkServerContext:
     """Processes that start at once: most of what they import, a server of theirs has imported (it knows no tests)."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["neuron_consistency.dissection.measure", "neuron_consistency.training.obtain"])
+    context.set_forkserver_preload(["neuron_consistency.training.obtain"])
     return context
 
 
@@ -56,20 +55,13 @@ def results(processes: ForkServerContext, what: str, folder: Path, size: int) ->
     return [torch.load(folder / f"{what}-{size}-{rank}.pt", weights_only=True) for rank in range(size)]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("distributed")
-    write_set(path / "broden")
-    return path
-
-
 @pytest.mark.parametrize("size", [2, 4])
-def test_measures_give_the_same_tables_for_any_number_of_processes(
-    processes: ForkServerContext, folder: Path, size: int
+def test_passes_find_the_same_in_any_number_of_processes(
+    processes: ForkServerContext, tmp_path: Path, size: int
 ) -> None:
-    """Every bit of them, ties, chance levels and an idle process included: else a table depends on the cluster."""
-    alone = measures(folder)
-    for found in results(processes, "measures", folder, size):
+    """Every bit of it, an idle process included: else weights and held-out scores depend on the cluster."""
+    alone = passes(tmp_path)
+    for found in results(processes, "passes", tmp_path, size):
         assert found.keys() == alone.keys()
         for name, tensor in alone.items():
             assert torch.equal(found[name], tensor), name
@@ -109,17 +101,17 @@ def test_a_process_that_dies_ends_the_others_and_any_number_goes_on(
         assert torch.allclose(found[name], tensor, rtol=1e-3, atol=1e-4), name
 
 
-def test_torchrun_starts_them(folder: Path) -> None:
+def test_torchrun_starts_them(tmp_path: Path) -> None:
     """The command of the page on scaling."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     worker = Path(__file__).parent / "distributed_worker.py"
-    subprocess.run([*torchrun, str(worker), "measures", str(folder)], check=True, timeout=240)
-    found = torch.load(folder / "measures-2-1.pt", weights_only=True)
-    assert torch.equal(found["intersection"], measures(folder)["intersection"])
+    subprocess.run([*torchrun, str(worker), "passes", str(tmp_path)], check=True, timeout=240)
+    found = torch.load(tmp_path / "passes-2-1.pt", weights_only=True)
+    assert torch.equal(found["E by 3"], passes(tmp_path)["E by 3"])
 
 
 def test_what_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neuron_consistency.training.loop.part", lambda: Part(0, 3))
+    monkeypatch.setattr("neuron_consistency.training.loop.this_process", lambda: Part(0, 3))
     with pytest.raises(ParameterError, match="3 processes cannot train batches of 16: let their number divide"):
         train(toy_model(), toy_images(16), Objective(), Schedule(epochs=1, batch_size=16), device=CPU)
     with pytest.raises(ParameterError, match="with filter groups: use one"):
@@ -136,9 +128,9 @@ def test_what_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    assert ranks() == (0, 1)
+    assert launched() == (0, 1)
     for rank, size in (("2", "2"), ("one", "2"), ("-1", "2"), ("0", "")):
         monkeypatch.setenv("RANK", rank)
         monkeypatch.setenv("WORLD_SIZE", size)
         with pytest.raises(ParameterError, match="torchrun"):
-            ranks()
+            launched()

@@ -11,11 +11,13 @@ from torch.nn import functional
 from neuron_consistency.attacks.stored_set import AdversarialSet
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
+from neuron_consistency.runtime import Runtime
 from neuron_consistency.training.loop import History, train
 from neuron_consistency.training.objective import Objective
 from neuron_consistency.training.schedule import Schedule
 
 CPU = torch.device("cpu")
+ON = Runtime(CPU, "float32")
 COLOURS = torch.tensor([[0.7, 0.3, 0.3], [0.3, 0.7, 0.3], [0.3, 0.3, 0.7], [0.6, 0.6, 0.3]])
 
 EQ6 = Objective(alpha=0.5, beta=1.0, epsilon=8 / 255)

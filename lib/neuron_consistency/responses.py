@@ -9,14 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuron_consistency.attacks.linf import Attack
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import evaluating, read_layers
-from neuron_consistency.runtime import add_up, autocast, gathered, part
+from neuron_consistency.networks.reading import Attack, over
+from neuron_consistency.runtime import Runtime
 
-GROUPS = 20  # images are dealt into so many groups, whose counts are kept apart for the jackknife
+JACKKNIFE_GROUPS = 20  # images are dealt into so many groups, whose counts are kept apart for the jackknife
 _TINY = torch.finfo(torch.float32).tiny  # the smallest response that is firing at all
 MERGE_ROWS = 1024  # responses buffered before they are merged into the running top-k
 
@@ -29,7 +28,7 @@ class LayerResponses:
         thresholds: (C,), the response from which a neuron counts as active;
         top_values, top_indices: (k, C), the k strongest responses and the images that gave them, strongest
         first, ties by index;
-        counts["true"], counts["predicted"]: (GROUPS, C, K) int64, active images by label, by jackknife group.
+        counts["true"], counts["predicted"]: (JACKKNIFE_GROUPS, C, K) int64, active images by label, by jackknife group.
     """
 
     thresholds: Tensor
@@ -59,7 +58,7 @@ class Responses:
         """Counts of the k strongest images alone, equal in number for every neuron (that fires at all) and set.
 
         Shape:
-            result: (GROUPS, C, K) int64.
+            result: (JACKKNIFE_GROUPS, C, K) int64.
 
         Raises:
             ParameterError: the pass has kept fewer than k images.
@@ -69,7 +68,7 @@ class Responses:
             raise ParameterError(f"{k} strongest images of a neuron are asked for, but the pass kept top_k={kept}")
         top = self.layers[layer].top_indices[:k]
         rows, channels = torch.nonzero(self.layers[layer].top_values[:k] >= _TINY, as_tuple=True)
-        counts = torch.zeros(GROUPS, top.shape[1], self.num_classes, dtype=torch.int64)
+        counts = torch.zeros(JACKKNIFE_GROUPS, top.shape[1], self.num_classes, dtype=torch.int64)
         _count(counts, deal(self.labels), self.named(kind), top[rows, channels], channels)
         return counts
 
@@ -80,10 +79,10 @@ def deal(labels: Tensor) -> Tensor:
     A group tied to the image's place would follow the class in a set that runs through its classes in turn.
 
     Shape:
-        labels, result: (N,) int64, result in 0..GROUPS-1.
+        labels, result: (N,) int64, result in 0..JACKKNIFE_GROUPS-1.
     """
     groups = torch.empty_like(labels)
-    groups[labels.argsort(stable=True)] = torch.arange(len(labels), device=labels.device) % GROUPS
+    groups[labels.argsort(stable=True)] = torch.arange(len(labels), device=labels.device) % JACKKNIFE_GROUPS
     return groups
 
 
@@ -94,10 +93,10 @@ def _count(counts: Tensor, groups: Tensor, names: Tensor, indices: Tensor, chann
     counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
 
 
-class ChannelTally:
+class TopResponses:
     """Running top-k, exact thresholds and class counts of the channels of a layer.
 
-    Memory: k x channels responses twice over, and GROUPS x channels x classes counts; nothing grows with the
+    Memory: k x channels responses twice over, and JACKKNIFE_GROUPS x channels x classes counts; nothing grows with the
     number of images but one label and one prediction an image. Without given thresholds, a neuron's threshold
     is its k-th largest response so far, and images tied with it count as active too: their counts are kept
     apart and dropped whenever the threshold rises. A neuron never fires at a response of 0 or less, so a dead
@@ -131,7 +130,7 @@ class ChannelTally:
         self.rows = max(k if thresholds is None else 0, keep)
         self.values = torch.empty(0, channels, device=device)
         self.indices = torch.empty(0, channels, dtype=torch.int64, device=device)
-        shape = (GROUPS, channels, num_classes)
+        shape = (JACKKNIFE_GROUPS, channels, num_classes)
         self.counts = {kind: torch.zeros(shape, dtype=torch.int64, device=device) for kind in names}
         self.pending: list[tuple[Tensor, Tensor]] = []
 
@@ -156,15 +155,6 @@ class ChannelTally:
     def _kth(self, values: Tensor) -> Tensor:
         return values[self.k - 1] if len(values) >= self.k else values.new_full(values.shape[1:], -torch.inf)
 
-    def gather(self) -> None:
-        """Brings the tallies of this layer in all processes together, each of other images; all hold the whole then."""
-        self._merge()
-        if part().size == 1:
-            return
-        found = gathered((self.values.cpu(), self.indices.cpu()))
-        values, indices = (torch.cat(column).to(self.values.device) for column in zip(*found, strict=True))
-        self._keep(values, indices, shared=True)
-
     def _merge(self) -> None:
         if self.pending:
             values = torch.cat([self.values, *(value for value, _ in self.pending)])
@@ -172,8 +162,8 @@ class ChannelTally:
             self.pending.clear()
             self._keep(values, indices)
 
-    def _keep(self, values: Tensor, indices: Tensor, *, shared: bool = False) -> None:
-        """The strongest of these responses, and the counts that follow; `shared` where other processes have counts."""
+    def _keep(self, values: Tensor, indices: Tensor) -> None:
+        """The strongest of these responses, and the counts that follow."""
         by_index = indices.argsort(dim=0)
         values, indices = values.gather(0, by_index), indices.gather(0, by_index)
         values, by_value = values.sort(dim=0, descending=True, stable=True)
@@ -183,9 +173,6 @@ class ChannelTally:
             risen = kth > self._kth(self.values)
             for counts in self.counts.values():  # holds the tied images beyond the k-th, until the end
                 counts[:, risen] = 0
-        if shared:
-            add_up(*self.counts.values())
-        if self.thresholds is None:
             tied = (values[self.rows :] == kth) & (kth >= _TINY)
             rows, channels = torch.nonzero(tied, as_tuple=True)
             self._add_counts(indices[self.rows :][rows, channels], channels)
@@ -210,17 +197,15 @@ class ChannelTally:
 def respond(
     model: Classifier,
     images: ImageSet,
+    on: Runtime,
     *,
-    device: torch.device,
     layers: Sequence[str] | None = None,
     quantile: float = 0.005,
     top_k: int = 20,
     thresholds: Mapping[str, Tensor] | None = None,
     attack: Attack | None = None,
-    batch_size: int = 256,
-    precision: str = "auto",
 ) -> Responses:
-    """One pass of `images`, attacked if asked, through `model` in eval mode; several processes share it.
+    """One pass of `images`, attacked if asked, through `model` in eval mode.
 
     A neuron's response to an image is the spatial maximum of its channel. It is active where the response is
     at least its threshold: the k-th largest response of this set with k = max(ceil(quantile N), top_k), or the
@@ -229,14 +214,12 @@ def respond(
     Args:
         model: a classifier.
         images: the set.
-        device: where; the model is moved there.
+        on: where and how it runs; responses are float32.
         layers: names of the layers read; None is the last one.
         quantile: share of images that activate a neuron, in (0, 1].
         top_k: at least so many images make the threshold, and so many are kept.
         thresholds: by layer, those of the real images.
         attack: makes the images adversarial first.
-        batch_size: images a forward pass; changes no result but through rounding in the network.
-        precision: of the forward passes; responses are float32.
 
     Raises:
         ParameterError: quantile or top_k out of range, or an unknown layer.
@@ -247,42 +230,34 @@ def respond(
         raise ParameterError(f"quantile={quantile} must be in (0, 1] and top_k={top_k} at least 1")
     names = list(layers) if layers is not None else [model.last_layer]
     k = min(max(math.ceil(quantile * len(images)), top_k), len(images))
-    keep = min(top_k, len(images))
     kinds = {
-        "true": images.labels.to(device),
-        "predicted": torch.zeros(len(images), dtype=torch.int64, device=device),
+        "true": images.labels.to(on.device),
+        "predicted": torch.zeros(len(images), dtype=torch.int64, device=on.device),
     }
     groups = deal(kinds["true"])
-    model.to(device)
-    with evaluating(model), read_layers(model, names) as outputs, autocast(device, precision):
-        tallies = {
-            name: ChannelTally(
-                model.layers[name],
-                groups,
-                kinds,
-                num_classes=images.num_classes,
-                k=k,
-                keep=keep,
-                thresholds=None if thresholds is None else thresholds[name].to(device),
-                device=device,
-            )
-            for name in names
-        }
-        for indices, batch, labels in images.batches(batch_size, device=device, part=part()):
-            if attack is not None:
-                batch = attack(model, batch, labels)
-            with torch.no_grad():
-                logits = model(batch)
-            indices = indices.to(device)
-            kinds["predicted"][indices] = logits.argmax(1)
-            for name in names:
-                tallies[name].add(outputs[name].amax(dim=(2, 3)), indices)
-    add_up(kinds["predicted"])
     for name in names:
-        tallies[name].gather()
+        model.layer_module(name)  # an unknown one is refused
+    tops = {
+        name: TopResponses(
+            model.layers[name],
+            groups,
+            kinds,
+            num_classes=images.num_classes,
+            k=k,
+            keep=min(top_k, len(images)),
+            thresholds=None if thresholds is None else thresholds[name].to(on.device),
+            device=on.device,
+        )
+        for name in names
+    }
+    for seen in over(model, images, on, layers=names, attack=attack):
+        places = seen.places.to(on.device)
+        kinds["predicted"][places] = seen.logits.argmax(1)
+        for name in names:
+            tops[name].add(seen.maps[name].amax(dim=(2, 3)), places)
     return Responses(
         images.labels.cpu(),
         kinds["predicted"].cpu(),
         images.num_classes,
-        {name: tally.result() for name, tally in tallies.items()},
+        {name: top.result() for name, top in tops.items()},
     )

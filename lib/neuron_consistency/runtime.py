@@ -6,7 +6,8 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import NamedTuple, Self, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -59,11 +60,42 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return precision
 
 
-def autocast(device: torch.device, precision: str = "auto") -> AbstractContextManager[object]:
-    """A context in which a network's forward passes run in `precision` on `device`."""
-    if resolve_precision(precision, device) == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+@dataclass(frozen=True)
+class Runtime:
+    """Where networks run, in which precision, and on how many images at once.
+
+    Attributes:
+        device: where; networks and batches are moved there.
+        precision: of forward passes, "float32" or "bfloat16"; "auto" becomes the one that pays on the device.
+        batch_size: images in a forward pass; it changes no result but through rounding in the networks.
+
+    Raises:
+        ParameterError: an unknown precision, or no image in a batch.
+    """
+
+    device: torch.device
+    precision: str = "auto"
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ParameterError(f"batch_size={self.batch_size}: at least one image is needed in a batch")
+        object.__setattr__(self, "precision", resolve_precision(self.precision, self.device))
+
+    @classmethod
+    def of(cls, device: str = "auto", precision: str = "auto", batch_size: int = 256) -> Self:
+        """The runtime on a device by name; "auto" is the GPU where there is one.
+
+        Raises:
+            ParameterError: the device is unknown, or not to be had on this machine.
+        """
+        return cls(resolve_device(device), precision, batch_size)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """A context in which a network's forward passes run in this precision."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
 
 def describe_device(device: torch.device) -> str:
@@ -84,7 +116,7 @@ class Part(NamedTuple):
 WHOLE = Part(0, 1)
 
 
-def ranks() -> Part:
+def launched() -> Part:
     """This process among those that torchrun started; all of them without torchrun.
 
     Raises:
@@ -98,7 +130,7 @@ def ranks() -> Part:
     return Part(int(texts[0]), int(texts[1]))
 
 
-def part() -> Part:
+def this_process() -> Part:
     """This process in the group that works together; all of it where there is no group."""
     return Part(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else WHOLE
 
@@ -111,9 +143,9 @@ def process_group(device: torch.device) -> Iterator[None]:
 
     Raises:
         TrainingError: another process ended, so that the work cannot go on.
-        ParameterError: as `ranks`, or there are more processes than GPUs on this machine.
+        ParameterError: as `launched`, or there are more processes than GPUs on this machine.
     """
-    if ranks().size == 1:
+    if launched().size == 1:
         yield
         return
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -133,26 +165,26 @@ def process_group(device: torch.device) -> Iterator[None]:
         if not any(word in str(error).lower() for word in ("gloo", "nccl", "peer")):
             raise
         raise TrainingError(
-            f"process {ranks().rank} of {ranks().size} lost another one ({str(error).splitlines()[0]}). What it ended "
-            "with stands in its own output. Start again, with any number of processes: work goes on from the last "
-            "checkpoint"
+            f"process {launched().rank} of {launched().size} lost another one ({str(error).splitlines()[0]}). What it "
+            "ended with stands in its own output. Start again, with any number of processes: work goes on from the "
+            "last checkpoint"
         ) from error
     finally:
         dist.destroy_process_group()
 
 
-def add_up(*tensors: Tensor) -> None:
+def all_reduce(*tensors: Tensor) -> None:
     """Each tensor becomes, in place, the sum of those of all processes."""
-    if part().size > 1:
+    if this_process().size > 1:
         for tensor in tensors:
             dist.all_reduce(tensor)
 
 
-def gathered(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """What each process gives, by rank: tensors on the CPU, numbers, or lists of them."""
-    if part().size == 1:
+    if this_process().size == 1:
         return [value]
-    found: list[T] = [value] * part().size
+    found: list[T] = [value] * this_process().size
     dist.all_gather_object(found, value)
     return found
 
@@ -167,49 +199,24 @@ def gather_rows(batches: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         places: (B,) int64, rising, on the CPU like all columns; columns: (B, ...). The result is the columns, (N, ...),
         without the places.
     """
-    rows = sorted((batch for part in gathered(list(batches)) for batch in part), key=lambda batch: int(batch[0][0]))
+    rows = sorted((batch for part in all_gather(list(batches)) for batch in part), key=lambda batch: int(batch[0][0]))
     return tuple(torch.cat(column) for column in zip(*rows, strict=True))[1:]
 
 
-def agreed(value: T) -> T:
+def broadcast(value: T) -> T:
     """What the first process gives; the others wait for it."""
-    if part().size == 1:
+    if this_process().size == 1:
         return value
     said = [value]
     dist.broadcast_object_list(said, src=0)
     return said[0]
 
 
-def share_buffers(module: torch.nn.Module) -> None:
+def broadcast_buffers(module: torch.nn.Module) -> None:
     """Buffers, such as the statistics of batch norm, become those of the first process."""
-    if part().size > 1:
+    if this_process().size > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, src=0)
-
-
-def sums_in_order(batches: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Tensors summed over the batches of all processes, always in the order in which the whole set has them.
-
-    Sums of floats depend on their order: added up process by process, they would differ by the number of processes.
-    So the processes go through their batches in step, and each adds every round's to its own total.
-
-    Args:
-        batches: of this process, as `ImageSet.batches` deals them out; the same number of tensors each.
-
-    Shape:
-        tensors of a batch: any, the same in all batches; result: theirs, on their device, or on the CPU where there
-        are several processes; nothing of no batches.
-    """
-    own = iter(batches)
-    total: tuple[Tensor, ...] = ()
-    while any(given := gathered(_movable(next(own, ())))):
-        for addends in filter(None, given):
-            total = tuple(a + b for a, b in zip(total, addends, strict=True)) if total else addends
-    return total
-
-
-def _movable(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tensors if part().size == 1 else tuple(tensor.cpu() for tensor in tensors)
 
 
 def drawn_by_row(rows: Iterable[int], draw: Callable[..., Tensor], *, seed: int) -> Tensor:

@@ -18,18 +18,17 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.attacks import stored_set
+from neuron_consistency.attacks.predictions import predictions
 from neuron_consistency.attacks.stored_set import AdversarialSet, obtain_adversarial_set, write_adversarial_set
 from neuron_consistency.attacks.targeted import optimise_targeted
 from neuron_consistency.data.pixels import FilePixels
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.responses import respond
-from neuron_consistency.training.obtain import TrainedModel
-from neuron_consistency.training.recipes import ModelPlan
+from neuron_consistency.runtime import Runtime
 from toys import CPU, assert_same_state, fitted, state_of, toy_images, toy_model
 
 OPTIONS: dict[str, Any] = {"steps": 6, "learning_rate": 0.05}
-LAYOUT: dict[str, Any] = {"device": CPU, "shard_size": 6, "batch_size": 4, "precision": "float32"}
+RUNTIME = Runtime(CPU, "float32", 4)
 SHARDS = [f"shard-{number:05d}.safetensors" for number in range(4)]
 IMAGES = toy_images(10, seed=7)
 TARGETS = torch.stack([(IMAGES.labels + 1) % 4, (IMAGES.labels + 3) % 4], dim=1)
@@ -60,8 +59,8 @@ def folder(_written: Path, tmp_path: Path) -> Path:
 
 def write(folder: Path, models: dict[str, Classifier], targets: Tensor = TARGETS, **changes: Any) -> None:
     """The set of these tests, with changed arguments."""
-    images = changes.pop("images", IMAGES)
-    write_adversarial_set(folder, models, images, targets, **{**LAYOUT, **OPTIONS, **changes})
+    images, on = changes.pop("images", IMAGES), changes.pop("on", RUNTIME)
+    write_adversarial_set(folder, models, images, targets, on, **{"shard_size": 6, **OPTIONS, **changes})
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -118,8 +117,7 @@ def test_it_streams_as_any_set_of_images(trained_toy: Classifier, folder: Path) 
     assert part.fingerprint != made.fingerprint
     with torch.no_grad():
         expected = trained_toy(stored).argmax(1)
-    responses = respond(trained_toy, made, device=CPU, top_k=2, batch_size=7, precision="float32")
-    assert torch.equal(responses.predictions, expected)
+    assert torch.equal(predictions(trained_toy, made, RUNTIME), expected)
 
 
 def test_writing_leaves_the_networks_as_they_were(models: dict[str, Classifier], tmp_path: Path) -> None:
@@ -137,7 +135,7 @@ def test_the_fingerprint_is_of_all_that_the_set_is_made_of(models: dict[str, Cla
     images, targets = IMAGES.subset(torch.arange(2)), TARGETS[:2]
     changes: list[dict[str, Any]] = [
         {},
-        {"batch_size": 1},
+        {"on": Runtime(CPU, "float32", 1)},
         {"steps": 2},
         {"shard_size": 3},
         {"targets": targets[:, :1]},
@@ -156,31 +154,35 @@ def test_the_fingerprint_is_of_all_that_the_set_is_made_of(models: dict[str, Cla
 
 
 def test_killed_half_way_and_resumed_it_is_the_same_set(
-    models: dict[str, Classifier], folder: Path, tmp_path: Path
+    models: dict[str, Classifier], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the middle of the third shard: two are whole and kept as they are, no half one is there, and what
     the second run adds makes the very bytes of an uninterrupted run."""
+    made: list[int] = []  # images in each batch
 
-    def stop(done: int, total: int) -> None:
-        assert total == 20
-        if done >= 16:
+    def watched(*arguments: Any, **options: Any) -> Any:
+        if sum(made) == 16:
             raise KeyboardInterrupt
+        made.append(len(arguments[1]))
+        return optimise_targeted(*arguments, **options)
 
+    monkeypatch.setattr(stored_set, "optimise_targeted", watched)
     again = tmp_path / "again"
     with pytest.raises(KeyboardInterrupt):
-        write(again, models, report=stop)
+        write(again, models)
     assert sorted(contents(again)) == ["manifest.json", *SHARDS[:2]]
     with pytest.raises(StoreError, match=r"lacks 2 of 4 shards \(2, 3\): write the set again with the same arg"):
         AdversarialSet.open(again)
     kept = {name: (again / name).stat().st_mtime_ns for name in SHARDS[:2]}
-    done: list[int] = []
-    write(again, models, report=lambda number, _total: done.append(number))
-    assert done == [16, 18, 20]
+    made.clear()
+    write(again, models)
+    assert made == [4, 2, 2]
     assert kept == {name: (again / name).stat().st_mtime_ns for name in SHARDS[:2]}
     assert contents(again) == contents(folder)
     runs = AdversarialSet.open(again).runs
     assert [run["images"] for run in runs] == [12, 8]
-    write(again, models, report=lambda *_: pytest.fail("a whole set was made again"))
+    write(again, models)
+    assert made == [4, 2, 2], "a whole set was made again"
     assert AdversarialSet.open(again).runs == runs
 
 
@@ -189,10 +191,16 @@ import sys, time
 sys.path.insert(0, {tests!r})
 import torch
 from pathlib import Path
-from attacks.test_stored_set import IMAGES, TARGETS, write
+from attacks.test_stored_set import stored_set, write
 from toys import toy_model
 torch.set_num_threads(1)
-write(Path({folder!r}), {{"one": toy_model().eval()}}, report=lambda done, total: time.sleep(0.2 if done > 6 else 0))
+made, optimise = [], stored_set.optimise_targeted
+def slowed(models, images, *more, **options):
+    time.sleep(0.2 if sum(made) >= 6 else 0)
+    made.append(len(images))
+    return optimise(models, images, *more, **options)
+stored_set.optimise_targeted = slowed
+write(Path({folder!r}), {{"one": toy_model().eval()}})
 """
 
 
@@ -259,13 +267,14 @@ def test_a_full_disk_is_one_clear_error_and_whole_shards_stay(
 def test_two_ranks_make_the_set_of_one(
     models: dict[str, Classifier], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each makes every second shard and no other, in either order; where none is given, torchrun says which."""
+    """Each makes every second shard and no other, in either order; torchrun says which."""
     split = tmp_path / "split"
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     write(split, models)
     assert sorted(contents(split)) == [SHARDS[1], SHARDS[3]]
-    write(split, models, rank=0, world_size=2)
+    monkeypatch.setenv("RANK", "0")
+    write(split, models)
     assert contents(split) == contents(folder)
     made = AdversarialSet.open(split)
     assert sorted((run["rank"], run["images"]) for run in made.runs) == [(0, 12), (1, 8)]
@@ -336,7 +345,7 @@ def test_a_set_of_other_networks_or_none_is_refused(folder: Path, tmp_path: Path
         ({"targets": TARGETS.flip(1)}, "targets is"),
         ({"images": IMAGES.subset(torch.arange(9)), "targets": TARGETS[:9]}, "source is .*images is 20 there, 18"),
         ({"shard_size": 5}, "shard_size is 6 there, 5 here"),
-        ({"precision": "bfloat16"}, "precision is float32 there"),
+        ({"on": Runtime(CPU, "bfloat16", 4)}, "precision is float32 there"),
     ],
 )
 def test_the_folder_of_another_set_is_not_written_into(
@@ -401,25 +410,24 @@ def test_settings_that_cannot_work_are_refused(models: dict[str, Classifier], tm
     assert not list(tmp_path.glob("shard*"))
 
 
-# of trained networks
+# once and again
 
 
 def test_obtain_makes_a_set_once_and_finds_it_again(
     trained_toy: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a folder of its own for every choice, among the artifacts of the networks' profile."""
-    monkeypatch.setenv("NEURON_CONSISTENCY_ARTIFACTS", str(tmp_path))
-    net = TrainedModel(ModelPlan("smoke", "abc", {"data": {"image_size": 16}}), trained_toy, {})
+    """In a folder of its own for every choice."""
     images, targets = IMAGES.subset(torch.arange(3)), TARGETS[:3]
-    first = obtain_adversarial_set([net], images, targets, device=CPU, precision="float32", **OPTIONS)
+
+    def obtain(**options: Any) -> AdversarialSet:
+        return obtain_adversarial_set({"abc": trained_toy}, images, targets, RUNTIME, folder=tmp_path, **options)
+
+    first = obtain(**OPTIONS)
     assert first.networks == ("abc",)
-    assert [path.name for path in (tmp_path / "smoke" / "adversarial").iterdir()] == [first.fingerprint[:12]]
+    assert [path.name for path in tmp_path.iterdir()] == [first.fingerprint[:12]]
     with monkeypatch.context() as patched:
         patched.setattr(stored_set, "optimise_targeted", lambda *_, **__: pytest.fail("made again"))
-        again = obtain_adversarial_set([net], images, targets, device=CPU, precision="float32", **OPTIONS)
-    assert again.fingerprint == first.fingerprint
-    other = obtain_adversarial_set([net], images, targets, device=CPU, precision="float32", steps=2)
-    assert other.fingerprint != first.fingerprint
-    large = TrainedModel(ModelPlan("smoke", "abc", {"data": {"image_size": 32}}), trained_toy, {})
+        assert obtain(**OPTIONS, image_sizes={"abc": 16}).fingerprint == first.fingerprint
+    assert obtain(steps=2).fingerprint != first.fingerprint
     with pytest.raises(ParameterError, match="trained on images of 32 pixels"):
-        obtain_adversarial_set([large], images, targets, device=CPU, precision="float32", **OPTIONS)
+        obtain(image_sizes={"abc": 32}, **OPTIONS)

@@ -17,7 +17,7 @@ from neuron_consistency.attacks.targeted import ensemble_loss, optimise_targeted
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.runtime import autocast
+from neuron_consistency.runtime import Runtime
 from toys import CPU, assert_same_state, fitted, state_of, toy_images, toy_model
 
 Batch = tuple[Tensor, Tensor]
@@ -247,7 +247,7 @@ def test_success_is_claimed_of_the_rounded_image_in_float32(precision: str) -> N
     """At 100.2 levels the network is fooled, but a file holds 100; at 99.9 it is fooled only where it is inexact. An
     image leaves at 100.5, which is stored as 101, or it fails."""
     images, targets = torch.full((2, 3, 4, 4), 99.5 / 255), torch.tensor([1, 1])
-    with autocast(CPU, precision):
+    with Runtime(CPU, precision).autocast():
         found = optimise_targeted([Border()], images, targets, steps=60, learning_rate=0.05 / 255, trade_off=1e4)
         short = optimise_targeted([Border()], images, targets, steps=16, learning_rate=0.05 / 255, trade_off=1e4)
         nearest = optimise_targeted(

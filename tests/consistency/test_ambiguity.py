@@ -19,7 +19,8 @@ from neuron_consistency.consistency.ambiguity import (
 )
 from neuron_consistency.consistency.measure import chance
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.training.recipes import ModelPlan, distinct_titles
+from neuron_consistency.show import distinct_titles
+from neuron_consistency.training.recipes import Recipe
 from neuron_consistency.workflow.findings import evaluation_findings
 from toys import CPU, fitted, toy_images, toy_model
 
@@ -78,9 +79,9 @@ def test_the_measure_reacts_to_labels_and_weights(trained_toy: Classifier) -> No
     assert last["accuracy"]["trained"] > 90 > 60 > last["accuracy"]["shuffled"]
 
 
-def plan(objective: str, seed: int) -> ModelPlan:
+def recipe(objective: str, seed: int) -> Recipe:
     spec = {"architecture": "resnet18", "objective": objective, "seed": seed, "data": {}, "loss": {"beta": 1.0}}
-    return ModelPlan("smoke", f"{objective}{seed}", spec | {"schedule": {"epochs": 1, "seed": seed}})
+    return Recipe("smoke", f"{objective}{seed}", spec | {"schedule": {"epochs": 1, "seed": seed}})
 
 
 def test_several_seeds_are_one_case_and_their_mean_stands_below_them(trained_toy: Classifier) -> None:
@@ -88,13 +89,13 @@ def test_several_seeds_are_one_case_and_their_mean_stands_below_them(trained_toy
     images = toy_images(48, noise=0.25, seed=7)
     other = fitted(toy_model(seed=5), toy_images(48, seed=3))
     models = {"normal0": trained_toy, "consistent0": other, "normal1": other, "consistent1": trained_toy}
-    plans = [plan(objective, seed) for seed in (0, 1) for objective in ("normal", "consistent")]
-    titles = distinct_titles(plans)
+    recipes = [recipe(objective, seed) for seed in (0, 1) for objective in ("normal", "consistent")]
+    titles = distinct_titles(recipes)
     assert titles["normal1"] == "ResNet-18, normal, seed 1"
     options = OPTIONS | {"epsilon": 4 / 255, "top_k": 4}
     found = {titles[key]: measure_with_controls(model, images, **options) for key, model in models.items()}  # type: ignore[arg-type]
     correlation = torch.eye(4)
-    rows = compare_trainings(found, plans, titles, correlation, [("consistent", "normal")], [(FGSM, "true")])
+    rows = compare_trainings(found, recipes, titles, correlation, [("consistent", "normal")], [(FGSM, "true")])
     assert rows["first"].to_list() == [
         titles["consistent0"],
         titles["consistent1"],
@@ -106,7 +107,7 @@ def test_several_seeds_are_one_case_and_their_mean_stands_below_them(trained_toy
     assert abs(mean) < 1e-12
     assert rows["U is"].iloc[-1] == "cannot be told"
     pgd = {title: one.passes[FGSM].predictions for title, one in found.items()}
-    findings = evaluation_findings(plans, titles, found, pgd, images.labels, correlation)
+    findings = evaluation_findings(recipes, titles, found, pgd, images.labels, correlation)
     cases = {(row["claim"], row["case"]): row for row in findings}
     method = cases["training-keeps-consistency", "ResNet-18, consistent (beta 1), 2 seeds"]
     assert abs(method["value"]) < 1e-12

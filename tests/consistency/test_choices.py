@@ -15,7 +15,7 @@ from neuron_consistency.consistency.choices import (
     NORMAL,
     WITHOUT,
     Seen,
-    choice_plans,
+    choice_recipes,
     choice_table,
     threshold_sweep,
 )
@@ -32,15 +32,15 @@ from toys import CPU, toy_images, toy_model
 def test_each_change_is_one_network_that_differs_in_it_alone() -> None:
     """Were two things to change at once, a difference could be laid on neither."""
     changes: dict[str, list[object]] = {"beta": [10.0], "epsilon": [8 / 255], "second_example": [True]}
-    plans = choice_plans("smoke", training_parameters("smoke"), changes, architecture="alexnet", seeds=[0, 1])
-    assert list(plans) == [NORMAL, BASE, WITHOUT, "beta = 10.0", "epsilon = 8/255", "second_example = True"]
-    assert all([plan.spec["seed"] for plan in each] == [0, 1] for each in plans.values())
-    base = plans[BASE][0].spec
-    for title, (name, (changed,)) in zip(list(plans)[3:], changes.items(), strict=True):
-        assert plans[title][0].spec == base | {"loss": base["loss"] | {name: changed}}
-    assert plans[WITHOUT][0].spec["loss"]["beta"] == 0
+    recipes = choice_recipes("smoke", training_parameters("smoke"), changes, architecture="alexnet", seeds=[0, 1])
+    assert list(recipes) == [NORMAL, BASE, WITHOUT, "beta = 10.0", "epsilon = 8/255", "second_example = True"]
+    assert all([recipe.spec["seed"] for recipe in each] == [0, 1] for each in recipes.values())
+    base = recipes[BASE][0].spec
+    for title, (name, (changed,)) in zip(list(recipes)[3:], changes.items(), strict=True):
+        assert recipes[title][0].spec == base | {"loss": base["loss"] | {name: changed}}
+    assert recipes[WITHOUT][0].spec["loss"]["beta"] == 0
     with pytest.raises(ParameterError):
-        choice_plans("smoke", training_parameters("smoke"), {"distance": ["far"]}, architecture="alexnet", seeds=[0])
+        choice_recipes("smoke", training_parameters("smoke"), {"distance": ["far"]}, architecture="alexnet", seeds=[0])
 
 
 def seen(model: Classifier, images: ImageSet) -> Seen:

@@ -6,7 +6,6 @@ import io
 import pickle
 import shutil
 import warnings
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,31 +17,12 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10, STL10
 
-from layouts import levels, photo, write, zipped
-from neuron_consistency import taxonomy
+from layouts import WNIDS, levels, photo, tiny, write, zipped
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.load import dataset_fingerprint, load_images
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError
 
 CPU = torch.device("cpu")
-WNIDS = ["n01443537", "n02123045", "n02124075", "n07753592"]  # goldfish, tabby, Egyptian cat, banana
-
-
-def tiny(classes: Iterable[str] = WNIDS, per_class: int = 3) -> dict[str, bytes]:
-    """Tiny ImageNet's official layout; image n of class c has the grey level 40 c + 10 n; one is of one channel."""
-    files = {"wnids.txt": "\n".join(reversed(list(classes))).encode() + b"\n"}
-    annotations = []
-    for c, wnid in enumerate(classes):
-        names = [f"{wnid}_{n}.JPEG" for n in range(per_class)]
-        for n, name in enumerate(names):
-            files[f"train/{wnid}/images/{name}"] = photo(40 * c + 10 * n, mode="L" if n == 1 else "RGB")
-        boxes = "".join(f"{name}\t0\t8\t31\t{63 - n}\n" for n, name in enumerate(names))
-        files[f"train/{wnid}/{wnid}_boxes.txt"] = boxes.encode()
-        for n in range(2):
-            files[f"val/images/val_{2 * c + n}.JPEG"] = photo(40 * c + 5)
-            annotations.append(f"val_{2 * c + n}.JPEG\t{wnid}\t4\t0\t60\t55\n")
-    files["val/val_annotations.txt"] = "".join(reversed(annotations)).encode()
-    return {f"tiny-imagenet-200/{name}": data for name, data in files.items()}
 
 
 @pytest.fixture(params=["folder", "zip"])
@@ -317,46 +297,6 @@ def test_corrupt_image_is_named_and_skipped_only_where_asked(tmp_path: Path, mem
         assert labels.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 3]
     with pytest.raises(DatasetError, match=name):
         load(False)
-
-
-def test_class_without_a_synset_is_named_with_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(taxonomy, "_nltk", lambda: None)  # slow to import
-    root = write(tmp_path, {f"train/{c}/1.jpg": photo(1) for c in ("tabby cat", "tortoiseshel")})
-    with pytest.raises(DatasetError, match=r"tortoiseshel.*Closest: .*synsets.csv"):
-        load_images(str(root), "train", image_size=16)
-    other = write(tmp_path / "imagenet", {"train/n02123045/1.jpg": photo(1), "train/zebras/1.jpg": photo(1)})
-    with pytest.raises(DatasetError, match="'zebras' is not named by a wnid"):
-        load_images("imagenet", "train", root=other, image_size=16)
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"name": "imagenot"}, ParameterError, "Unknown dataset 'imagenot': use cifar10, cub200, folder, imagenet, imagenet9"),
-        ({"split": "test"}, ParameterError, "Unknown split 'test'"),
-        ({"classes": ["tabbi"]}, DatasetError, r"Unknown class 'tabbi' .*tabby"),
-        ({"classes": 5}, ParameterError, "has 4 classes"),
-        ({"per_class": 0}, ParameterError, "per_class"),
-        ({"image_size": 0}, ParameterError, "image_size"),
-        ({"seed": 1}, ParameterError, "seed"),
-    ],
-)
-def test_impossible_wish_is_named(tmp_path: Path, change: dict[str, Any], error: type[Exception], message: str) -> None:
-    wish: dict[str, Any] = {"name": "tiny-imagenet", "split": "train", "image_size": 64, **change}
-    with pytest.raises(error, match=message):
-        load_images(root=write(tmp_path, tiny()), **wish)
-
-
-def test_wrong_boxes_and_empty_classes_are_named(tmp_path: Path) -> None:
-    files = tiny()
-    files["tiny-imagenet-200/val/val_annotations.txt"] += b"val_1.JPEG n02123045 1 2 3 4\n"
-    root = write(tmp_path, files)
-    with pytest.raises(DatasetError, match=r"val_annotations.txt: \['val_1.JPEG n02123045"):
-        load_images("tiny-imagenet", "val", root=root, image_size=64)
-    shutil.rmtree(root / "tiny-imagenet-200/train" / WNIDS[2] / "images")
-    (root / "tiny-imagenet-200/train" / WNIDS[2] / "images").mkdir()
-    with pytest.raises(DatasetError, match=f"no train images of {WNIDS[2]}"):
-        load_images("tiny-imagenet", "train", root=root, image_size=64)
 
 
 def test_no_space_for_the_prepared_array_is_a_store_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

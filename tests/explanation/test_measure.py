@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor, nn
-from torch.nn import functional
 
-from neuron_consistency.attacks.linf import background_attack, fgsm
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.measure import (
     DISTANCES,
@@ -135,55 +133,6 @@ def test_the_mask_is_what_reaches_the_threshold_and_nothing_of_a_zero_map() -> N
     for threshold in (-0.1, 1.1):
         with pytest.raises(ParameterError, match="threshold"):
             explanation_mask(maps, size=(2, 2), threshold=threshold)
-
-
-# the attack on the background
-
-
-@pytest.mark.parametrize("steps", [1, 5])
-def test_only_the_background_is_attacked(trained_toy: Classifier, steps: int) -> None:
-    """Masked pixels are the same bits; others move at most epsilon, and the loss rises. No mask is plain FGSM, and a
-    mask that covers an image leaves that image alone."""
-    images, labels = toy_images(16, seed=3).batch(torch.arange(16), CPU)
-    mask = torch.rand(16, 1, 16, 16, generator=torch.Generator().manual_seed(1)) < 0.5
-    mask[0], mask[1] = True, False
-    attacked = background_attack(trained_toy, images, labels, mask, epsilon=EPSILON, steps=steps)
-    change = (attacked - images).abs()
-    assert change[mask.expand_as(change)].max() == 0
-    assert change[~mask.expand_as(change)].mean() > EPSILON / 4
-    assert change.max() <= EPSILON + 1e-6
-    assert torch.equal(attacked[0], images[0])
-    if steps == 1:
-        torch.testing.assert_close(attacked[1:2], fgsm(trained_toy, images, labels, epsilon=EPSILON)[1:2])
-    before, after = (functional.cross_entropy(trained_toy(each), labels) for each in (images, attacked))
-    assert after > before
-
-
-def test_step_size_defaults_to_one_step_of_epsilon_and_can_be_set(trained_toy: Classifier) -> None:
-    images, labels = toy_images(4).batch(torch.arange(4), CPU)
-    nothing = torch.zeros(4, 1, 16, 16, dtype=torch.bool)
-    small = background_attack(trained_toy, images, labels, nothing, epsilon=0.1, steps=2, step_size=0.01)
-    assert 0.01 < (small - images).abs().max() <= 0.02 + 1e-6
-
-
-def test_a_multi_label_attack_ascends_the_binary_cross_entropy(trained_toy: Classifier) -> None:
-    """Softmax cross-entropy against several ones would move other pixels than the loss the network is trained with."""
-    images, _ = toy_images(4, noise=0.3).batch(torch.arange(4), CPU)
-    labels = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 1], [0, 1, 1, 1], [0, 0, 0, 0]]).float()
-    nothing = torch.zeros(4, 1, 16, 16, dtype=torch.bool)
-    attacked = background_attack(trained_toy, images, labels, nothing, epsilon=EPSILON)
-    leaf = images.clone().requires_grad_()
-    loss = functional.binary_cross_entropy_with_logits(trained_toy(leaf), labels, reduction="sum")
-    (gradient,) = torch.autograd.grad(loss, leaf)
-    by_hand = (images + EPSILON * gradient.sign()).clamp(0, 1)
-    assert ((attacked - by_hand).abs() > 1e-6).float().mean() < 1e-3  # gradients within rounding of zero
-
-
-@pytest.mark.parametrize("shape", [(16, 16), (4, 16, 16), (4, 3, 16, 16), (4, 1, 8, 8)])
-def test_a_mask_of_another_size_is_refused(trained_toy: Classifier, shape: tuple[int, ...]) -> None:
-    images, labels = toy_images(4).batch(torch.arange(4), CPU)
-    with pytest.raises(ParameterError, match="mask"):
-        background_attack(trained_toy, images, labels, torch.ones(shape, dtype=torch.bool))
 
 
 # the distances

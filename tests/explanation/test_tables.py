@@ -30,7 +30,7 @@ from neuron_consistency.explanation.tables import (
 )
 from neuron_consistency.explanation.weighting import QUANTILES, Weighting, weigh
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.training.recipes import ModelPlan
+from neuron_consistency.training.recipes import Recipe
 from toys import CPU, assert_same_state, state_of, toy_images
 
 OPTIONS: dict[str, Any] = {
@@ -129,9 +129,9 @@ def test_backgrounds_of_other_objects_are_refused(trained_toy: Classifier) -> No
         measure(trained_toy, toy_images(8), backgrounds=(toy_images(8), toy_images(7)), **OPTIONS)
 
 
-def plan(objective: str, seed: int) -> ModelPlan:
+def recipe(objective: str, seed: int) -> Recipe:
     spec = {"architecture": "resnet18", "objective": objective, "seed": seed, "data": {}}
-    return ModelPlan("smoke", f"{objective}{seed}", spec)
+    return Recipe("smoke", f"{objective}{seed}", spec)
 
 
 def draws(shift: float, *, seeds: int, images: int = 200, spread: float = 0.0) -> dict[str, Measured]:
@@ -151,8 +151,8 @@ def draws(shift: float, *, seeds: int, images: int = 200, spread: float = 0.0) -
 @pytest.mark.parametrize("seeds", [1, 4])
 def test_a_planted_difference_is_found_with_its_direction(seeds: int) -> None:
     """Lower is better for deletion; with one seed the unit is the image, with several the seed."""
-    plans = [plan(objective, seed) for objective in ("normal", "reweighted") for seed in range(seeds)]
-    table = compared(draws(0.1, seeds=seeds), plans, "reweighted", "normal").set_index("measure")
+    recipes = [recipe(objective, seed) for objective in ("normal", "reweighted") for seed in range(seeds)]
+    table = compared(draws(0.1, seeds=seeds), recipes, "reweighted", "normal").set_index("measure")
     assert table["verdict"].to_dict() == {
         "E": "better",
         "deletion": "better",
@@ -162,7 +162,7 @@ def test_a_planted_difference_is_found_with_its_direction(seeds: int) -> None:
     assert set(table["unit"]) == {"image" if seeds == 1 else "seed"}
     assert table.loc["E", "difference"] == pytest.approx(0.1, abs=0.02)
     assert table.loc["deletion", "difference"] == pytest.approx(-0.1, abs=0.02)
-    turned = compared(draws(-0.1, seeds=seeds), plans, "reweighted", "normal").set_index("measure")
+    turned = compared(draws(-0.1, seeds=seeds), recipes, "reweighted", "normal").set_index("measure")
     assert turned["verdict"].to_dict() == {
         "E": "worse",
         "deletion": "worse",
@@ -173,22 +173,22 @@ def test_a_planted_difference_is_found_with_its_direction(seeds: int) -> None:
 
 def test_seeds_that_disagree_show_nothing_however_many_images_there_are() -> None:
     """The unit of a claim about a method is the seed: images alone would call this difference sure."""
-    plans = [plan(objective, seed) for objective in ("normal", "reweighted") for seed in range(3)]
-    table = compared(draws(0.02, seeds=3, images=5000, spread=0.1), plans, "reweighted", "normal")
+    recipes = [recipe(objective, seed) for objective in ("normal", "reweighted") for seed in range(3)]
+    table = compared(draws(0.02, seeds=3, images=5000, spread=0.1), recipes, "reweighted", "normal")
     assert set(table["verdict"]) == {"not shown"}
 
 
 def test_no_difference_is_shown_as_often_as_the_level_allows() -> None:
     """Twenty tables of nothing: the intervals share their level, so about one of them may err."""
-    plans = [plan("normal", 0), plan("reweighted", 0)]
+    recipes = [recipe("normal", 0), recipe("reweighted", 0)]
     wrong = 0
     for number in range(20):
         generator = np.random.default_rng(number)
         measured = {
             each.key: Measured(pd.DataFrame(generator.random((60, 10)), columns=[f"m{i}" for i in range(10)]), {})
-            for each in plans
+            for each in recipes
         }
-        wrong += bool((compared(measured, plans, "reweighted", "normal")["verdict"] != "not shown").any())
+        wrong += bool((compared(measured, recipes, "reweighted", "normal")["verdict"] != "not shown").any())
     assert wrong <= 4
 
 
@@ -203,6 +203,6 @@ def test_history_tells_every_quantile_of_every_refresh_and_skips_other_epochs() 
 
 def test_nothing_to_compare_or_to_show_is_told() -> None:
     with pytest.raises(ParameterError, match="no reweighted network has its like among normal ones"):
-        compared({}, [plan("reweighted", 0)], "reweighted", "normal")
+        compared({}, [recipe("reweighted", 0)], "reweighted", "normal")
     with pytest.raises(ParameterError, match="none of these networks weighs its images"):
         consistency_history({"one": [{"epoch": 1}]}, QUANTILES)

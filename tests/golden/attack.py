@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from golden.setting import EPSILON, SHARED, images, networks, plan
+from golden.setting import EPSILON, SHARED, images, networks, recipe
 from neuron_consistency.attacks.linf import background_attack, fgsm, least_likely, linf_attack, pgd, sign_noise
 from neuron_consistency.attacks.targeted import least_likely_targets, optimise_targeted, random_targets
 from neuron_consistency.networks.models import Classifier
@@ -34,7 +34,7 @@ def change(model: Classifier, clean: Tensor, attacked: Tensor) -> pd.DataFrame:
 
 def numbers() -> dict[str, object]:
     """All attacks on eight images."""
-    nets, _ = networks([plan("normal"), plan("consistent")])
+    nets, _ = networks([recipe("normal"), recipe("consistent")])
     model, other = nets.values()
     shown = images(8, seed=7)
     clean, labels = shown.batch(torch.arange(8), CPU)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from golden.setting import EPSILON, SHARED, A, images, networks, plan
+from golden.setting import EPSILON, SHARED, A, images, networks, recipe
 from neuron_consistency.attacks.predictions import (
     accuracy_row,
     auto_attack_predictions,
@@ -19,11 +19,11 @@ from neuron_consistency.consistency.choices import BASE, NORMAL, WITHOUT, Seen, 
 def numbers() -> dict[str, object]:
     """As in the notebook of chapter 11, two seeds of each choice."""
     named = {NORMAL: "normal", BASE: "consistent", WITHOUT: "adversarial"}
-    plans = [plan(objective, seed) for seed in (0, 1) for objective in named.values()]
-    models, _ = networks(plans)
+    recipes = [recipe(objective, seed) for seed in (0, 1) for objective in named.values()]
+    models, _ = networks(recipes)
     shown = images(40, seed=7, noise=0.4)
     nets = {
-        choice: [models[one.key] for one in plans if one.spec["objective"] == kind] for choice, kind in named.items()
+        choice: [models[one.key] for one in recipes if one.spec["objective"] == kind] for choice, kind in named.items()
     }
     seen = {
         choice: [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from golden.setting import DISTANCES, EPSILON, SHARED, SYNSETS, A, images, network, networks, plan
+from golden.setting import DISTANCES, EPSILON, SHARED, SYNSETS, A, images, network, networks, recipe
 from neuron_consistency.attacks.predictions import accuracy_row, pgd_predictions
 from neuron_consistency.consistency.ambiguity import (
     COMMON,
@@ -27,12 +27,12 @@ TOP = 6
 
 def numbers() -> dict[str, object]:
     """As in the notebook of chapter 4."""
-    plans = [plan(objective, seed) for seed in (0, 1) for objective in ("normal", "consistent", "adversarial")]
-    nets, titles = networks(plans)
+    recipes = [recipe(objective, seed) for seed in (0, 1) for objective in ("normal", "consistent", "adversarial")]
+    nets, titles = networks(recipes)
     shown = images(60, seed=7, noise=0.45)
     measured = {
         titles[key]: measure_with_controls(
-            model, shown, epsilon=EPSILON, attacker=nets[plans[0].key], quantile=0.005, top_k=TOP, **SHARED
+            model, shown, epsilon=EPSILON, attacker=nets[recipes[0].key], quantile=0.005, top_k=TOP, **SHARED
         )
         for key, model in nets.items()
     }
@@ -57,7 +57,7 @@ def numbers() -> dict[str, object]:
             ("noise", one.passes[NOISE].predictions),
         ]
     )
-    first = nets[plans[0].key]
+    first = nets[recipes[0].key]
     cases = {
         "as trained": (first, shown),
         "labels shuffled": (first, shuffled(shown)),
@@ -65,17 +65,17 @@ def numbers() -> dict[str, object]:
     }
     sets = [(REAL, "true"), (FGSM, "true"), (FGSM, "predicted"), (COMMON, "true")]
     pairs = [("consistent", "adversarial"), ("consistent", "normal"), ("adversarial", "normal")]
-    one = measured[titles[plans[0].key]]
+    one = measured[titles[recipes[0].key]]
     return {
         "distances": DISTANCES,
         "correlation": A,
         "imagenet's distances": distance_matrix([*SYNSETS, "n01440764", "n03792782", "n07747607"]).sum(1),
         "consistency": tables.reset_index("model"),
         "consistency, sigma 1": one.table(correlation(DISTANCES, sigma=1.0), equal_m=TOP),
-        "differences": compare_trainings(measured, plans, titles, A, pairs, sets),
+        "differences": compare_trainings(measured, recipes, titles, A, pairs, sets),
         "accuracy": accuracies,
         "reactions": reaction_table(cases, A, quantile=0.005, top_k=TOP, **SHARED),
         "histograms": histograms,
         "strongest neurons": strongest_neurons(one.passes[REAL], one.layer, A, count=4),
-        "findings": pd.DataFrame(evaluation_findings(plans, titles, measured, pgd, shown.labels, A)),
+        "findings": pd.DataFrame(evaluation_findings(recipes, titles, measured, pgd, shown.labels, A)),
     }

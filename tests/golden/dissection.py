@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from golden.setting import PRECISION, networks, plan
+from golden.setting import PRECISION, networks, recipe
 from neuron_consistency.attacks.linf import least_likely
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
 from neuron_consistency.data.scenes.write import write_scenes
@@ -31,8 +31,8 @@ IOU, LEAST = 0.12, 3
 
 def numbers() -> dict[str, object]:
     """As in the notebook of chapter 5, with a threshold at which some neurons are aligned and some are not."""
-    plans = [plan("normal"), plan("consistent")]
-    nets, titles = networks(plans)
+    recipes = [recipe("normal"), recipe("consistent")]
+    nets, titles = networks(recipes)
     with tempfile.TemporaryDirectory() as folder:
         broden = BrodenSet.open(write_scenes(Path(folder) / "scenes", images=24, image_size=48, seed=1, classes=6))
         counted = {
@@ -41,7 +41,7 @@ def numbers() -> dict[str, object]:
                 broden,
                 attack=lambda network, batch: least_likely(network, batch, epsilon=8 / 255),
                 attacked=12,
-                own_thresholds=key != plans[0].key,
+                own_thresholds=key != recipes[0].key,
                 image_size=32,
                 quantile=0.05,
                 device=CPU,
@@ -51,7 +51,7 @@ def numbers() -> dict[str, object]:
             for key, model in nets.items()
         }
         height, width = broden.label_size
-    one = counted[titles[plans[0].key]]
+    one = counted[titles[recipes[0].key]]
     units = {
         (title, name): found.units(name, iou_threshold=IOU, min_images=LEAST)
         for title, found in counted.items()
@@ -80,5 +80,5 @@ def numbers() -> dict[str, object]:
         "table 2": table_two(shares, CATEGORIES).reset_index(),
         "summary": summary,
         "kept concepts": {title: kept_concepts(units[title, SAME], units[title, ADVERSARIAL]) for title in counted},
-        "findings": pd.DataFrame(dissection_findings(plans, titles, units, **sets)),
+        "findings": pd.DataFrame(dissection_findings(recipes, titles, units, **sets)),
     }

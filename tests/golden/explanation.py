@@ -6,13 +6,20 @@ from typing import Any
 
 import pandas as pd
 
-from golden.setting import EPSILON, SHARED, A, network, networks, plan
-from neuron_consistency.consistency.ambiguity import FGSM, REAL, compare_trainings, measure_with_controls
+from golden.setting import EPSILON, ON, A, network, networks, recipe
+from neuron_consistency.consistency.ambiguity import (
+    FGSM,
+    REAL,
+    compare_trainings,
+    consistency_table,
+    measure_with_controls,
+)
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.load import load_images
 from neuron_consistency.explanation.planted_readers import reader_table
-from neuron_consistency.explanation.tables import OWN_E, compared, consistency_history, measure
-from neuron_consistency.explanation.weighting import QUANTILES, Weighting, weigh
+from neuron_consistency.explanation.scores import OWN_E, score_images
+from neuron_consistency.explanation.tables import compared, explanation_history, scores_table, verdicts
+from neuron_consistency.explanation.weighting import Weighting, weigh
 from neuron_consistency.workflow.findings import explanation_findings
 
 OBJECTIVES = ("normal", "reweighted", "reweighted-mean1", "consistent", "both")
@@ -38,38 +45,33 @@ def numbers() -> dict[str, object]:
     training = scenes("train", 10, background_correlation=0.8)
     shown = scenes("val", 4, background_correlation=0.8)
     backgrounds = scenes("val", 4, variant="mixed-same"), scenes("val", 4, variant="mixed-rand")
-    plans = [plan(objective) for objective in OBJECTIVES]
-    plans += [plan(objective, seed, "alexnet") for seed in (0, 1) for objective in ("normal", "reweighted")]
-    nets, titles = networks(plans, training)
-    options: dict[str, Any] = {"epsilon": EPSILON, "pgd_steps": 2, "backgrounds": backgrounds} | SHARED
-    measured = {
-        key: measure(model, shown, weighting=Weighting(), curve_images=4, curve_steps=3, **options)
-        for key, model in nets.items()
+    recipes = [recipe(objective) for objective in OBJECTIVES]
+    recipes += [recipe(objective, seed, "alexnet") for seed in (0, 1) for objective in ("normal", "reweighted")]
+    nets, titles = networks(recipes, training)
+    options: dict[str, Any] = {"weighting": Weighting(), "epsilon": EPSILON, "pgd_steps": 2, "backgrounds": backgrounds}
+    scores = {
+        key: score_images(model, shown, ON, curve_images=4, curve_steps=3, **options) for key, model in nets.items()
     }
-    measured["untrained"] = measure(network(seed=9).eval(), shown, weighting=Weighting(), **options)
-    tables = pd.concat({titles.get(key, key): found.table() for key, found in measured.items()}, names=["network"])
-    verdicts = pd.concat(
-        {objective: compared(measured, plans, objective, "normal") for objective in OBJECTIVES[1:]},
-        names=["objective"],
-    ).reset_index("objective")
-    model = nets[plans[0].key]
-    weighed = {name: weigh(model, shown, weighting, **SHARED) for name, weighting in weightings().items()}
-    histories = {name: [{"epoch": 1} | found.row()] for name, found in weighed.items()}
+    scores["untrained"] = score_images(network(seed=9).eval(), shown, ON, **options)
+    by_title = {titles.get(key, key): found for key, found in scores.items()}
+    differences = verdicts(scores, recipes)
+    model = nets[recipes[0].key]
+    weighed = {name: weigh(model, shown, weighting, ON) for name, weighting in weightings().items()}
+    records = {name: {"history": [{"epoch": 1} | found.row()]} for name, found in weighed.items()}
     passes = {
-        titles[one.key]: measure_with_controls(nets[one.key], shown, epsilon=EPSILON, top_k=5, **SHARED)
-        for one in plans
+        titles[one.key]: measure_with_controls(nets[one.key], shown, ON, epsilon=EPSILON, top_k=5, controls=False)
+        for one in recipes
     }
-    neurons = pd.concat({title: one.table(A, equal_m=5) for title, one in passes.items()}, names=["model"])
     pairs = [(objective, "normal") for objective in OBJECTIVES[1:]] + [("both", "consistent")]
     return {
         "readers": reader_table(),
-        "measures": tables.reset_index("network"),
-        "E of every image": {titles.get(key, key): found.values[OWN_E].tolist() for key, found in measured.items()},
-        "verdicts": verdicts,
-        "added": compared(measured, plans, "both", "consistent"),
-        "consistency": consistency_history(histories, QUANTILES),
+        "measures": scores_table(by_title),
+        "E of every image": {title: found.values[OWN_E].tolist() for title, found in by_title.items()},
+        "verdicts": differences,
+        "added": compared(scores, recipes, "both", "consistent"),
+        "consistency": explanation_history(records),
         "weights": {name: found.weights for name, found in weighed.items()},
-        "neurons": neurons[neurons["set"].isin([REAL, FGSM])].reset_index("model"),
-        "changes": compare_trainings(passes, plans, titles, A, pairs, [(REAL, "true"), (FGSM, "true")]),
-        "findings": pd.DataFrame(explanation_findings(verdicts)),
+        "neurons": consistency_table(passes, A, equal_m=5),
+        "changes": compare_trainings(passes, recipes, titles, A, pairs, [(REAL, "true"), (FGSM, "true")]),
+        "findings": pd.DataFrame(explanation_findings(differences)),
     }

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from golden.explanation import scenes
-from golden.setting import SHARED, images, networks, plan
+from golden.setting import ON, images, networks, recipe
 from golden.training import EQ6, beginner, of_one_object, trained
-from neuron_consistency.explanation.filter_group_tables import contrast_table
 from neuron_consistency.explanation.filter_groups import FilterGroups
+from neuron_consistency.explanation.tables import contrast_table
 from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.training.objective import Objective
 
@@ -18,17 +16,11 @@ def numbers() -> dict[str, object]:
     colours, objects = images(36, seed=1, noise=0.5), of_one_object(9)
     grouped, weighed = FilterGroups(groups=3, period=1), Weighting(warm_up=1, period=1)
     both = {"weighting": weighed, "filter_groups": grouped}
-    plans = [plan("normal"), plan("reweighted")]
-    nets, titles = networks(plans, scenes("train", 10, background_correlation=0.8))
+    recipes = [recipe("normal"), recipe("reweighted")]
+    nets, titles = networks(recipes, scenes("train", 10, background_correlation=0.8))
     shown = scenes("val", 4, background_correlation=0.8)
     contrasts, groups = contrast_table(
-        {titles[one.key]: nets[one.key] for one in plans},
-        shown.subset(torch.arange(0, 16, 2)),
-        shown.subset(torch.arange(1, 16, 2)),
-        "last",
-        groups=3,
-        draws=40,
-        **SHARED,
+        {titles[one.key]: nets[one.key] for one in recipes}, shown, "last", ON, groups=3, draws=40
     )
     return {
         "filter groups": trained(beginner(colours), colours, Objective(), filter_groups=grouped),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from golden.setting import DISTANCES, SHARED, A, images, networks, plan
+from golden.setting import DISTANCES, SHARED, A, images, networks, recipe
 from neuron_consistency.attacks.stored_set import AdversarialSet, write_adversarial_set
 from neuron_consistency.attacks.targeted import least_likely_targets
 from neuron_consistency.representation.centroids import class_centroids, distance_ratios
@@ -28,12 +28,12 @@ def stacked(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def numbers() -> dict[str, object]:
     """As in the notebook of chapter 6: a set made on two networks, shown to all."""
-    plans = [plan("normal"), plan("normal", architecture="alexnet"), plan("consistent"), plan("adversarial")]
-    nets, titles = networks(plans)
+    recipes = [recipe("normal"), recipe("normal", architecture="alexnet"), recipe("consistent"), recipe("adversarial")]
+    nets, titles = networks(recipes)
     real = images(48, seed=7)
     places = real.first_of_each_class(4)
     clean = real.subset(places)
-    ensemble = {one.key: nets[one.key] for one in plans[:2]}
+    ensemble = {one.key: nets[one.key] for one in recipes[:2]}
     targets = least_likely_targets(list(ensemble.values()), clean, count=2, **SHARED)
     found: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +49,7 @@ def numbers() -> dict[str, object]:
         found["full size"] = full_size_table(stored, devices=[1, 8], price=3.0)
         neurons, ratios, labels, training = {}, {}, {}, images(40, seed=5)
         top = {"share": 0.01, "min_images": 6, "max_images": 5000} | SHARED
-        for one in plans:
+        for one in recipes:
             model, title = nets[one.key], titles[one.key]
             labels[title] = one.spec["objective"]
             neurons[title] = measure_neurons(
@@ -63,7 +63,7 @@ def numbers() -> dict[str, object]:
                 purity=0.5,
                 draws=4,
             )
-            for pooling in ("mean", "max", "none") if one is plans[0] else ("mean",):
+            for pooling in ("mean", "max", "none") if one is recipes[0] else ("mean",):
                 centroids = class_centroids(model, training, pooling=pooling, **SHARED)
                 name = title if pooling == "mean" else f"{title}, {pooling}"
                 ratios[name] = distance_ratios(model, clean, stored, centroids, pooling=pooling, **SHARED)

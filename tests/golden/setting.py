@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
+from neuron_consistency.runtime import Runtime
+from neuron_consistency.show import distinct_titles
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.training.recipes import ModelPlan, distinct_titles
+from neuron_consistency.training.recipes import Recipe
 from toys import CPU, toy_images
 
 PRECISION = "float32"
+ON = Runtime(CPU, PRECISION, 20)
 SHARED: dict[str, Any] = {"device": CPU, "batch_size": 20, "precision": PRECISION}
 CLASSES = ("dog", "cat", "car", "airplane")
 SYNSETS = ("n02084071", "n02121808", "n02958343", "n02691156")
@@ -72,17 +75,17 @@ def read_out(model: Classifier, examples: ImageSet, *, sureness: float = 8.0) ->
     return model
 
 
-def plan(objective: str, seed: int = 0, architecture: str = "resnet18") -> ModelPlan:
+def recipe(objective: str, seed: int = 0, architecture: str = "resnet18") -> Recipe:
     """What the tables take a network for."""
     spec = {"architecture": architecture, "objective": objective, "seed": seed, "data": {}, "loss": {"beta": 1.0}}
-    return ModelPlan("golden", f"{architecture}-{objective}{seed}", spec | {"schedule": {"seed": seed}})
+    return Recipe("golden", f"{architecture}-{objective}{seed}", spec | {"schedule": {"seed": seed}})
 
 
-def networks(plans: list[ModelPlan], examples: ImageSet | None = None) -> tuple[dict[str, Classifier], dict[str, str]]:
-    """A network for each plan, and the titles, both by key."""
+def networks(recipes: list[Recipe], examples: ImageSet | None = None) -> tuple[dict[str, Classifier], dict[str, str]]:
+    """A network for each recipe, and the titles, both by key."""
     known = images(80, seed=1) if examples is None else examples
-    built = {one.key: read_out(network(seed=place), known) for place, one in enumerate(plans)}
-    return built, distinct_titles(plans)
+    built = {one.key: read_out(network(seed=place), known) for place, one in enumerate(recipes)}
+    return built, distinct_titles(recipes)
 
 
 def summary(tensor: Tensor) -> list[float]:

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from golden import (
-    attack,
-    choices,
-    consistency,
-    dissection,
-    explanation,
-    groups,
-    renderer,
-    representation,
-    tracing,
-    training,
-)
+from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
+
 from golden.kept import Topic
 from neuron_consistency import versions
 
-MEASURES = {
-    "consistency": consistency.numbers,
-    "dissection": dissection.numbers,
-    "representation": representation.numbers,
-    "tracing": tracing.numbers,
-    "explanation": explanation.numbers,
-    "choices": choices.numbers,
-}
+
+def _numbers(name: str) -> Mapping[str, object]:
+    """A topic's numbers; its module is imported here, so that each topic can be checked while another one is broken."""
+    found: Mapping[str, object] = import_module(f"golden.{name}").numbers()
+    return found
+
+
+MEASURES = ("consistency", "dissection", "representation", "tracing", "explanation", "choices")
 TOPICS = [
-    Topic("training", "TRAINING", training.numbers),
-    Topic("groups", "GROUPS", groups.numbers),
-    Topic("renderer", "RENDERER", renderer.numbers),
-    Topic("attack", "ATTACK", attack.numbers),
-    *(Topic(name, f"MEASURES['{name}']", compute) for name, compute in MEASURES.items()),
+    *(Topic(name, name.upper(), partial(_numbers, name)) for name in ("training", "groups", "renderer", "attack")),
+    *(Topic(name, f"MEASURES['{name}']", partial(_numbers, name)) for name in MEASURES),
 ]
 
 

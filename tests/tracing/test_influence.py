@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import ARCHITECTURES, Classifier, build_model
 from neuron_consistency.networks.reading import read_layers
+from neuron_consistency.tracing import influence
 from neuron_consistency.tracing.influence import log_odds, prediction_difference, rest_of_network
 from planted_linear import linear_model
 from toys import CPU, assert_same_state, state_of, toy_images, toy_model
@@ -67,7 +68,7 @@ def test_the_closed_form_is_found_where_it_holds(network: tuple[Classifier, int]
     model, size = network
     for layer in model.layers:
         holds = layer == model.last_layer and (model.architecture, size) in CLOSED
-        assert (rest_of_network(model, layer).linear is not None) == holds, layer
+        assert (rest_of_network(model, layer).head is not None) == holds, layer
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
@@ -85,10 +86,11 @@ def test_closed_form_and_rerun_agree(architecture: str, form: str) -> None:
 
 
 @pytest.mark.parametrize("layer", ["first", "last"])
-def test_every_channel_is_as_by_hand(layer: str, trained_toy: Classifier) -> None:
+def test_every_channel_is_as_by_hand(layer: str, trained_toy: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     """The definition itself: one channel emptied at a time, the whole network run again."""
+    monkeypatch.setattr(influence, "CHANNELS_AT_ONCE", 5)  # in several passes
     images = toy_images(6, seed=9).batch(torch.arange(6), CPU)[0]
-    found = prediction_difference(trained_toy, images, layer, channels_at_once=5)
+    found = prediction_difference(trained_toy, images, layer)
     assert torch.allclose(found, by_hand(trained_toy, images, layer, list(range(found.shape[1]))), atol=1e-5)
 
 
@@ -158,12 +160,15 @@ def test_a_sure_network_still_tells_its_neurons_apart(method: str) -> None:
     assert found.double().tolist() == pytest.approx([one - wrong[0] for one in wrong[1:]], rel=1e-4)
 
 
-def test_given_classes_are_traced_and_the_chunks_do_not_matter(trained_toy: Classifier) -> None:
+def test_given_classes_are_traced_and_the_chunks_do_not_matter(
+    trained_toy: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = toy_images(4, seed=9).batch(torch.arange(4), CPU)[0]
     classes = torch.tensor([3, 2, 1, 0])
-    one = prediction_difference(trained_toy, images, classes=classes, channels_at_once=1)
-    assert torch.allclose(one, prediction_difference(trained_toy, images, classes=classes), atol=1e-6)
-    assert not torch.allclose(one, prediction_difference(trained_toy, images))
+    found = prediction_difference(trained_toy, images, classes=classes)
+    assert not torch.allclose(found, prediction_difference(trained_toy, images))
+    monkeypatch.setattr(influence, "CHANNELS_AT_ONCE", 1)
+    assert torch.allclose(found, prediction_difference(trained_toy, images, classes=classes), atol=1e-6)
 
 
 def test_the_model_is_left_as_it_was() -> None:
@@ -200,7 +205,7 @@ def test_networks_that_cannot_be_cut_say_so(network: nn.Module, message: str) ->
         rest_of_network(Classifier(network, "odd", {"layer": ("layer", 3)}))
 
 
-@pytest.mark.parametrize("wrong", [{"form": "odds"}, {"method": "fast"}, {"channels_at_once": 0}, {"layer": "tenth"}])
+@pytest.mark.parametrize("wrong", [{"form": "odds"}, {"method": "fast"}, {"layer": "tenth"}])
 def test_bad_options_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(ParameterError, match=str(next(iter(wrong.values())))):
         prediction_difference(toy_model(), torch.rand(1, 3, 16, 16), **wrong)  # type: ignore[arg-type]

@@ -16,9 +16,9 @@ from neuron_consistency.responses import respond
 from neuron_consistency.tracing.figures import explanation_panel
 from neuron_consistency.tracing.influence import prediction_difference
 from neuron_consistency.tracing.profiles import Profiles, influence_mass, neuron_profiles
-from neuron_consistency.tracing.tables import TracedPrediction, against_random_neurons, explain, mass_table
+from neuron_consistency.tracing.tables import TracedPrediction, mass_table, random_neurons_row, top_neurons
 from planted_linear import linear_model
-from toys import CPU, image_set, toy_images
+from toys import ON, image_set, toy_images
 
 RELATED = torch.tensor([[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 1.0]])
 
@@ -30,7 +30,7 @@ def colour_profiles() -> tuple[Classifier, Profiles]:
         pixels[place, place // 4] = 200 + place
     images = image_set(pixels, torch.tensor([0, 1, 0, 1, 2, 2, 2, 2]), num_classes=3)
     model = linear_model(torch.tensor([[5.0, 0.0, 0.0], [4.0, 0.0, 0.0], [0.0, 5.0, 0.0]]))
-    return model, neuron_profiles(model, images, RELATED, top_k=2, device=CPU, precision="float32")
+    return model, neuron_profiles(model, images, ON, RELATED, top_k=2)
 
 
 def test_profiles_are_the_classes_of_the_strongest_images() -> None:
@@ -60,7 +60,7 @@ def test_an_explanation_names_the_neurons_and_what_chance_gives() -> None:
     model, profiles = colour_profiles()
     images = torch.tensor([0.9, 0.5, 0.0])[None, :, None, None].expand(1, 3, 4, 4)
     (influence,) = prediction_difference(model, images)
-    table = explain(influence, profiles, 0, true=2, count=2)
+    table = top_neurons(influence, profiles, 0, true=2, count=2)
     assert table["side"].tolist() == ["for", "against"]
     assert table["neuron"].tolist() == [0, 1]
     assert table["contribution"].tolist() == pytest.approx(influence[[0, 1]].tolist())
@@ -77,17 +77,17 @@ def test_random_neurons_give_the_mean_of_all() -> None:
     """The draws must be of different neurons: all of them together always give the same sum."""
     _, profiles = colour_profiles()
     influence = torch.tensor([0.6, -0.1, 0.0])
-    summed, match = against_random_neurons(influence, profiles, 0, count=1).to_dict("records")
+    summed, match = random_neurons_row(influence, profiles, 0, count=1).to_dict("records")
     assert (summed["value"], match["value"]) == pytest.approx((0.6, 0.75))
     assert summed["random"] == pytest.approx(float(influence.mean()), abs=0.02)
     assert summed["random low"] == pytest.approx(-0.1)
-    everything = against_random_neurons(influence, profiles, 0, count=3).iloc[0]
+    everything = random_neurons_row(influence, profiles, 0, count=3).iloc[0]
     assert everything[["value", "random", "random low", "random high"]].tolist() == pytest.approx([0.5] * 4)
     for count in (0, 4):
         with pytest.raises(ParameterError, match=f"count={count}"):
-            against_random_neurons(influence, profiles, 0, count=count)
+            random_neurons_row(influence, profiles, 0, count=count)
     with pytest.raises(ParameterError, match="influence of"):
-        explain(torch.zeros(5), profiles, 0)
+        top_neurons(torch.zeros(5), profiles, 0)
 
 
 def test_the_verdict_on_errors_is_over_source_images() -> None:
@@ -115,8 +115,8 @@ def test_the_verdict_on_errors_is_over_source_images() -> None:
 def test_profiles_come_from_the_images_given(trained_toy: Classifier) -> None:
     """The profile is of the k strongest images of the set, not of the images over a threshold."""
     images = toy_images(40, seed=3)
-    profiles = neuron_profiles(trained_toy, images, torch.eye(4), top_k=5, device=CPU, precision="float32")
-    responses = respond(trained_toy, images, device=CPU, top_k=5, precision="float32")
+    profiles = neuron_profiles(trained_toy, images, ON, torch.eye(4), top_k=5)
+    responses = respond(trained_toy, images, ON, top_k=5)
     top = images.labels[responses.layers["last"].top_indices]
     for neuron in (responses.layers["last"].top_values[-1] > 0).nonzero().flatten().tolist():
         expected = torch.bincount(top[:, neuron], minlength=4).double() / 5

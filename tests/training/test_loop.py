@@ -28,10 +28,10 @@ from neuron_consistency.networks.models import Classifier
 from neuron_consistency.training import loop as training
 from neuron_consistency.training import schedule as training_schedule
 from neuron_consistency.training.augmentation import augment
-from neuron_consistency.training.loop import train, training_step
+from neuron_consistency.training.loop import train, training_step, validation_row
 from neuron_consistency.training.objective import Objective, StepLoss
 from neuron_consistency.training.schedule import Schedule
-from toys import CPU, EQ6, assert_same_state, state_of, toy_images, toy_model, train_toy
+from toys import CPU, EQ6, ON, assert_same_state, state_of, toy_images, toy_model, train_toy
 
 
 def assert_equal_weights(one: nn.Module, two: nn.Module) -> None:
@@ -241,8 +241,17 @@ def test_history_tells_loss_accuracy_and_validation_and_the_network_learns() -> 
     assert reported == [(row, 6) for row in history]
     assert history[-1]["loss"] < history[0]["loss"]
     assert history[-1]["loss"] == pytest.approx(history[-1]["clean_loss"])
-    assert history[-1]["validation_accuracy"] == accuracy(model, validation, device=CPU, precision="float32") > 0.9
+    assert history[-1]["validation_accuracy"] == accuracy(model, validation, ON) > 0.9
     assert "pgd_accuracy" not in history[0]  # nothing to watch in standard training
+
+
+def test_the_row_is_accuracy_or_map_as_the_labels_are(trained_toy: Classifier) -> None:
+    images = toy_images(32, noise=0.02)
+    assert validation_row(trained_toy, images, ON) == {"validation_accuracy": 1.0}
+    several = replace(images, labels=torch.nn.functional.one_hot(images.labels, 4).float())
+    assert validation_row(trained_toy, several, ON) == {"validation_map": pytest.approx(1.0)}
+    absent = replace(several, labels=several.labels * torch.tensor([1.0, 1.0, 1.0, 0.0]))
+    assert validation_row(trained_toy, absent, ON)["validation_map"] == pytest.approx(1.0)  # never NaN
 
 
 def test_beta_changes_the_weights_and_alpha_1_beta_0_is_the_standard_run() -> None:
@@ -260,7 +269,7 @@ def test_a_step_computes_no_gradient_of_the_images_it_does_not_need() -> None:
     model = toy_model().train()
     batch, labels = toy_images(8).batch(torch.arange(8), CPU)
     loss = training.loss_of(model, EQ6)
-    training_step(loss, training_schedule.optimiser_of(model, Schedule(epochs=1)), batch, labels, precision="float32")
+    training_step(loss, training_schedule.optimiser_of(model, Schedule(epochs=1)), batch, labels, ON)
     assert batch.grad is None
     assert all(parameter.grad is not None for parameter in model.parameters())
 

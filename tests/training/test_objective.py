@@ -15,7 +15,7 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.filter_groups import FilterGroups, Grouping, group_loss
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import read_layers
-from neuron_consistency.runtime import autocast
+from neuron_consistency.runtime import Runtime
 from neuron_consistency.training.objective import DISTANCES, Objective, feature_distance, frozen_norm_statistics
 from toys import CPU, toy_images, toy_model
 
@@ -343,7 +343,7 @@ def test_bfloat16_changes_the_loss_little(batch: tuple[Tensor, Tensor]) -> None:
     """Decision 13: float32 is the reference; the loss is summed in float32 and lies within 3 %."""
     objective = Objective(alpha=0.5, beta=1.0, epsilon=EPSILON)
     exact = objective(toy_model().train(), *batch).loss
-    with autocast(CPU, "bfloat16"):
+    with Runtime(CPU, "bfloat16").autocast():
         rounded = objective(toy_model().train(), *batch).loss
     assert rounded.dtype == torch.float32
     assert abs(float(rounded.detach() / exact.detach()) - 1) < 0.03

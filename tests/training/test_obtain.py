@@ -14,13 +14,14 @@ from neuron_consistency.artifacts import read_json
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError, TrainingError
 from neuron_consistency.explanation.filter_groups import FilterGroups
 from neuron_consistency.explanation.weighting import Weighting
+from neuron_consistency.show import distinct_titles, matched
 from neuron_consistency.training import obtain as trained
 from neuron_consistency.training import recipes
 from neuron_consistency.training.obtain import evaluation_images, obtain
-from neuron_consistency.training.recipes import ModelPlan, distinct_titles, matched, plan_models
+from neuron_consistency.training.recipes import Recipe, recipes_of
 from neuron_consistency.workflow import networks
-from neuron_consistency.workflow.networks import current_models, find_plan, write_current
-from toys import assert_same_state, state_of, toy_images
+from neuron_consistency.workflow.networks import current_models, find_recipe, write_current
+from toys import CPU, assert_same_state, state_of, toy_images
 
 PARAMETERS: dict[str, Any] = {
     "device": "cpu",
@@ -73,32 +74,32 @@ def toy_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def planned(**changes: Any) -> list[ModelPlan]:
-    return plan_models("smoke", PARAMETERS | changes)
+def planned(**changes: Any) -> list[Recipe]:
+    return recipes_of("smoke", PARAMETERS | changes)
 
 
-def planned_one(**changes: Any) -> ModelPlan:
+def planned_one(**changes: Any) -> Recipe:
     return planned(**{"objectives": ["consistent"], **changes})[0]
 
 
-# plans and keys
+# recipes and keys
 
 
 def test_every_architecture_objective_and_seed_is_planned() -> None:
     found = planned(architectures=["alexnet", "vgg16"], seeds=[3, 4], epochs_of={"vgg16": 9})
-    assert len({plan.key for plan in found}) == len({plan.path for plan in found}) == len(found) == 2 * 3 * 2
+    assert len({recipe.key for recipe in found}) == len({recipe.path for recipe in found}) == len(found) == 2 * 3 * 2
     assert found[0].name == "alexnet-normal-s3"
-    assert {plan.spec["schedule"]["epochs"] for plan in found if "vgg16" in plan.name} == {9}
-    assert {plan.spec["schedule"]["epochs"] for plan in found if "alexnet" in plan.name} == {1}
-    assert {plan.spec["schedule"]["seed"] == plan.spec["seed"] for plan in found} == {True}
+    assert {recipe.spec["schedule"]["epochs"] for recipe in found if "vgg16" in recipe.name} == {9}
+    assert {recipe.spec["schedule"]["epochs"] for recipe in found if "alexnet" in recipe.name} == {1}
+    assert {recipe.spec["schedule"]["seed"] == recipe.spec["seed"] for recipe in found} == {True}
 
 
 def test_what_each_objective_is() -> None:
-    normal, consistent, adversarial = (plan.spec["loss"] for plan in planned(beta=2.5))
+    normal, consistent, adversarial = (recipe.spec["loss"] for recipe in planned(beta=2.5))
     assert (normal["alpha"], normal["beta"]) == (1.0, 0.0)
     assert (consistent["alpha"], consistent["beta"]) == (0.5, 2.5)
     assert (adversarial["alpha"], adversarial["beta"]) == (0.5, 0.0)
-    assert [plan.title for plan in planned(beta=2.5)] == [
+    assert [recipe.title for recipe in planned(beta=2.5)] == [
         "ResNet-18, normal",
         "ResNet-18, consistent (beta 2.5)",
         "ResNet-18, adversarial",
@@ -167,9 +168,9 @@ def test_the_key_holds_the_precision_that_auto_comes_to(monkeypatch: pytest.Monk
         expected = planned_one(precision=precision)
         with monkeypatch.context() as machine:
             machine.setattr(recipes, "resolve_precision", lambda _asked, _device, found=precision: found)
-            plan = planned_one(precision="auto")
-        assert plan.spec["schedule"]["precision"] == precision
-        assert plan.key == expected.key
+            recipe = planned_one(precision="auto")
+        assert recipe.spec["schedule"]["precision"] == precision
+        assert recipe.key == expected.key
 
 
 def test_weighted_objectives_carry_their_weighting_and_the_others_none() -> None:
@@ -186,7 +187,7 @@ def test_weighted_objectives_carry_their_weighting_and_the_others_none() -> None
     assert even.spec["weighting"] == {**paper.spec["weighting"], "normalise": True}
     assert paper.spec["loss"] == even.spec["loss"] == normal.spec["loss"]
     assert both.spec["loss"] == consistent.spec["loss"] != normal.spec["loss"]
-    assert [plan.title for plan in (paper, even, both)] == [
+    assert [recipe.title for recipe in (paper, even, both)] == [
         "ResNet-18, reweighted",
         "ResNet-18, reweighted, mean 1",
         "ResNet-18, consistent (beta 1) and reweighted",
@@ -262,7 +263,7 @@ def test_a_network_chosen_that_is_the_books_own_is_listed_once() -> None:
 
 
 def test_with_nothing_chosen_notebook_03s_own_parameters_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "default_plans", lambda profile: plan_models(profile, PARAMETERS))
+    monkeypatch.setattr(networks, "default_recipes", lambda profile: recipes_of(profile, PARAMETERS))
     assert current_models("smoke") == planned()
     write_current("smoke", [planned_one(beta=3.0)], chosen=True)
     assert current_models("smoke") == [planned_one(beta=3.0)]
@@ -272,17 +273,19 @@ def test_only_some_of_the_networks_are_asked_for() -> None:
     write_current("smoke", planned(), chosen=False)
     first = planned()[0].spec
     some = current_models("smoke", architectures=[first["architecture"]], objectives=[first["objective"]])
-    assert [plan.key for plan in some] == [planned()[0].key]
+    assert [recipe.key for recipe in some] == [planned()[0].key]
     seeded = current_models("smoke", seeds=[first["seed"]])
-    assert [plan.key for plan in seeded] == [plan.key for plan in planned() if plan.spec["seed"] == first["seed"]]
+    assert [recipe.key for recipe in seeded] == [
+        recipe.key for recipe in planned() if recipe.spec["seed"] == first["seed"]
+    ]
     with pytest.raises(ParameterError, match="no network of lenet, seed 9 among those of notebook 03"):
         current_models("smoke", architectures=["lenet"], seeds=[9])
 
 
 def test_a_plan_is_found_by_what_it_is() -> None:
-    assert find_plan(planned(), architecture="resnet18", objective="adversarial") == planned()[2]
+    assert find_recipe(planned(), architecture="resnet18", objective="adversarial") == planned()[2]
     with pytest.raises(ParameterError, match=r"no normal vgg16 .*resnet18-consistent-s0"):
-        find_plan([planned_one()], architecture="vgg16", objective="normal")
+        find_recipe([planned_one()], architecture="vgg16", objective="normal")
 
 
 # trained once, found again
@@ -292,42 +295,42 @@ def test_obtain_trains_once_and_loads_what_it_trained(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file, its record and a line an epoch; the second call loads the same weights and trains nothing."""
-    plan = planned_one(epochs=2)
-    first = obtain(plan, device="cpu")
+    recipe = planned_one(epochs=2)
+    first = obtain(recipe, device=CPU)
     shown = capsys.readouterr().out
     assert "ResNet-18, consistent (beta 1), seed 0: epoch 1/2, loss" in shown
     assert "PGD" in shown
     assert not first.model.training
-    assert sorted(path.suffix for path in plan.path.parent.iterdir()) == [".json", ".safetensors"]
-    record = read_json(plan.path.with_suffix(".json"))
-    assert record["key"] == plan.key
-    assert record["spec"] == json.loads(json.dumps(plan.spec))
+    assert sorted(path.suffix for path in recipe.path.parent.iterdir()) == [".json", ".safetensors"]
+    record = read_json(recipe.path.with_suffix(".json"))
+    assert record["key"] == recipe.key
+    assert record["spec"] == json.loads(json.dumps(recipe.spec))
     assert record["precision"] == "float32"
     assert [row["epoch"] for row in record["history"]] == [1, 2]
     assert {"version", "commit", "torch", "device", "seconds", "finished", "classes"} <= record.keys()
 
     monkeypatch.setattr(trained, "train", lambda *_arguments, **_options: pytest.fail("trained again"))
-    second = obtain(ModelPlan(plan.profile, plan.key, json.loads(json.dumps(plan.spec))), device="cpu")
+    second = obtain(Recipe(recipe.profile, recipe.key, json.loads(json.dumps(recipe.spec))), device=CPU)
     assert_same_state(state_of(first.model), second.model)
     assert second.record == first.record
-    assert second.title == plan.title
+    assert second.title == recipe.title
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(first.model(images), second.model(images))
 
 
 def test_a_weighted_and_grouped_network_is_trained_as_planned() -> None:
     """The record tells of E before the second epoch; the network in it loads as any other."""
-    plan = planned_one(objectives=["both"], epochs=2, **WEIGHING | {"mask_source": "explanation"}, **GROUPING)
-    found = obtain(plan, device="cpu")
+    recipe = planned_one(objectives=["both"], epochs=2, **WEIGHING | {"mask_source": "explanation"}, **GROUPING)
+    found = obtain(recipe, device=CPU)
     first, second = found.record["history"]
     assert "consistency" not in first
     assert second["mean_weight"] == pytest.approx(1 - second["consistency"], abs=1e-6)
     assert "group_loss" in first
-    assert found.title == plan.title
+    assert found.title == recipe.title
 
 
 def test_evaluation_images_may_be_of_another_variant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plan's correlation of class and background gives way to the one asked for."""
+    """The recipe's correlation of class and background gives way to the one asked for."""
     asked: dict[str, Any] = {}
 
     def spy(**arguments: Any) -> Any:
@@ -335,16 +338,16 @@ def test_evaluation_images_may_be_of_another_variant(monkeypatch: pytest.MonkeyP
         return toy_images(4)
 
     monkeypatch.setattr(trained, "load_images", spy)
-    plan = planned_one(dataset="scenes", **CORRELATED)
-    evaluation_images(plan, background_correlation=0.0, variant="mixed-rand")
+    recipe = planned_one(dataset="scenes", **CORRELATED)
+    evaluation_images(recipe, background_correlation=0.0, variant="mixed-rand")
     assert (asked["split"], asked["background_correlation"], asked["variant"]) == ("val", 0.0, "mixed-rand")
-    assert trained.background_images(plan) is not None
+    assert trained.background_images(recipe) is not None
     assert (asked["variant"], asked["background_correlation"]) == ("mixed-rand", 0.8)
     assert trained.background_images(planned_one(dataset="tiny-imagenet")) is None
 
 
 def test_nothing_held_out_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
-    found = obtain(planned(objectives=["normal"], held_out=0.0)[0], device="cpu")
+    found = obtain(planned(objectives=["normal"], held_out=0.0)[0], device=CPU)
     assert "none held out" in capsys.readouterr().out
     assert "validation_accuracy" not in found.record["history"][0]
 
@@ -361,38 +364,38 @@ def test_held_out_images_are_no_training_images() -> None:
 
 def test_a_failed_training_keeps_the_networks_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     normal, consistent, _ = planned()
-    obtain(normal, device="cpu")
+    obtain(normal, device=CPU)
 
     def fails(*_arguments: object, **_options: object) -> None:
         raise TrainingError("the loss became nan in epoch 1")
 
     monkeypatch.setattr(trained, "train", fails)
     with pytest.raises(TrainingError):
-        obtain(consistent, device="cpu")
+        obtain(consistent, device=CPU)
     assert not consistent.path.exists()
-    assert obtain(normal, device="cpu").record["key"] == normal.key
+    assert obtain(normal, device=CPU).record["key"] == normal.key
 
 
 def test_damaged_files_are_named_with_their_cure() -> None:
-    plan = planned(objectives=["normal"])[0]
-    obtain(plan, device="cpu")
-    weights = plan.path.read_bytes()
-    plan.path.write_bytes(weights[: len(weights) // 2])
+    recipe = planned(objectives=["normal"])[0]
+    obtain(recipe, device=CPU)
+    weights = recipe.path.read_bytes()
+    recipe.path.write_bytes(weights[: len(weights) // 2])
     with pytest.raises(DatasetError, match=r"safetensors does not hold weights.*remove it"):
-        obtain(plan, device="cpu")
-    plan.path.write_bytes(weights)
-    plan.path.with_suffix(".json").write_text("{")
+        obtain(recipe, device=CPU)
+    recipe.path.write_bytes(weights)
+    recipe.path.with_suffix(".json").write_text("{")
     with pytest.raises(StoreError, match=r"\.json cannot be read.*remove it"):
-        obtain(plan, device="cpu")
-    plan.path.with_suffix(".json").unlink()
-    assert obtain(plan, device="cpu").record["key"] == plan.key  # without its record it is trained again
+        obtain(recipe, device=CPU)
+    recipe.path.with_suffix(".json").unlink()
+    assert obtain(recipe, device=CPU).record["key"] == recipe.key  # without its record it is trained again
 
 
 def test_networks_with_the_same_title_are_told_apart_by_key() -> None:
     """Tables are filed by title: two networks under one would overwrite each other."""
     plans_of_two = [*planned(epsilon=2 / 255), *planned(epsilon=8 / 255)]
     titles = distinct_titles(plans_of_two)
-    assert len(set(titles.values())) == len({plan.key for plan in plans_of_two})
+    assert len(set(titles.values())) == len({recipe.key for recipe in plans_of_two})
 
 
 def test_networks_are_matched_by_architecture_and_seed() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.statistics import Estimate
-from neuron_consistency.training.recipes import ModelPlan
+from neuron_consistency.training.recipes import Recipe
 from neuron_consistency.workflow import paper
 from neuron_consistency.workflow.claims import (
     COLUMNS,
@@ -150,8 +150,8 @@ def verdicts_of(rows: list[dict[str, object]]) -> dict[tuple[object, object], ob
     return {(row["claim"], row["case"]): row["verdict"] for row in rows}
 
 
-def plan(objective: str) -> ModelPlan:
-    return ModelPlan("smoke", objective, {"architecture": "resnet18", "objective": objective, "seed": 0, "data": {}})
+def recipe(objective: str) -> Recipe:
+    return Recipe("smoke", objective, {"architecture": "resnet18", "objective": objective, "seed": 0, "data": {}})
 
 
 def test_concepts_are_counted_neuron_by_neuron() -> None:
@@ -163,8 +163,8 @@ def test_concepts_are_counted_neuron_by_neuron() -> None:
     counts = {"normal": (30, 2, 30, 10), "consistent": (30, 2, 30, 30)}
     sets = ("real", "shuffled", "before", "adversarial")
     units = {(title, name): aligned(n) for title, ns in counts.items() for name, n in zip(sets, ns, strict=True)}
-    plans = [plan(objective) for objective in counts]
-    rows = dissection_findings(plans, {name: name for name in counts}, units, **{name: name for name in sets})
+    recipes = [recipe(objective) for objective in counts]
+    rows = dissection_findings(recipes, {name: name for name in counts}, units, **{name: name for name in sets})
     assert verdicts_of(rows) == {
         ("neurons-have-concepts", "normal"): "holds",
         ("concepts-lost-under-attack", "normal"): "holds",

@@ -45,7 +45,7 @@ def namespace(shell: InteractiveShell, **names: Any) -> dict[str, Any]:
 
 
 def test_tables_and_figures_say_what_made_them_and_nothing_else_does(shell: InteractiveShell) -> None:
-    nets = [SimpleNamespace(plan=SimpleNamespace(spec={"seed": seed})) for seed in (2, 0)]
+    nets = [SimpleNamespace(recipe=SimpleNamespace(spec={"seed": seed})) for seed in (2, 0)]
     stamp_outputs("04_evaluation", {"profile": "demo<", "device": "cpu"}, namespace(shell, nets=nets))
     (said,) = outputs(shell, "pd.DataFrame({'a': [1]})")
     assert said.startswith('<p class="provenance">04_evaluation · profile demo&lt; · commit ')

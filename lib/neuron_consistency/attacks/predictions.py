@@ -1,98 +1,83 @@
-"""How right a network is under attack: predictions under PGD, also with restarts, and accuracy with its interval."""
+"""What a network says of a set, attacked or not: logits, predictions under one start or many, AutoAttack."""
 
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.attacks.linf import Attack, pgd
+from neuron_consistency.attacks.linf import pgd
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import evaluating
-from neuron_consistency.responses import respond
-from neuron_consistency.runtime import add_up, autocast, gather_rows, part
+from neuron_consistency.networks.reading import Attack, each_batch, over
+from neuron_consistency.runtime import Runtime, gather_rows
 from neuron_consistency.statistics import share
 
 
-def pgd_predictions(
-    model: Classifier,
-    images: ImageSet,
-    *,
-    epsilon: float,
-    steps: int,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "auto",
-) -> Tensor:
-    """What the model says of its PGD images, for Table 3 (FGSM accuracy alone can be a masked gradient).
+def class_scores(
+    model: nn.Module, images: ImageSet, on: Runtime, *, attack: Attack | None = None, shared: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The model's logits for a whole set, in eval mode, after an attack if there is one; and the labels.
 
     Shape:
-        result: (N,) int64.
+        result: (N, K) float32 and (N,) or (N, K), both on the CPU. Images that were skipped, because their files are
+        damaged and may be, are in neither.
     """
-    generator = torch.Generator(device).manual_seed(0)
-    return respond(
-        model,
-        images,
-        device=device,
-        top_k=1,
-        attack=lambda network, batch, labels: pgd(
-            network, batch, labels, epsilon=epsilon, steps=steps, generator=generator
-        ),
-        batch_size=batch_size,
-        precision=precision,
-    ).predictions
+    rows = [
+        (seen.places, seen.logits.float().cpu(), seen.labels.cpu())
+        for seen in over(model, images, on, attack=attack, shared=shared)
+    ]
+    scores, labels = gather_rows(rows)
+    return scores, labels
 
 
-def restarted_pgd_predictions(
-    model: Classifier,
-    images: ImageSet,
-    *,
-    epsilon: float,
-    steps: int,
-    restarts: int,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "auto",
-) -> Tensor:
-    """What the model says under PGD tried again and again, each image until it is fooled; several processes share it.
+def predictions(model: nn.Module, images: ImageSet, on: Runtime, *, attack: Attack | None = None) -> Tensor:
+    """The class that the model takes each image for, see `class_scores`. Shape: (N,) int64, on the CPU."""
+    return class_scores(model, images, on, attack=attack)[0].argmax(1)
 
-    An image counts as right only where it withstands all `restarts` random starts, so accuracy under this attack is
-    never above that under one start. Images that are wrong when clean are not attacked.
+
+def accuracy(model: nn.Module, images: ImageSet, on: Runtime, *, shared: bool = False) -> float:
+    """The share of the images that the model, in eval mode, classifies rightly."""
+    scores, labels = class_scores(model, images, on, shared=shared)
+    return float((scores.argmax(1) == labels).float().mean())
+
+
+def under_pgd(on: Runtime, *, epsilon: float, steps: int) -> Attack:
+    """PGD as the attack of one pass, its random starts drawn anew from seed 0 (FGSM alone can be a masked gradient)."""
+    return partial(pgd, epsilon=epsilon, steps=steps, generator=torch.Generator(on.device).manual_seed(0))
+
+
+def restarted_predictions(model: Classifier, images: ImageSet, on: Runtime, *, attack: Attack, restarts: int) -> Tensor:
+    """What the model says under an attack that is tried again and again, each image until it is fooled.
+
+    An image counts as right only where it withstands all `restarts` starts. Images that are wrong when clean are not
+    attacked.
 
     Args:
-        model: the network.
-        images: the set.
-        epsilon, steps: of `linf.pgd`.
-        restarts: random starts at most.
-        device: where.
-        batch_size: images a forward pass.
-        precision: of the forward passes.
+        attack: one with a random start, such as `under_pgd` gives.
 
     Shape:
         result: (N,) int64, on the CPU.
 
     Source: Madry et al. 2018; restarts as is customary since. Not in the papers.
     """
-    generator = torch.Generator(device).manual_seed(0)
-    predictions = torch.zeros(len(images), dtype=torch.int64, device=device)
-    model.to(device)
-    with evaluating(model), autocast(device, precision):
-        for places, batch, labels in images.batches(batch_size, device=device, part=part()):
+
+    def withstood(_places: Tensor, batch: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            said: Tensor = model(batch).argmax(1)
+        for _ in range(restarts):
+            right = (said == labels).nonzero().squeeze(1)
+            if not len(right):
+                break
+            attacked = attack(model, batch[right], labels[right])
             with torch.no_grad():
-                said = model(batch).argmax(1)
-            for _ in range(restarts):
-                right = (said == labels).nonzero().squeeze(1)
-                if not len(right):
-                    break
-                attacked = pgd(model, batch[right], labels[right], epsilon=epsilon, steps=steps, generator=generator)
-                with torch.no_grad():
-                    said[right] = model(attacked).argmax(1)
-            predictions[places.to(device)] = said
-    add_up(predictions)
-    return predictions.cpu()
+                said[right] = model(attacked).argmax(1)
+        return said.cpu()
+
+    return torch.cat([said for _, said in each_batch(model, images, on, withstood)])
 
 
 def accuracy_row(predictions: Tensor, labels: Tensor) -> dict[str, float]:
@@ -102,24 +87,6 @@ def accuracy_row(predictions: Tensor, labels: Tensor) -> dict[str, float]:
         predictions, labels: (N,) int64.
     """
     return share(predictions == labels, whole=100).row("accuracy", bare=True)
-
-
-def accuracy(
-    model: nn.Module,
-    images: ImageSet,
-    *,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "auto",
-) -> float:
-    """Share of the images that the model, in eval mode, classifies rightly; its mode is restored."""
-    correct, seen = torch.zeros((), device=device), torch.zeros((), device=device)
-    with evaluating(model), torch.no_grad(), autocast(device, precision):
-        for _, batch, labels in images.batches(batch_size, device=device, part=part()):
-            correct += (model(batch).argmax(1) == labels).sum()
-            seen += len(labels)  # fewer than the set has, where corrupt files may be skipped
-    add_up(correct, seen)
-    return correct.item() / seen.item()
 
 
 def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
@@ -161,61 +128,18 @@ def average_precision_parts(scores: Tensor, labels: Tensor) -> Tensor:
     return whole - (count - 1) * (without - without.mean())
 
 
-def class_scores(
-    model: nn.Module,
-    images: ImageSet,
-    *,
-    device: torch.device,
-    attack: Attack | None = None,
-    batch_size: int = 256,
-    precision: str = "auto",
-) -> tuple[Tensor, Tensor]:
-    """The model's logits, in eval mode, for a whole set, and the labels.
-
-    Args:
-        model: the network, on the device.
-        images: the set.
-        device: where.
-        attack: makes the images adversarial first.
-        batch_size: images a forward pass.
-        precision: of the forward passes.
-
-    Shape:
-        result: (N, K) float32 and the set's labels, (N,) or (N, K), both on the CPU.
-    """
-    found = []
-    with evaluating(model), torch.no_grad(), autocast(device, precision):
-        for places, batch, truth in images.batches(batch_size, device=device, part=part()):
-            batch = batch if attack is None else attack(model, batch, truth)
-            found.append((places, model(batch).float().cpu(), truth.cpu()))
-    logits, labels = gather_rows(found)
-    return logits, labels
-
-
 def auto_attack_predictions(
-    model: Classifier,
-    images: ImageSet,
-    *,
-    epsilon: float,
-    device: torch.device,
-    n_queries: int = 5000,
-    batch_size: int = 256,
-    precision: str = "auto",
+    model: Classifier, images: ImageSet, on: Runtime, *, epsilon: float, n_queries: int = 5000
 ) -> Tensor:
-    """What the model says under AutoAttack; several processes share the images.
+    """What the model says under AutoAttack.
 
     Four attacks take turns, each on the images that withstood the ones before: APGD on the cross-entropy, APGD and FAB
     towards up to nine other classes, and Square, which sees logits alone and so is not misled by masked gradients.
     Images that are wrong when clean are not attacked.
 
     Args:
-        model: the network.
-        images: the set.
         epsilon: radius of the L-infinity ball, in units of the pixel range.
-        device: where.
         n_queries: of Square at most; 5000 in the standard version.
-        batch_size: images a forward pass.
-        precision: of the forward passes.
 
     Shape:
         result: (N,) int64, on the CPU.
@@ -234,20 +158,18 @@ def auto_attack_predictions(
         ) from error
     if images.num_classes < 4:
         raise ParameterError(f"AutoAttack needs four classes or more, and {images.name} has {images.num_classes}")
-    network = copy.deepcopy(model).requires_grad_(False).eval().to(device)  # no gradient is left in the caller's
+    network = copy.deepcopy(model).requires_grad_(False).eval().to(on.device)  # no gradient is left in the caller's
 
     def logits(batch: Tensor) -> Tensor:
-        with autocast(device, precision):
+        with on.autocast():
             return network(batch).float()  # type: ignore[no-any-return]
 
-    predictions = torch.zeros(len(images), dtype=torch.int64, device=device)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        attack = AutoAttack(logits, eps=epsilon, device=device, seed=0)
+    found = []
+    with torch.random.fork_rng([on.device] if on.device.type == "cuda" else []):
+        attack = AutoAttack(logits, eps=epsilon, device=on.device, seed=0)
         attack.square.n_queries = n_queries
         attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, images.num_classes - 1)
-        for places, batch, labels in images.batches(batch_size, device=device, part=part()):
+        for _, batch, labels in images.batches(on.batch_size, device=on.device):
             batch = batch.contiguous()  # the package takes views of its gradients
-            _, said = attack.run_standard_evaluation(batch, labels, batch_size=batch_size)
-            predictions[places.to(device)] = said
-    add_up(predictions)
-    return predictions.cpu()
+            found.append(attack.run_standard_evaluation(batch, labels, batch_size=on.batch_size)[1].cpu())
+    return torch.cat(found)

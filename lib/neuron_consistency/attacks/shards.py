@@ -1,9 +1,8 @@
-"""The shards of an adversarial set: what is in each, whether it is whole, and reading one image of it."""
+"""The files of an adversarial set: what it is made of, what is in each shard, whether it is whole, one image of it."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor
 
-from neuron_consistency.artifacts import read_json, write_json
+from neuron_consistency.artifacts import atomic_path, read_json, write_json
 from neuron_consistency.attacks.targeted import optimise_targeted
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.sources.base import Box, Listing, Source
@@ -23,12 +22,7 @@ from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.versions import ATTACK
 
 MANIFEST = "manifest.json"
-OPTIONS = {
-    name: parameter.default
-    for name, parameter in inspect.signature(optimise_targeted).parameters.items()
-    if parameter.kind is parameter.KEYWORD_ONLY
-}
-
+OPTIONS: dict[str, Any] = dict(optimise_targeted.__kwdefaults__ or {})
 SMALL = ("indices", "labels", "targets", "success", "rmsd")  # all but the pixels
 
 
@@ -48,7 +42,6 @@ class Shards(Source):
         self.number = -(-manifest["images"] // self.size)
 
     def path(self, number: int) -> Path:
-        """The file of a shard."""
         return self.folder / f"shard-{number:05d}.safetensors"
 
     def places(self, number: int) -> range:
@@ -59,9 +52,20 @@ class Shards(Source):
         """A hash of all that the set is made of."""
         return hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()[:32]
 
-    def header(self, number: int) -> dict[str, str]:
+    def _header(self, number: int) -> dict[str, str]:
         """What a shard says of itself; one entry, since the order of several would differ from file to file."""
         return {"shard": json.dumps([self.signature(), number])}
+
+    def write(self, number: int, tensors: dict[str, Tensor]) -> None:
+        """Writes a shard, whole or not at all, and clears away what a killed run has left of it.
+
+        Raises:
+            StoreError: the disk is full.
+        """
+        with atomic_path(self.path(number)) as part:
+            safetensors.torch.save_file(tensors, part, self._header(number))
+        for leftover in self.folder.glob(f"{self.path(number).name}.*.part"):
+            leftover.unlink()
 
     @contextmanager
     def _opened(self, number: int) -> Iterator[Any]:
@@ -82,7 +86,7 @@ class Shards(Source):
         """
         places, side = self.places(number), self.manifest["image_size"]
         with self._opened(number) as file:
-            if file.metadata()["shard"] != self.header(number)["shard"]:
+            if file.metadata()["shard"] != self._header(number)["shard"]:
                 raise StoreError(
                     f"{self.path(number)} belongs to another adversarial set: remove it and write the set again"
                 )
@@ -101,11 +105,11 @@ class Shards(Source):
             return False
         return True
 
-    def read_all(self) -> dict[str, Tensor]:
+    def read_all(self) -> dict[str, Any]:
         """All of the set but its pixels.
 
         Raises:
-            StoreError: shards are missing; or one is not whole.
+            StoreError: shards are missing, or one is not whole.
         """
         missing = [str(number) for number in range(self.number) if not self.path(number).is_file()]
         if missing:
@@ -136,9 +140,6 @@ def describe_set(
 
     Args:
         networks: keys of the ensemble.
-        images: the clean set.
-        targets: the classes each image is to be taken for.
-        shard_size: images a shard.
         precision: of the optimisation, "float32" or "bfloat16".
         **options: of `optimise_targeted`; the others have their defaults.
 
@@ -152,13 +153,12 @@ def describe_set(
         raise ParameterError("an adversarial set needs a network, an image, and shard_size of at least 1")
     if unknown := ", ".join(options.keys() - OPTIONS.keys()):
         raise ParameterError(f"unknown option {unknown} of the attack: use some of {', '.join(OPTIONS)}")
-    targets, labels = targets.cpu(), images.labels.cpu()
-    shape = tuple(targets.shape)
+    targets, shape = targets.cpu(), tuple(targets.shape)
     if targets.dtype != torch.int64 or len(shape) != 2 or len(targets) != len(images) or not targets.numel():
         raise ParameterError(f"targets are {shape} {targets.dtype}: ({len(images)}, T) of torch.int64 is needed")
     if not bool(((targets >= 0) & (targets < images.num_classes)).all()):
         raise ParameterError(f"a target is no class: they are 0 to {images.num_classes - 1}")
-    if bool((own := (targets == labels[:, None]).any(1)).any()):
+    if bool((own := (targets == images.labels[:, None]).any(1)).any()):
         raise ParameterError(
             f"a target of image {int(own.nonzero()[0])} is its true class: choose targets among the other classes"
         )
@@ -194,9 +194,5 @@ def claim_folder(folder: Path, manifest: dict[str, Any], *, write: bool) -> None
     there = read_json(path)
     if there != json.loads(json.dumps(manifest)):
         differing = [name for name in manifest if manifest[name] != there.get(name)]
-        shown = [f"{name} is {_short(there.get(name))} there, {_short(manifest[name])} here" for name in differing]
+        shown = [f"{name} is {there.get(name)!s:.80} there, {manifest[name]!s:.80} here" for name in differing]
         raise StoreError(f"{folder} holds another adversarial set ({'; '.join(shown)}): write into another folder")
-
-
-def _short(value: object) -> str:
-    return text if len(text := str(value)) <= 80 else f"{text[:77]}..."

@@ -9,18 +9,18 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import safetensors.torch
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.artifacts import artifacts, atomic_path, commit, read_json, write_json
+from neuron_consistency.artifacts import commit, read_json, write_json
 from neuron_consistency.attacks.shards import MANIFEST, Shards, claim_folder, describe_set
 from neuron_consistency.attacks.targeted import optimise_targeted, say_target
 from neuron_consistency.data.image_set import ImageSet
@@ -28,8 +28,7 @@ from neuron_consistency.data.pixels import FilePixels
 from neuron_consistency.errors import DatasetError, ParameterError, StoreError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import evaluating
-from neuron_consistency.runtime import autocast, describe_device, ranks, resolve_precision
-from neuron_consistency.training.obtain import TrainedModel
+from neuron_consistency.runtime import Runtime, describe_device, launched
 
 SHARD_SIZE = 1000  # images: 150 MB at 224 pixels
 
@@ -75,31 +74,31 @@ class AdversarialSet(ImageSet):
                 "write a set for these networks into another folder"
             )
         shards = Shards(folder, manifest)
-        found = shards.read_all()
         return cls(
-            manifest["name"], manifest["split"], tuple(manifest["classes"]), tuple(manifest["synsets"]),
-            found["labels"], FilePixels(shards, np.arange(manifest["images"]), manifest["image_size"]),
-            shards.signature(), networks=made_on, source=manifest["source"], targets=found["targets"],
-            indices=found["indices"], success=found["success"], rmsd=found["rmsd"],
+            name=manifest["name"],
+            split=manifest["split"],
+            classes=tuple(manifest["classes"]),
+            synsets=tuple(manifest["synsets"]),
+            pixels=FilePixels(shards, np.arange(manifest["images"]), manifest["image_size"]),
+            fingerprint=shards.signature(),
+            networks=made_on,
+            source=manifest["source"],
             runs=tuple(run for path in sorted(folder.glob("runs-*.json")) for run in read_json(path)),
-        )  # fmt: skip
+            **shards.read_all(),
+        )
 
     @property
     def rate(self) -> float:
-        """Images a second of the writing: the sum over the ranks, which run side by side; NaN if unknown."""
-        totals: dict[int, list[float]] = {}
-        for run in self.runs:
-            total = totals.setdefault(run["rank"], [0.0, 0.0])
-            total[0] += run["images"]
-            total[1] += run["seconds"]
-        return sum(images / seconds for images, seconds in totals.values()) if totals else math.nan
+        """Images a second of the writing: the sum over the processes, which run side by side; NaN if unknown."""
+        if not self.runs:
+            return math.nan
+        made = pd.DataFrame(self.runs).groupby("rank")[["images", "seconds"]].sum()
+        return float((made["images"] / made["seconds"]).sum())
 
-    def subset(self, indices: Tensor) -> AdversarialSet:
-        """The images at `indices` (M',) int64, with all that is known of them."""
-        part, rows = super().subset(indices), indices.cpu()
-        assert isinstance(part, AdversarialSet)
+    def take(self, rows: Tensor) -> Self:
+        """The images at `rows`, as in any set, with all that is known of them."""
         return replace(
-            part,
+            super().take(rows),
             targets=self.targets[rows],
             indices=self.indices[rows],
             success=self.success[rows],
@@ -112,38 +111,27 @@ def write_adversarial_set(
     models: Mapping[str, Classifier],
     images: ImageSet,
     targets: Tensor,
+    on: Runtime,
     *,
-    device: torch.device,
     shard_size: int = SHARD_SIZE,
-    batch_size: int = 128,
-    precision: str = "auto",
     image_sizes: Mapping[str, int] | None = None,
-    rank: int | None = None,
-    world_size: int | None = None,
-    report: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> None:
     """Makes a set of targeted adversarial images in `folder`, or what is missing of it.
 
-    Whole shards that are there already are kept, so a run that was killed is resumed by calling it again, with
-    any number of processes: shard i is made by rank i modulo `world_size`, always in the same batches.
+    Whole shards that are there already are kept, so a run that was killed is resumed by calling it again, with any
+    number of processes that torchrun starts: each makes its share of the shards, always in the same batches.
 
     Args:
         folder: of this set alone.
         models: the ensemble, by key.
-        images: the clean set.
-        targets: the classes each image is to be taken for.
-        device: where.
-        shard_size: images a shard.
-        batch_size: images optimised together; changes no result but through rounding in the networks.
-        precision: of the optimisation; success is measured in float32.
+        targets: T classes for each image.
+        on: where and how images are optimised, so many together; success is measured in float32.
         image_sizes: by key, the side of the images a network was trained on, to be held against that of `images`.
-        rank, world_size: of this process; None is what torchrun says.
-        report: called with the images that this process has done, and is to do, after every batch.
         **options: of `optimise_targeted`.
 
     Shape:
-        targets: (N, T) int64, T images are made of each.
+        targets: (N, T) int64.
 
     Raises:
         ParameterError: no network; a target is no class or the true one; the networks do not fit the images; an
@@ -153,95 +141,51 @@ def write_adversarial_set(
 
     Source: P2, its 500,000 images; the objective is P1's Eq. 4 with `targeted.ensemble_loss`.
     """
-    if rank is None or world_size is None:
-        rank, world_size = ranks()
-    manifest = describe_set(
-        list(models), images, targets, shard_size=shard_size, precision=resolve_precision(precision, device), **options
-    )
-    _check_networks(models, images, image_sizes or {}, device)
+    rank, processes = launched()
+    manifest = describe_set(list(models), images, targets, shard_size=shard_size, precision=on.precision, **options)
+    _check_networks(models, images, image_sizes or {}, on.device)
     claim_folder(folder, manifest, write=rank == 0)
-    shards, networks = Shards(folder, manifest), list(models.values())
-    mine = range(rank, shards.number, world_size)
-    done, total = 0, sum(len(shards.places(number)) for number in mine)
-    runs_path = folder / f"runs-{rank}.json"
-    runs = read_json(runs_path) if runs_path.exists() else []
-    run: dict[str, Any] = {
-        "rank": rank,
-        "images": 0,
-        "seconds": 0.0,
-        "device": describe_device(device),
-        "commit": commit(),
-        "torch": torch.__version__,
-    }
+    shards, record = Shards(folder, manifest), folder / f"runs-{rank}.json"
+    earlier = read_json(record) if record.exists() else []
+    run: dict[str, Any] = {"rank": rank, "images": 0, "seconds": 0.0}
+    run |= {"device": describe_device(on.device), "commit": commit(), "torch": torch.__version__}
     with ExitStack() as stack:
-        for model in networks:
-            stack.enter_context(evaluating(model.to(device)))
-        for number in mine:
-            places = shards.places(number)
-            if not shards.is_whole(number):
-                began, parts = time.perf_counter(), []
-                for batch in torch.tensor(places).split(batch_size):  # type: ignore[no-untyped-call]
-                    with autocast(device, precision):
-                        parts.append(_make(networks, images, targets, batch, device, manifest["options"]))
-                    if report is not None:
-                        report(done + int(batch[-1]) - places[0] + 1, total)
-                tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-                with atomic_path(shards.path(number)) as part:
-                    safetensors.torch.save_file(tensors, part, shards.header(number))
-                for leftover in folder.glob(f"{shards.path(number).name}.*.part"):  # of a run that was killed
-                    leftover.unlink()
-                run["images"] += len(places)
-                run["seconds"] += time.perf_counter() - began
-                run["finished"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-                write_json(runs_path, [*runs, run])
-            done += len(places)
+        for model in models.values():
+            stack.enter_context(evaluating(model.to(on.device)))
+        for number in range(rank, shards.number, processes):
+            if shards.is_whole(number):
+                continue
+            began, parts = time.perf_counter(), []
+            for places in torch.tensor(shards.places(number)).split(on.batch_size):  # type: ignore[no-untyped-call]
+                with on.autocast():
+                    parts.append(_make(list(models.values()), images, targets, places, on.device, manifest["options"]))
+            shards.write(number, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+            run["images"] += len(shards.places(number))
+            run["seconds"] += time.perf_counter() - began
+            run["finished"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            write_json(record, [*earlier, run])
 
 
 def obtain_adversarial_set(
-    nets: Sequence[TrainedModel],
+    models: Mapping[str, Classifier],
     images: ImageSet,
     targets: Tensor,
+    on: Runtime,
     *,
-    device: torch.device,
+    folder: Path,
     shard_size: int = SHARD_SIZE,
-    batch_size: int = 128,
-    precision: str = "auto",
-    report: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> AdversarialSet:
-    """The set made on these networks: read where it is whole, else made or finished first.
-
-    It lies in the artifacts of the networks' profile, in a folder named by all that it is made of.
+    """The set made on these networks: read where it is whole, else made or finished first by `write_adversarial_set`.
 
     Args:
-        nets: the ensemble.
-        images, targets, device, shard_size, batch_size, precision, report: of `write_adversarial_set`.
-        **options: of `optimise_targeted`.
-
-    Shape:
-        targets: (N, T) int64.
-
-    Raises:
-        ParameterError, DatasetError, StoreError: see `write_adversarial_set`.
+        folder: where the set gets a folder of its own, named by all that it is made of.
     """
-    models = {net.plan.key: net.model for net in nets}
-    resolved = resolve_precision(precision, device)
-    manifest = describe_set(list(models), images, targets, shard_size=shard_size, precision=resolved, **options)
-    folder = artifacts(nets[0].plan.profile) / "adversarial" / Shards(Path(), manifest).signature()[:12]
-    write_adversarial_set(
-        folder,
-        models,
-        images,
-        targets,
-        device=device,
-        shard_size=shard_size,
-        batch_size=batch_size,
-        precision=precision,
-        image_sizes={net.plan.key: net.plan.spec["data"]["image_size"] for net in nets},
-        report=report,
-        **options,
-    )
-    return AdversarialSet.open(folder, networks=models)
+    described = {name: value for name, value in options.items() if name != "image_sizes"}
+    manifest = describe_set(list(models), images, targets, shard_size=shard_size, precision=on.precision, **described)
+    own = folder / Shards(folder, manifest).signature()[:12]
+    write_adversarial_set(own, models, images, targets, on, shard_size=shard_size, **options)
+    return AdversarialSet.open(own, networks=models)
 
 
 def _check_networks(
@@ -277,17 +221,16 @@ def _make(
     """The tensors of a shard for the images at `places` (B,)."""
     indices, aims = places // targets.shape[1], targets.flatten()[places]
     wanted, back = torch.unique(indices, return_inverse=True)
-    clean, labels = images.batch(wanted, device)
+    clean, _ = images.batch(wanted, device)
     if len(clean) != len(wanted):
         raise DatasetError("clean images were skipped: an adversarial set needs them all, choose them with subset()")
-    clean, labels = clean[back.to(device)], labels.cpu()[back]
-    found = optimise_targeted(models, clean, aims.to(device), **options)
-    stored = (found.images * 255).round().to(torch.uint8)
+    clean = clean[back.to(device)]
+    stored = (optimise_targeted(models, clean, aims.to(device), **options).images * 255).round().to(torch.uint8)
     shown = stored.float() / 255
     tensors = {
         "pixels": stored,
         "indices": indices,
-        "labels": labels,
+        "labels": images.labels[indices],
         "targets": aims,
         "success": say_target(models, shown, aims.to(device)),
         "rmsd": (shown - clean).flatten(1).square().mean(1).sqrt(),

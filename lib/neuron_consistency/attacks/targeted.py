@@ -1,24 +1,20 @@
-"""Targeted adversarial images by optimisation, against one network or an ensemble (Eq. 4 of P1, the attack of P2).
-
-Apart from `attacks`, which training runs through: a change here must not make trained networks anew.
-"""
+"""Targeted adversarial images by optimisation, against one network or an ensemble (Eq. 4 of P1, the attack of P2)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuron_consistency.attacks.predictions import class_scores
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import evaluating
-from neuron_consistency.runtime import autocast, gather_rows, part
+from neuron_consistency.runtime import Runtime
 
 BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's usual ones
 FUSIONS = ("probability", "loss", "logits")
@@ -93,14 +89,11 @@ def optimise_targeted(
     none, the last.
 
     With `stop_early` an image leaves at the first iterate that every model takes for the target also when it is
-    rounded to 8 bits, as a file would hold it; later ones are not looked for, and only that counts as success. An
-    image that has left costs nothing more. In eval mode the others do not change by it, but through rounding in
-    the networks.
+    rounded to 8 bits, as a file would hold it; only that counts as success. An image that has left costs nothing more,
+    and its leaving changes the others only by rounding in the networks (in eval mode).
 
     Args:
         models: one network, or an ensemble.
-        images: the clean images.
-        targets: the class each image is to be taken for.
         trade_off: lambda, or where its search begins.
         steps: Adam steps for each lambda, at most.
         learning_rate: of Adam, in units of the pixel range.
@@ -169,26 +162,8 @@ def random_targets(labels: Tensor, *, num_classes: int, seed: int = 0) -> Tensor
     return (labels.cpu() + torch.randint(1, num_classes, labels.shape, generator=generator)) % num_classes
 
 
-def least_likely_targets(
-    models: Sequence[Classifier],
-    images: ImageSet,
-    *,
-    count: int = 10,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "auto",
-) -> Tensor:
+def least_likely_targets(models: Sequence[Classifier], images: ImageSet, on: Runtime, *, count: int = 10) -> Tensor:
     """For every image the classes least likely by the mean probability over the models, the least likely first.
-
-    Several processes share the images.
-
-    Args:
-        models: the networks.
-        images: the clean set.
-        count: targets an image.
-        device: where.
-        batch_size: images a forward pass.
-        precision: of the forward passes.
 
     Shape:
         result: (N, count) int64, never the true class.
@@ -203,16 +178,7 @@ def least_likely_targets(
             f"{count} targets by {len(models)} networks: {images.num_classes} classes leave 1 to "
             f"{images.num_classes - 1}, and one network is needed"
         )
-    found = []
-    with ExitStack() as stack:
-        for model in models:
-            stack.enter_context(evaluating(model.to(device)))
-        stack.enter_context(autocast(device, precision))
-        stack.enter_context(torch.no_grad())
-        for indices, batch, labels in images.batches(batch_size, device=device, part=part()):
-            # In logarithms: the probabilities themselves would be zero for several classes at once.
-            likely = torch.stack([model(batch).float().log_softmax(1) for model in models]).logsumexp(0)
-            order = likely.scatter(1, labels[:, None], torch.inf).argsort(dim=1, stable=True)
-            found.append((indices, order[:, :count].cpu()))
-    (targets,) = gather_rows(found)
-    return targets
+    scores, labels = zip(*(class_scores(model, images, on) for model in models), strict=True)
+    # In logarithms: the probabilities themselves would be zero for several classes at once.
+    likely = torch.stack(scores).log_softmax(2).logsumexp(0)
+    return likely.scatter(1, labels[0][:, None], torch.inf).argsort(dim=1, stable=True)[:, :count]

@@ -1,1 +1,28 @@
-"""Chapters 1 to 4: how consistent the concepts of a neuron are."""
+"""How consistent neurons are: the measure (Eq. 3), whether an attack makes them ambiguous, what the paper leaves open.
+
+`from neuron_consistency import consistency` gives this room, since Python has one name for both: called, it is Eq. 3.
+"""
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuron_consistency.consistency.measure import consistency as consistency
+
+
+class _Room(ModuleType):
+    """A module that can be called."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self.consistency(*arguments, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "consistency":
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        from neuron_consistency.consistency.measure import consistency
+
+        return consistency
+
+
+sys.modules[__name__].__class__ = _Room

@@ -16,8 +16,8 @@ from neuron_consistency.consistency.measure import comparison, consistency_row, 
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.responses import Responses, respond
+from neuron_consistency.show import Named, matched, seed_groups
 from neuron_consistency.statistics import Estimate, over_seeds
-from neuron_consistency.training.recipes import ModelPlan, matched, seed_groups
 
 REAL, FGSM, SUCCESSFUL, NOISE, WRONG, COMMON = (
     "real",
@@ -141,7 +141,7 @@ def measure_with_controls(
 
 def compare_trainings(
     measured: Mapping[str, Measured],
-    plans: Sequence[ModelPlan],
+    recipes: Sequence[Named],
     titles: Mapping[str, str],
     correlation: Tensor,
     pairs: Iterable[tuple[str, str]],
@@ -151,7 +151,7 @@ def compare_trainings(
 
     Args:
         measured: by title.
-        plans: of the networks.
+        recipes: of the networks.
         titles: by key.
         correlation: A.
         pairs: objectives, the first less the second.
@@ -166,9 +166,10 @@ def compare_trainings(
     """
     rows = []
     for objectives, (name, kind) in itertools.product(pairs, sets):
-        for title, same in seed_groups(matched(plans, *objectives), titles).items():
+        for title, same in seed_groups(matched(recipes, *objectives), titles).items():
             found = [
-                [measured[titles[plan.key]].estimate(name, correlation, kind=kind) for plan in pair] for pair in same
+                [measured[titles[recipe.key]].estimate(name, correlation, kind=kind) for recipe in pair]
+                for pair in same
             ]
             lines = {
                 (titles[a.key], titles[b.key]): comparison(one, other)

@@ -16,40 +16,9 @@ from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.responses import respond
 from neuron_consistency.statistics import Estimate, mean_over_seeds, over_seeds
-from neuron_consistency.training.recipes import ModelPlan, plan_models
 
 NORMAL, BASE, WITHOUT = "trained normally", "Eq. 6 as in chapter 3", "beta = 0"
 MEASURES = {"U, real": (REAL, "true"), "U, FGSM": (FGSM, "true"), "U, FGSM, predicted labels": (FGSM, "predicted")}
-
-
-def choice_plans(
-    profile: str,
-    parameters: Mapping[str, object],
-    changes: Mapping[str, Sequence[object]],
-    *,
-    architecture: str,
-    seeds: Sequence[int],
-) -> dict[str, list[ModelPlan]]:
-    """Networks of every seed for the standing choices (NORMAL, BASE, WITHOUT) and for each change of one of them.
-
-    Args:
-        profile: whose artifacts they belong to.
-        parameters: those of notebook 03.
-        changes: by the name of one of them, other values.
-        architecture: of all.
-        seeds: of each.
-
-    Raises:
-        ParameterError: see `training.recipes.plan_models`.
-    """
-    own = dict(parameters) | {"architectures": [architecture], "seeds": list(seeds)}
-    objectives = {NORMAL: "normal", BASE: "consistent", WITHOUT: "adversarial"}
-    found = {name: plan_models(profile, own | {"objectives": [kind]}) for name, kind in objectives.items()}
-    for name, values in changes.items():
-        for value in values:
-            shown = f"{255 * value:g}/255" if isinstance(value, float) and name == "epsilon" else value
-            found[f"{name} = {shown}"] = plan_models(profile, own | {"objectives": ["consistent"], name: value})
-    return found
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import read_layers
-from neuron_consistency.runtime import autocast
+from neuron_consistency.networks.reading import evaluating, read_layers
+from neuron_consistency.runtime import Runtime
 
 
 def occluder_geometry(image_size: int) -> tuple[int, int]:
@@ -31,12 +31,11 @@ def discrepancy_maps(
     layer: str,
     images: Tensor,
     neurons: Tensor | Sequence[Sequence[int]],
+    on: Runtime,
     *,
     occluder: int | None = None,
     stride: int | None = None,
     fill: float = 0.5,
-    batch_size: int = 256,
-    precision: str = "auto",
 ) -> Tensor:
     """How much hiding each pixel lowers each neuron's response (its spatial maximum over the layer).
 
@@ -46,15 +45,10 @@ def discrepancy_maps(
     there, so that every pixel is covered. It is captum's `Occlusion` with `baselines=fill`.
 
     Args:
-        model: the network, already on the device to use; run in eval mode, its mode is restored.
-        layer: a name among `model.layers`.
-        images: the images, clean or adversarial.
         neurons: for each image, the channels of `layer` to look at: equally many.
         occluder: side of the square in pixels; default `occluder_geometry`.
         stride: step in pixels; default likewise.
         fill: value of the occluder's pixels in [0, 1].
-        batch_size: occluded images at once.
-        precision: "auto", "float32" or "bfloat16".
 
     Shape:
         images: (B, 3, H, W) in [0, 1]; neurons: (B, n); result: (B, n, H, W) float32 on the images' device.
@@ -77,32 +71,26 @@ def discrepancy_maps(
         if len({len(of_image) for of_image in neurons}) > 1:
             raise ParameterError("discrepancy maps need equally many neurons for each image")
         neurons = torch.tensor([list(of_image) for of_image in neurons])
-    device = model.mean.device
+    device = on.device
     top = torch.arange(-(-(height - side) // step) + 1, device=device) * step
     left = torch.arange(-(-(width - side) // step) + 1, device=device) * step
     corners = torch.cartesian_prod(top, left)
     rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
-    training = model.training
-    model.eval()
     drops = []
-    try:
-        with read_layers(model, [layer]) as outputs:
-            for image, wanted in zip(images.to(device), neurons.to(device), strict=True):
+    with evaluating(model.to(device)), read_layers(model, [layer]) as outputs, on.autocast():
+        for image, wanted in zip(images.to(device), neurons.to(device), strict=True):
 
-                def respond(batch: Tensor, wanted: Tensor = wanted) -> Tensor:
-                    with autocast(device, precision):
-                        model(batch.contiguous(memory_format=torch.channels_last))
-                    return outputs.pop(layer)[:, wanted].amax((2, 3)).float()
+            def respond(batch: Tensor, wanted: Tensor = wanted) -> Tensor:
+                model(batch.contiguous(memory_format=torch.channels_last))
+                return outputs.pop(layer)[:, wanted].amax((2, 3)).float()
 
-                occluded = []
-                for y, x in (chunk.unbind(1) for chunk in torch.split(corners, batch_size)):
-                    hidden = ((rows >= y[:, None]) & (rows < y[:, None] + side))[:, None, :, None] & (
-                        (columns >= x[:, None]) & (columns < x[:, None] + side)
-                    )[:, None, None, :]
-                    occluded.append(respond(torch.where(hidden, fill, image)))
-                drops.append(respond(image[None]) - torch.cat(occluded))
-    finally:
-        model.train(training)
+            occluded = []
+            for y, x in (chunk.unbind(1) for chunk in torch.split(corners, on.batch_size)):
+                hidden = ((rows >= y[:, None]) & (rows < y[:, None] + side))[:, None, :, None] & (
+                    (columns >= x[:, None]) & (columns < x[:, None] + side)
+                )[:, None, None, :]
+                occluded.append(respond(torch.where(hidden, fill, image)))
+            drops.append(respond(image[None]) - torch.cat(occluded))
     per_corner = torch.stack(drops).transpose(1, 2).reshape(-1, 1, len(top), len(left))
     square = torch.ones(1, 1, side, side, device=device)
     total = functional.conv_transpose2d(per_corner, square, stride=step)[..., :height, :width]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.consistency.measure import chance, consistency, mean_consistency, unbiased_consistency
-from neuron_consistency.responses import GROUPS, deal
+from neuron_consistency.responses import JACKKNIFE_GROUPS, deal
 from neuron_consistency.statistics import middle
 from neuron_consistency.taxonomy import hypernyms, lemma, path
 
@@ -162,8 +162,8 @@ def interval_coverage(
         fired = torch.rand(images, neurons, generator=generator) < preferences[:, labels].T
         one_hot = torch.nn.functional.one_hot(labels, classes).float()
         per_image = (fired.float()[:, :, None] * one_hot[:, None]).flatten(1)  # (images, neurons x classes)
-        counts = torch.zeros(GROUPS, neurons * classes).index_add_(0, deal(labels), per_image)
-        counts = counts.view(GROUPS, neurons, classes)
+        counts = torch.zeros(JACKKNIFE_GROUPS, neurons * classes).index_add_(0, deal(labels), per_image)
+        counts = counts.view(JACKKNIFE_GROUPS, neurons, classes)
         for name, unbiased in (("U, jackknife", True), ("V, jackknife", False)):
             found = mean_consistency(counts, correlation, unbiased=unbiased)
             rows.append((name, found.value, found.low, found.high))

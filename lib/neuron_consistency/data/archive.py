@@ -15,8 +15,8 @@ from typing import Any
 
 from neuron_consistency.errors import DatasetError
 
-# Of a zip: bytes before an entry's name in its directory and before a member's name; the flag of names in UTF-8.
-ENTRY, MEMBER, UTF8 = 46, 30, 0x800
+MEMBER = 30  # bytes before a member's name in a zip
+END, END_64, LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"  # what ends a zip's directory
 
 
 class _Zip:
@@ -26,19 +26,16 @@ class _Zip:
         self.path, self.handle = path, os.open(path, os.O_RDONLY)
         try:
             with zipfile.ZipFile(path) as archive:
-                self.entries, self.start = archive.infolist(), archive.start_dir
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
-            raise self._incomplete() from error
-        if not self.entries or min(entry.header_offset for entry in self.entries) < 0:
-            raise self._incomplete()
-        self.members = {entry.filename: entry for entry in self.entries if not entry.is_dir()}
+                entries, self.start = archive.infolist(), archive.start_dir
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
+            entries = []
+        if not entries or min(entry.header_offset for entry in entries) < 0:
+            raise DatasetError(f"{path} is not a complete zip archive. Was its download cut short? Fetch it again.")
+        self.members = {entry.filename: entry for entry in entries if not entry.is_dir()}
         self.names = sorted(self.members)
 
     def __del__(self) -> None:
         os.close(self.handle)
-
-    def _incomplete(self) -> DatasetError:
-        return DatasetError(f"{self.path} is not a complete zip archive. Was its download cut short? Fetch it again.")
 
     def below(self, start: str) -> list[str]:
         """The members whose names begin so."""
@@ -46,10 +43,10 @@ class _Zip:
         return self.names[first : bisect.bisect_left(self.names, start + chr(0x10FFFF), first)]
 
     def directory(self) -> bytes:
-        """The central directory as it stands in the file."""
-        names = (entry.orig_filename.encode("utf8" if entry.flag_bits & UTF8 else "cp437") for entry in self.entries)
-        rest = (ENTRY + len(entry.extra) + len(entry.comment) for entry in self.entries)
-        return os.pread(self.handle, sum(map(len, names)) + sum(rest), self.start)
+        """The central directory as it stands in the file: up to the records of its end, two in a large archive."""
+        rest = os.pread(self.handle, os.fstat(self.handle).st_size - self.start, self.start)
+        end = rest.rfind(END)
+        return rest[: rest.rfind(END_64, 0, end) if rest.startswith(LOCATOR_64, max(end - 20, 0)) else end]
 
     def read(self, name: str) -> bytes | None:
         """The content of a member; None where it differs from its checksum."""

@@ -7,7 +7,7 @@ import copy
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from neuron_consistency.data.decode import decode_image, readable, resize
 from neuron_consistency.data.prefetch import stream
 from neuron_consistency.data.sources.base import Layout
 from neuron_consistency.errors import DatasetError, ParameterError
-from neuron_consistency.runtime import WHOLE, Part
 
 CATEGORIES = ("color", "texture", "material", "scene", "part", "object")  # the order of P1's Table 2
 LAYOUT = "A folder or zip in Broden's format holds index.csv, label.csv and images/."
@@ -116,7 +115,7 @@ class BrodenSet:
         return torch.from_numpy(np.array([bool(field) for field in self._fields[category]]))
 
     def image(self, index: int, *, image_size: int) -> Tensor:
-        """One image, as `batches` gives it. Shape: (3, S, S) float32 in [0, 1]."""
+        """One image, as `image_batches` gives it. Shape: (3, S, S) float32 in [0, 1]."""
         return self._image(index, image_size).float().div_(255)
 
     def image_labels(self, index: int, category: str) -> Tensor:
@@ -131,34 +130,51 @@ class BrodenSet:
         """
         return torch.from_numpy(self._labels(index, category))
 
-    def batches(
-        self, batch_size: int, *, image_size: int, processes: int = 0, part: Part = WHOLE
-    ) -> Iterator[tuple[Tensor, Tensor, list[dict[str, Tensor]]]]:
-        """All images with their labels, in order, read a few batches ahead; memory does not grow with the set.
+    def image_batches(self, batch_size: int, *, image_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images in order, resized as a whole (bilinear), so that label maps still fit; read a few batches ahead.
+
+        Shape:
+            yields places (B,) int64 and images (B, 3, S, S) float32 in [0, 1].
+
+        Raises:
+            DatasetError: an image is missing or corrupt.
+        """
+
+        def load(group: Sequence[int]) -> Tensor:
+            return torch.stack([self._image(index, image_size) for index in group])
+
+        groups = self._groups(batch_size)
+        for group, images in zip(groups, stream(load, groups), strict=True):
+            yield torch.tensor(group), images.float().div_(255)
+
+    def label_batches(
+        self, batch_size: int, *, exchange: Mapping[str, Tensor] | None = None
+    ) -> Iterator[list[dict[str, Tensor]]]:
+        """The labels of all images in order, read a few batches ahead, as `image_labels` gives them.
 
         Args:
             batch_size: images in a batch.
-            image_size: side to which images are resized (bilinear, whole image, so that label maps still fit).
-            processes: worker processes that read ahead; 0 reads ahead with threads.
-            part: of several processes that deal the batches out among them, this one.
+            exchange: by category, the image that each image has its labels from; None leaves every image its own.
 
         Shape:
-            yields indices (B,) int64; images (B, 3, S, S) float32 in [0, 1]; and for each image its labels by
-            category, as `image_labels` gives them, for the categories in which it is labelled.
+            yields for each image of a batch its labels by category, for the categories in which it is labelled;
+            exchange: (N,) int64 each.
 
         Raises:
-            DatasetError: as `image_labels`, or an image is missing or corrupt.
+            DatasetError: as `image_labels`.
         """
 
-        def load(group: Sequence[int]) -> tuple[Tensor, list[dict[str, np.ndarray]]]:
-            images = torch.stack([self._image(index, image_size) for index in group])
-            return images, [{c: self._labels(i, c) for c in CATEGORIES if self._fields[c][i]} for i in group]
+        def load(group: Sequence[int]) -> list[dict[str, Tensor]]:
+            own = [[category for category in CATEGORIES if self._fields[category][index]] for index in group]
+            return [
+                {name: self.image_labels(int(exchange[name][index]) if exchange else index, name) for name in names}
+                for index, names in zip(group, own, strict=True)
+            ]
 
-        groups = [range(start, min(start + batch_size, len(self))) for start in range(0, len(self), batch_size)]
-        groups = groups[part.rank :: part.size]
-        for group, (images, labels) in zip(groups, stream(load, groups, processes), strict=True):
-            tensors = [{c: torch.from_numpy(values) for c, values in own.items()} for own in labels]
-            yield torch.tensor(group), images.float().div_(255), tensors
+        yield from stream(load, self._groups(batch_size))
+
+    def _groups(self, batch_size: int) -> list[range]:
+        return [range(start, min(start + batch_size, len(self))) for start in range(0, len(self), batch_size)]
 
     @cached_property
     def _fields(self) -> dict[str, list[str]]:

@@ -139,6 +139,7 @@ def _fingerprint(
     if per_class is not None and per_class < 1:
         raise ParameterError(f"per_class must be at least 1, got {per_class}.")
     choice = list(classes) if isinstance(classes, Sequence) else classes
+    # The class of the source is part of the content: another name for it would rename networks.
     parts = [FORMAT, type(source).__name__, source.signature(), split, size, choice, per_class]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 import torch
@@ -14,8 +13,8 @@ from torch.nn import functional
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import evaluating, read_layers
-from neuron_consistency.runtime import autocast
+from neuron_consistency.networks.reading import over
+from neuron_consistency.runtime import Runtime
 
 MEAN_DECAY = 0.95  # of the running mean map, as in the released code
 
@@ -71,33 +70,20 @@ def group_loss(maps: Tensor, mean: Tensor, members: Tensor) -> Tensor:
     return -(inside / outside.clamp_min(1e-6)).sum()
 
 
-@torch.no_grad()
-def filter_similarity(
-    model: Classifier,
-    images: ImageSet,
-    layer: str,
-    *,
-    device: torch.device,
-    batch_size: int = 128,
-    precision: str = "auto",
-) -> Tensor:
+def filter_similarity(model: Classifier, images: ImageSet, layer: str, on: Runtime) -> Tensor:
     """S of all pairs of filters: one plus the correlation of their maps about the mean map, over a whole set.
-
-    One pass in eval mode; only the sums over images are kept.
 
     Shape:
         result: (C, C) float64 in [0, 2], on the CPU; 1 beside a filter whose map never changes.
 
     Source: Shen et al. 2021, the released code's similarity for the clustering.
     """
-    products, sums, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
-    with evaluating(model), read_layers(model, [layer]) as outputs, autocast(device, precision):
-        for _, batch, _ in images.batches(batch_size, device=device):
-            model(batch)
-            maps = outputs[layer].double().flatten(2)
-            rows = maps.transpose(0, 1).flatten(1)  # of a filter, over all images of the batch
-            products = products + rows @ rows.T
-            sums, seen = sums + maps.sum(0), seen + len(batch)
+    products, sums, seen = torch.zeros((), device=on.device), torch.zeros((), device=on.device), 0
+    for batch in over(model, images, on, layers=[layer]):
+        maps = batch.maps[layer].double().flatten(2)
+        rows = maps.transpose(0, 1).flatten(1)  # of a filter, over all images of the batch
+        products = products + rows @ rows.T
+        sums, seen = sums + maps.sum(0), seen + len(maps)
     covariance = (products - sums @ sums.T / seen).cpu()
     spread = covariance.diagonal().clamp_min(0).sqrt()
     alive = spread > 1e-9 * spread.max()
@@ -148,13 +134,13 @@ class Grouping:
         """Whether the groups are formed anew before this epoch (counted from 0)."""
         return epoch % self.settings.period == 0
 
-    def form(self, model: Classifier, images: ImageSet, **options: Any) -> None:
-        """Forms the groups from the whole training set; `options` are those of `filter_similarity`.
+    def form(self, model: Classifier, images: ImageSet, on: Runtime) -> None:
+        """Forms the groups from the whole training set.
 
         Raises:
             ParameterError: more groups than the layer has filters, or no such layer.
         """
-        similarity = filter_similarity(model, images, self.layer, **options)
+        similarity = filter_similarity(model, images, self.layer, on)
         self.groups = spectral_groups(similarity, groups=self.settings.groups)
 
     def loss(self, maps: Tensor) -> Tensor:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from neuron_consistency.attacks.predictions import predictions
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.explanation.measure import explanation_consistency, grad_cam, normalised, upsampled
-from neuron_consistency.explanation.weighting import Weighting
+from neuron_consistency.explanation.measure import Probe, explanation_consistency, grad_cam, normalised, upsampled
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import evaluating, read_layers
+from neuron_consistency.networks.reading import evaluating, over
 from neuron_consistency.plotting import Picture, PictureGrid, in_lines
-from neuron_consistency.runtime import autocast
+from neuron_consistency.runtime import Runtime
 
 
 def extreme_places(consistency: Tensor, *, count: int) -> tuple[list[int], list[int]]:
@@ -23,105 +23,63 @@ def extreme_places(consistency: Tensor, *, count: int) -> tuple[list[int], list[
         consistency: (N,), NaN is left out.
     """
     known = (~consistency.isnan()).nonzero().squeeze(1)
-    order = known[consistency[known].argsort(descending=True, stable=True)].tolist()
-    low = known[consistency[known].argsort(stable=True)].tolist()
-    return order[:count], low[:count]
+    high, low = (known[consistency[known].argsort(descending=way, stable=True)].tolist() for way in (True, False))
+    return high[:count], low[:count]
 
 
 def explanation_rows(
-    model: Classifier,
-    images: ImageSet,
-    places: Sequence[int],
-    weighting: Weighting,
-    *,
-    device: torch.device,
-    precision: str = "auto",
+    model: Classifier, images: ImageSet, places: Sequence[int], probe: Probe, on: Runtime
 ) -> PictureGrid:
-    """The images at `places` and their explanations, before and after the attack on their background.
+    """Images and their explanations, before and after the attack on their background.
 
-    To be drawn by `figures.explanation_examples`.
+    It is drawn by `figures.explanation_examples`. Images of several labels show the map of their first class.
 
     Source: P3, figure 4.
     """
     where = torch.tensor(list(places))
-    batch, labels = images.batch(where, device)
-    with autocast(device, precision):
-        found = explanation_consistency(
-            model,
-            batch,
-            labels,
-            epsilon=weighting.epsilon,
-            threshold=weighting.threshold,
-            steps=weighting.steps,
-            distance=weighting.distance,
-            mask=images.masks(where).to(device) if weighting.mask == "truth" else None,
-            layer=weighting.layer,
-        )
+    batch, labels = images.batch(where, on.device)
+    with evaluating(model), on.autocast(), torch.no_grad():
+        mask = images.masks(where).to(on.device) if probe.mask == "truth" else None
+        found = explanation_consistency(model, batch, labels, probe, mask=mask)
         said = model(found.attacked).argmax(1)
-    several = found.classes.ndim == 2
-    classes = found.classes[:, 0] if several else found.classes
-    maps, attacked_maps = (each[:, 0] if several else each for each in (found.maps, found.attacked_maps))
     captions = []
-    for old, new, e in zip(classes.tolist(), said.tolist(), found.consistency.tolist(), strict=True):
-        flip = "" if several or new == old else f", then {images.classes[new]}"
+    for old, new, e in zip(found.classes[:, 0].tolist(), said.tolist(), found.consistency.tolist(), strict=True):
+        flip = "" if labels.ndim == 2 or new == old else f", then {images.classes[new]}"
         captions.append(f"{images.classes[old]}{flip}\nE = {e:.2f}")
     before, after, masks = batch.cpu(), found.attacked.cpu(), found.mask[:, 0].cpu()
     rows = [
         ("image", [Picture(image) for image in before]),
-        ("explanation", under_maps(before, maps)),
+        ("explanation", under_maps(before, found.maps[:, 0])),
         ("background\nattacked", [Picture(image, outlined=mask) for image, mask in zip(after, masks, strict=True)]),
-        ("explanation", under_maps(after, attacked_maps)),
+        ("explanation", under_maps(after, found.attacked_maps[:, 0])),
     ]
     return PictureGrid(rows, captions)
 
 
 def network_rows(
-    models: Mapping[str, Classifier],
-    images: ImageSet,
-    places: Sequence[int],
-    *,
-    layers: Mapping[str, str | None],
-    device: torch.device,
-    precision: str = "auto",
+    models: Mapping[str, tuple[Classifier, str | None]], images: ImageSet, places: Sequence[int], on: Runtime
 ) -> PictureGrid:
-    """Images with the Grad-CAM maps that networks give of their true class.
-
-    To be drawn by `figures.maps_of_networks`.
+    """Images with the Grad-CAM maps that networks give of their true class, to be drawn by `figures.maps_of_networks`.
 
     Args:
-        models: the networks, by title.
-        images: a set.
-        places: which of its images are shown.
-        layers: by title, the layer whose maps are shown.
-        device: where the networks are.
-        precision: of the forward passes.
+        models: by title, each with the layer whose maps are shown; None is its last one.
 
     Source: P3, figure 3.
     """
-    batch, labels = images.batch(torch.tensor(list(places)), device)
-    classes = labels.argmax(1) if labels.ndim == 2 else labels
-    shown = batch.cpu()
-    rows = [("image", [Picture(image) for image in shown])]
-    for title, model in models.items():
-        with autocast(device, precision):
-            maps = grad_cam(model, batch, classes, layer=layers[title])
-            with torch.no_grad():
-                said = [images.classes[int(label)] for label in model(batch).argmax(1)]
-        rows.append((in_lines(title), under_maps(shown, maps, said)))
-    return PictureGrid(rows, [images.classes[int(label)] for label in classes])
+    shown = images.subset(torch.tensor(list(places)))
+    batch, _ = shown.batch(torch.arange(len(shown)), on.device)
+    classes = _first_classes(shown)
+    rows = [("image", [Picture(image) for image in batch.cpu()])]
+    for title, (model, layer) in models.items():
+        with on.autocast():
+            maps = grad_cam(model, batch, classes.to(on.device), layer=layer)
+        said = [images.classes[label] for label in predictions(model, shown, on).tolist()]
+        rows.append((in_lines(title), under_maps(batch.cpu(), maps, said)))
+    return PictureGrid(rows, [images.classes[label] for label in classes.tolist()])
 
 
-@torch.no_grad()
 def group_rows(
-    model: Classifier,
-    images: ImageSet,
-    groups: Tensor,
-    layer: str,
-    *,
-    count: int,
-    device: torch.device,
-    batch_size: int = 128,
-    precision: str = "auto",
+    model: Classifier, images: ImageSet, groups: Tensor, layer: str, on: Runtime, *, count: int
 ) -> PictureGrid:
     """The `count` largest groups of filters, to be drawn by `figures.maps_of_networks`.
 
@@ -132,32 +90,32 @@ def group_rows(
     Shape:
         groups: (C,) int64.
     """
-    parts = []
-    with evaluating(model), read_layers(model, [layer]) as outputs, autocast(device, precision):
-        for _, batch, _ in images.batches(batch_size, device=device):
-            model(batch)
-            parts.append(outputs[layer].float().mean((2, 3)).cpu())
-        filters = torch.cat(parts)
-        mean = filters.mean(0)
-        scale = torch.where(mean > 0, 1 / mean, 0)
-        sizes = torch.bincount(groups)
-        largest = sizes.argsort(descending=True, stable=True)[:count].tolist()
-        places: list[int] = []
-        for group in largest:
-            strength = (filters * scale)[:, groups == group].mean(1)
-            strength[places] = -1
-            places.append(int(strength.argmax()))
-        batch, labels = images.batch(torch.tensor(places), device)
-        model(batch)
-        maps = outputs[layer].float().cpu() * scale[:, None, None]
-    names = labels.argmax(1) if labels.ndim == 2 else labels
-    shown = batch.cpu()
-    rows = [("image", [Picture(image) for image in shown])]
+    filters = torch.cat(
+        [seen.maps[layer].float().mean((2, 3)).cpu() for seen in over(model, images, on, layers=[layer])]
+    )
+    mean = filters.mean(0)
+    scale = torch.where(mean > 0, 1 / mean, 0)
+    sizes = torch.bincount(groups)
+    largest = sizes.argsort(descending=True, stable=True)[:count].tolist()
+    places: list[int] = []
+    for group in largest:
+        strength = (filters * scale)[:, groups == group].mean(1)
+        strength[places] = -1
+        places.append(int(strength.argmax()))
+    shown = images.subset(torch.tensor(places))
+    seen = [*over(model, shown, on, layers=[layer])]
+    pictures = torch.cat([one.images.cpu() for one in seen])
+    maps = torch.cat([one.maps[layer].float().cpu() for one in seen]) * scale[:, None, None]
+    rows = [("image", [Picture(image) for image in pictures])]
     for number, group in enumerate(largest, 1):
         own = maps[:, groups == group].mean(1)
         texts = [f"{value:.1f} x its mean" for value in own.mean((1, 2)).tolist()]
-        rows.append((f"group {number}\n{int(sizes[group])} filters", under_maps(shown, own, texts)))
-    return PictureGrid(rows, [images.classes[int(label)] for label in names])
+        rows.append((f"group {number}\n{int(sizes[group])} filters", under_maps(pictures, own, texts)))
+    return PictureGrid(rows, [images.classes[label] for label in _first_classes(shown).tolist()])
+
+
+def _first_classes(images: ImageSet) -> Tensor:
+    return images.labels.argmax(1) if images.labels.ndim == 2 else images.labels
 
 
 def under_maps(images: Tensor, maps: Tensor, captions: Sequence[str] = ()) -> list[Picture]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,19 +16,17 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import evaluating, read_layers
 
+MASKS = ("explanation", "truth")
 SSIM_WINDOW, SSIM_C1, SSIM_C2 = 7, 0.01**2, 0.03**2  # of Wang et al. 2004, for values in [0, 1]
 
 
 def grad_cam(model: Classifier, images: Tensor, classes: Tensor, *, layer: str | None = None) -> Tensor:
     """Where a layer speaks for a class: ReLU of the sum over channels of mean gradient times map, not normalised.
 
-    Computed in eval mode and in the precision the caller has set, the maps in float32. The model's mode, hooks and
-    `.grad` are left as they were.
+    It is computed in eval mode and in the precision that the caller has set. Repeat an image to explain several of its
+    classes.
 
     Args:
-        model: the network, on the device of the images.
-        images: what it sees.
-        classes: the class explained in each image; repeat an image to explain several of its classes.
         layer: a name among `model.layers`; None is the last one.
 
     Shape:
@@ -79,7 +78,7 @@ def upsampled(maps: Tensor, size: Sequence[int]) -> Tensor:
 def explanation_mask(maps: Tensor, *, size: Sequence[int], threshold: float = 0.2) -> Tensor:
     """The pixels that an explanation rests on: those where its map reaches `threshold` of its maximum.
 
-    Of a map that is zero everywhere it is empty: the whole image is background.
+    A map that is zero everywhere has none: the whole image is background.
 
     Shape:
         maps: (B, h, w) >= 0; size: H, W; result: (B, 1, H, W) bool.
@@ -133,12 +132,42 @@ def _iou(first: Tensor, second: Tensor) -> Tensor:
     return torch.where(larger > 0, 1 - smaller / larger, 0)
 
 
-DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # (B, h, w) twice, in [0, 1] -> (B,) in [0, 1]
-    "absolute": _absolute,
-    "ssim": _ssim,
-    "rank": _rank,
-    "iou": _iou,
-}
+Distance = Callable[[Tensor, Tensor], Tensor]  # (B, h, w) twice, in [0, 1] -> (B,) in [0, 1]
+DISTANCES: dict[str, Distance] = {"absolute": _absolute, "ssim": _ssim, "rank": _rank, "iou": _iou}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """How an explanation is put to the test.
+
+    Attributes:
+        epsilon: radius of the attack on the background, in units of the pixel range.
+        threshold: what share of its maximum the explanation must reach to count as foreground.
+        steps: of the attack.
+        distance: D between the two explanations, a name among `DISTANCES`.
+        mask: where the foreground is: by the network's own "explanation", as in the paper, or the "truth" of a
+            dataset that has masks.
+        layer: whose maps explain; None is the last convolutional layer.
+
+    Raises:
+        ParameterError: a value outside its range.
+    """
+
+    epsilon: float = 8 / 255
+    threshold: float = 0.2
+    steps: int = 1
+    distance: str = "absolute"
+    mask: str = "explanation"
+    layer: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.epsilon < 0 or not 0 <= self.threshold <= 1:
+            raise ParameterError(
+                f"epsilon={self.epsilon} must not be negative; threshold={self.threshold} must lie in [0, 1]"
+            )
+        for name, known in (("distance", tuple(DISTANCES)), ("mask", MASKS)):
+            if getattr(self, name) not in known:
+                raise ParameterError(f"{name}={getattr(self, name)!r}: use one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -148,9 +177,8 @@ class Explained:
     Shape:
         consistency: (B,) float32, E in [0, 1]; flipped: (B,) bool, no class explained is still predicted: E is 0.
         mask: (B, 1, H, W) bool, what the attack spared; attacked: (B, 3, H, W), x^.
-        classes: (B,) int64, the classes explained; maps, attacked_maps: (B, h, w) their Grad-CAM, not normalised.
-        Multi-label: classes: (B, R), -1 where an image has fewer than R; maps, attacked_maps: (B, R, h, w).
-        per_class: as classes, float32, E of each; 0 where there is none.
+        classes: (B, R) int64, the classes explained, -1 where an image has fewer than R; R is 1 for one label an image.
+        maps, attacked_maps: (B, R, h, w), their Grad-CAM, not normalised.
     """
 
     consistency: Tensor
@@ -160,27 +188,25 @@ class Explained:
     classes: Tensor
     maps: Tensor
     attacked_maps: Tensor
-    per_class: Tensor
+
+
+DEFAULT = Probe()
 
 
 def explanation_consistency(
     model: Classifier,
     images: Tensor,
     labels: Tensor,
+    probe: Probe = DEFAULT,
     *,
-    epsilon: float = 8 / 255,
-    threshold: float = 0.2,
-    steps: int = 1,
-    distance: str = "absolute",
     mask: Tensor | None = None,
-    layer: str | None = None,
     noise: torch.Generator | None = None,
 ) -> Explained:
     """E(x, x^) = 1 - D(map of x, map of x^), and exactly 0 where the attack on the background flips the prediction.
 
-    The maps are those of the class predicted on x, each normalised to [0, 1] before D. Of a multi-label image they
-    are those of its positive classes (of one that has none, its highest-scoring class); E is their mean, a class
-    counts 0 where the sign of its logit changes, and the mask is the union of theirs.
+    The maps are those of the class predicted on x, each normalised to [0, 1] before D. A multi-label image has those of
+    its positive classes, or else of its highest-scoring class; E is their mean, in which a class counts 0 where the
+    sign of its logit changes, and the mask is the union of theirs.
 
     The mask of the explanation itself spares whatever the network looks at, object or background. A network that
     reads the background alone then has an E as high as one that reads the object alone: only a true mask of the
@@ -188,61 +214,46 @@ def explanation_consistency(
     masks nothing, and two of them agree: E is 1 unless the prediction flips.
 
     Args:
-        model: the network, on the device of the images; run in eval mode, its mode is restored.
-        images: x.
         labels: what the attack leaves.
-        epsilon, steps: see `background_attack`.
-        threshold: see `explanation_mask`.
-        distance: D: a name among `DISTANCES`.
-        mask: the pixels to spare, such as the object's true ones; None: those of the explanation.
-        layer: whose maps; None is the last one.
-        noise: of the device; takes random signs instead of the gradient's, which is the null of E: what any change of
-            this size to these pixels does.
+        mask: the pixels to spare, such as the object's true ones; None spares those of the explanation.
+        noise: takes random signs instead of the gradient's, which is the null of E: what any change of this size to
+            these pixels does.
 
     Shape:
         images: (B, 3, H, W) in [0, 1]; labels: (B,) int64, or (B, K) in {0, 1}; mask: (B, 1, H, W) bool.
 
     Raises:
-        ParameterError: unknown distance or layer, or a parameter out of range.
+        ParameterError: the model has no such layer, or the mask is of another size.
 
-    Source: P3, E(x, x^); D and its null are ours, and what P3 leaves open of multi-label images: the union, and the
-        gate by class.
+    Source: P3, E(x, x^). P3 leaves D and multi-label images open: D, the union and the gate by class are ours, and so
+        is the null.
     """
-    if distance not in DISTANCES:
-        raise ParameterError(f"distance={distance!r}: use one of {', '.join(DISTANCES)}")
-    single = labels.ndim == 1
-
-    def choose(logits: Tensor) -> Tensor:
-        return logits.argmax(1, keepdim=True) if single else _positive_classes(labels, logits)
-
-    logits, classes, maps = _explain(model, images, choose, layer)
+    logits, classes, maps = _explain(model, images, partial(_explained_classes, labels), probe.layer)
     explained = classes >= 0
     if mask is None:
-        own = explanation_mask(maps.flatten(0, 1), size=images.shape[2:], threshold=threshold)
+        own = explanation_mask(maps.flatten(0, 1), size=images.shape[2:], threshold=probe.threshold)
         mask = (own.view(*explained.shape, *own.shape[1:]) & explained[:, :, None, None, None]).any(1)
     if noise is None:
         with evaluating(model):
-            attacked = background_attack(model, images, labels, mask, epsilon=epsilon, steps=steps)
+            attacked = background_attack(model, images, labels, mask, epsilon=probe.epsilon, steps=probe.steps)
     else:
         signs = torch.randint(0, 2, images.shape, device=images.device, generator=noise) * 2 - 1
-        attacked = (images + epsilon * mask.logical_not() * signs).clamp(0, 1)
-    attacked_logits, _, attacked_maps = _explain(model, attacked, lambda _logits: classes, layer)
-    if single:
+        attacked = (images + probe.epsilon * mask.logical_not() * signs).clamp(0, 1)
+    attacked_logits, _, attacked_maps = _explain(model, attacked, lambda _logits: classes, probe.layer)
+    if labels.ndim == 1:
         kept = attacked_logits.argmax(1, keepdim=True) == classes
     else:
         kept = explained & ((attacked_logits > 0) == (logits > 0)).gather(1, classes.clamp_min(0))
     pairs = (normalised(each.flatten(0, 1)) for each in (maps, attacked_maps))
-    per_class = torch.where(kept, 1 - DISTANCES[distance](*pairs).view(kept.shape), 0)
-    consistency, flipped = per_class.sum(1) / explained.sum(1), ~kept.any(1)
-    if single:
-        classes, maps, attacked_maps, per_class = (
-            each.squeeze(1) for each in (classes, maps, attacked_maps, per_class)
-        )
-    return Explained(consistency, flipped, mask, attacked, classes, maps, attacked_maps, per_class)
+    per_class = torch.where(kept, 1 - DISTANCES[probe.distance](*pairs).view(kept.shape), 0)
+    consistency = per_class.sum(1) / explained.sum(1)
+    return Explained(consistency, ~kept.any(1), mask, attacked, classes, maps, attacked_maps)
 
 
-def _positive_classes(labels: Tensor, logits: Tensor) -> Tensor:
-    """The classes (B, R) of each image in order, then -1; where it has none, its highest-scoring one."""
+def _explained_classes(labels: Tensor, logits: Tensor) -> Tensor:
+    """The class (B, 1) predicted, or of several labels (B, R) all in order, then -1; with none the highest-scoring."""
+    if labels.ndim == 1:
+        return logits.argmax(1, keepdim=True)
     positive = labels > 0
     none = ~positive.any(1, keepdim=True)
     positive = positive | (none & functional.one_hot(logits.argmax(1), logits.shape[1]).bool())

@@ -6,35 +6,25 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.explanation.localisation import score_row
-from neuron_consistency.explanation.measure import explanation_consistency
+from neuron_consistency.explanation.measure import DEFAULT, Probe, explanation_consistency
+from neuron_consistency.explanation.scores import score
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.statistics import Estimate
 
 SIDE, OBJECT = 16, 7  # pixels, of the picture and of the object in it
 REST = 0.001  # how much a reader sees of what it does not look at
 
 
-class Evidence(nn.Module):
-    """Red and green, on the object (which blue marks) or off it."""
+class Reader(nn.Module):
+    """Weighs red against green, on the object (which blue marks) or off it."""
 
     def __init__(self, looks_at: str) -> None:
         super().__init__()
-        self.looks_at = looks_at
+        self.looks_at, self.evidence = looks_at, nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
         on_object = images[:, 2:] > 0.5
         window = on_object if self.looks_at == "object" else ~on_object
-        return images[:, :2] * torch.where(window, 1.0, REST)
-
-
-class Reader(nn.Module):
-    def __init__(self, looks_at: str) -> None:
-        super().__init__()
-        self.evidence = Evidence(looks_at)
-
-    def forward(self, images: Tensor) -> Tensor:
-        seen: Tensor = self.evidence(images)
+        seen: Tensor = self.evidence(images[:, :2] * torch.where(window, 1.0, REST))
         return 10 * seen.mean((2, 3))
 
 
@@ -49,10 +39,8 @@ def reader(looks_at: str) -> Classifier:
 def planted_pictures(count: int, *, margin: float = 0.04, agree: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     """A blue-marked square anywhere; it and the background are red or green, by `margin` over the other colour.
 
-    Args:
-        count: how many.
-        margin: how much stronger the colour of the class is.
-        agree: the background has the object's colour, else the other one.
+    The shade varies from place to place, so that maps have a shape. Unless they `agree`, the background has the other
+    colour than the object.
 
     Shape:
         result: images (count, 3, 16, 16) in [0, 1], labels (count,) int64 by the object, masks (count, 1, 16, 16) bool.
@@ -70,7 +58,7 @@ def planted_pictures(count: int, *, margin: float = 0.04, agree: bool = True) ->
     return images, labels, masks
 
 
-def reader_table(*, count: int = 64, epsilon: float = 8 / 255, threshold: float = 0.2) -> pd.DataFrame:
+def reader_table(probe: Probe = DEFAULT) -> pd.DataFrame:
     """E of both readers, the attack sparing the object, or what the reader's own explanation marks.
 
     Returns:
@@ -78,27 +66,17 @@ def reader_table(*, count: int = 64, epsilon: float = 8 / 255, threshold: float 
         (the mean of v = 1 - E), accuracy and accuracy on other backgrounds (the object's label, agreeing backgrounds
         or contradicting ones).
     """
-    images, labels, masks = planted_pictures(count)
-    others, other_labels, _ = planted_pictures(count, agree=False)
+    agreeing, contradicting = planted_pictures(64), planted_pictures(64, agree=False)
+    images, labels, masks = agreeing
     rows = []
     for looks_at in ("object", "background"):
         model = reader(looks_at)
         with torch.no_grad():
-            right = [
-                (model(x).argmax(1) == y).double().mean().item() for x, y in ((images, labels), (others, other_labels))
-            ]
+            right = [float((model(x).argmax(1) == y).double().mean()) for x, y, _ in (agreeing, contradicting)]
         for spared, mask in (("the object", masks), ("its own explanation", None)):
-            found = explanation_consistency(model, images, labels, epsilon=epsilon, threshold=threshold, mask=mask)
-            row = score_row(found.consistency)
-            rows.append(
-                {
-                    "looks at": looks_at,
-                    "spared": spared,
-                    **Estimate.read(row, "mean", bare=True).row("E"),
-                    "flipped": found.flipped.double().mean().item(),
-                    "weight": 1 - row["mean"],
-                    "accuracy": right[0],
-                    "accuracy on other backgrounds": right[1],
-                }
-            )
+            found = explanation_consistency(model, images, labels, probe, mask=mask)
+            e = score(found.consistency)
+            row = {"looks at": looks_at, "spared": spared} | e.row("E")
+            row |= {"flipped": float(found.flipped.double().mean()), "weight": 1 - e.value}
+            rows.append(row | dict(zip(("accuracy", "accuracy on other backgrounds"), right, strict=True)))
     return pd.DataFrame(rows)

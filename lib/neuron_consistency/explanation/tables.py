@@ -1,158 +1,105 @@
-"""What P3 claims of a network, image by image: accuracy, robustness, background, localisation, and E itself."""
+"""The tables of chapter 8: trainings and their weights, measures beside each other, verdicts, groups of filters."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.attacks.linf import Attack, fgsm, pgd
-from neuron_consistency.attacks.predictions import average_precision_parts, class_scores
-from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.explanation.localisation import MAPS, SCORES, localise, score_row
-from neuron_consistency.explanation.weighting import Weighting, weigh
+from neuron_consistency.explanation.filter_groups import filter_similarity, spectral_groups
+from neuron_consistency.explanation.scores import GAP, OWN_E, SPARED, TRUE_E, ImageScores
+from neuron_consistency.explanation.weighting import QUANTILES
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.statistics import LEVEL, mean
-from neuron_consistency.training.recipes import ModelPlan, matched
+from neuron_consistency.runtime import Runtime
+from neuron_consistency.show import Named, matched, with_intervals
+from neuron_consistency.statistics import LEVEL, mean, middle
 
-SAME, OTHER, GAP = "accuracy, same background", "accuracy, other background", "background gap"
-OWN_E, NOISE_E, TRUE_E = "E", "E under random signs", "E, object spared"
-SPARED = "share of the image spared"
+TOLD = ["flipped", "mean weight", "spared", "unmarked", "covered"]  # of `Weighed.row`, beside E
 WORDS = {GAP: ("worse", "better"), "deletion": ("worse", "better"), SPARED: ("higher", "lower")}  # of a rise, a fall
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The measures of one network on a set of images.
-
-    Attributes:
-        values: one row an image, one column a measure; NaN where an image has none. Its mean is the measure.
-        chance: what the measure is of a network, or a map, that knows nothing; NaN where there is no such number.
-    """
-
-    values: pd.DataFrame
-    chance: dict[str, float]
-
-    def table(self) -> pd.DataFrame:
-        """One row a measure: measure, mean, low, high (95 % over images), images, excluded, chance."""
-        rows = []
-        for name, column in self.values.items():
-            row = {"measure": name, **score_row(torch.tensor(column.to_numpy(float)))}
-            rows.append(row | {"chance": self.chance.get(str(name), math.nan)})
-        return pd.DataFrame(rows)
+def training_table(records: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a training: its end, what the weights cost, and where it ran; records are by the network's title."""
+    return pd.DataFrame(
+        {
+            "network": title,
+            "epochs": len(record["history"]),
+            "held out": record["history"][-1].get("validation_accuracy", record["history"][-1].get("validation_map")),
+            "final clean loss": record["history"][-1]["clean_loss"],
+            "weights taken": sum("mean_weight" in row for row in record["history"]),
+            "seconds for weights": sum(row.get("weighing_seconds", 0.0) for row in record["history"]),
+            "seconds": record["seconds"],
+            "on": record["device"],
+            "precision": record["precision"],
+        }
+        for title, record in records.items()
+    )
 
 
-def measure(
-    model: Classifier,
-    images: ImageSet,
-    *,
-    weighting: Weighting,
-    epsilon: float,
-    pgd_steps: int = 10,
-    backgrounds: tuple[ImageSet, ImageSet] | None = None,
-    curve_images: int = 0,
-    curve_steps: int = 28,
-    device: torch.device,
-    batch_size: int = 128,
-    precision: str = "auto",
-) -> Measured:
-    """All measures that the set allows.
-
-    Accuracy on clean, FGSM and PGD images (with several labels an image: mAP on clean ones), on the same objects
-    before other backgrounds, and the gap between these; the scores of `localise` where the set has boxes or masks; E
-    with the network's own explanation as the mask, its null (random signs on the same pixels), what share of the
-    image that mask covers, and, where every image has one, E with the true mask.
+def explanation_history(records: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """E over the training set whenever it was taken: one row a network, epoch and quantile.
 
     Args:
-        model: the network; it is moved to the device.
-        images: the test images.
-        weighting: how E is taken, and which layer explains.
-        epsilon: radius of FGSM and PGD, in units of the pixel range.
-        pgd_steps: of PGD.
-        backgrounds: the same objects before backgrounds of their own class, and of another one (image by image).
-        curve_images: so many images, evenly spaced, are scored by insertion and deletion; 0 is none.
-        curve_steps: of these, see `insertion_deletion`.
-        device: where.
-        batch_size: images at once.
-        precision: of the forward passes.
+        records: of the trainings, by title.
+
+    Returns:
+        Columns model, epoch, quantile, E, and of `Weighed.row` flipped, mean weight, spared, unmarked, covered.
 
     Raises:
-        ParameterError: the two sets of backgrounds are not of the same objects.
-
-    Source: P3's experiments; the true mask, PGD and all chance levels are ours.
+        ParameterError: none of the networks weighs its images.
     """
-    model.to(device)
-    shared = {"device": device, "batch_size": batch_size, "precision": precision}
-    values: dict[str, Tensor] = {}
-    chance: dict[str, float] = {}
-    if isinstance(images, MultiLabelSet):
-        scores, labels = class_scores(model, images, **shared)  # type: ignore[arg-type]
-        values["mAP"], chance["mAP"] = average_precision_parts(scores, labels), float(labels.mean())
-    else:
-        generator = torch.Generator(device).manual_seed(0)
-        attacks: dict[str, Attack | None] = {
-            "accuracy": None,
-            "accuracy, FGSM": lambda net, x, y: fgsm(net, x, y, epsilon=epsilon),
-            f"accuracy, PGD-{pgd_steps}": lambda net, x, y: pgd(
-                net, x, y, epsilon=epsilon, steps=pgd_steps, generator=generator
-            ),
-        }
-        sets = {name: (images, attack) for name, attack in attacks.items()}
-        if backgrounds is not None:
-            if not torch.equal(backgrounds[0].labels, backgrounds[1].labels):
-                raise ParameterError(
-                    "the two sets of backgrounds are not of the same objects: take equally many images"
-                )
-            sets |= {SAME: (backgrounds[0], None), OTHER: (backgrounds[1], None)}
-        for name, (subset, attack) in sets.items():
-            logits, labels = class_scores(model, subset, attack=attack, **shared)  # type: ignore[arg-type]
-            values[name] = (logits.argmax(1) == labels).double()
-        chance |= dict.fromkeys(("accuracy", SAME, OTHER), 1 / images.num_classes)
-        if backgrounds is not None:
-            values[GAP], chance[GAP] = values[SAME] - values[OTHER], 0.0
-    frame = pd.DataFrame({name: pd.Series(column.numpy()) for name, column in values.items()})
-    if images.boxes is not None or bool(images.masked.any()):
-        found = _localised(model, images, weighting, None, shared)
-        if curve_images:
-            places = torch.linspace(0, len(images) - 1, min(curve_images, len(images))).long()
-            curves = _localised(model, images.subset(places), weighting, curve_steps, shared)
-            curves.index = pd.MultiIndex.from_arrays(
-                [curves.index.get_level_values("map"), places.numpy()[curves.index.get_level_values("image")]],
-                names=["map", "image"],
-            )
-            found = found.join(curves[["insertion", "deletion"]])
-        frame = frame.join(found.loc[MAPS[0]])
-        means = found.groupby("map").mean().to_dict()  # a random map for the curves, for all else the image's centre
-        chance |= {str(name): means[str(name)][MAPS[1 if name in ("insertion", "deletion") else 2]] for name in found}
-    own = weigh(model, images, replace(weighting, mask="explanation"), **shared)  # type: ignore[arg-type]
-    signs = torch.Generator(device).manual_seed(0)
-    null = weigh(model, images, replace(weighting, mask="explanation"), noise=signs, **shared)  # type: ignore[arg-type]
-    frame[OWN_E], frame[NOISE_E], frame[SPARED] = (
-        each.numpy() for each in (own.consistency, null.consistency, own.spared)
+    rows = [
+        {"model": title, "epoch": row["epoch"], "quantile": quantile, "E": value}
+        | {name: row[name.replace(" ", "_")] for name in TOLD}
+        for title, record in records.items()
+        for row in record["history"]
+        if "consistency_quantiles" in row
+        for quantile, value in zip(QUANTILES, row["consistency_quantiles"], strict=True)
+    ]
+    if not rows:
+        raise ParameterError("none of these networks weighs its images: add 'reweighted' to objectives")
+    return pd.DataFrame(rows)
+
+
+def quantiles_in_columns(history: pd.DataFrame) -> pd.DataFrame:
+    """`explanation_history` with a row a network and epoch, and the quantiles of E beside each other."""
+    once = ["model", "epoch", *TOLD]
+    return history.pivot_table(index=once, columns="quantile", values="E").reset_index()
+
+
+def scores_table(scores: Mapping[str, ImageScores]) -> pd.DataFrame:
+    """One row a network and measure: network, and the columns of `ImageScores.table`; scores are by title."""
+    tables = {title: found.table() for title, found in scores.items()}
+    return pd.concat(tables, names=["network"]).reset_index("network").reset_index(drop=True)
+
+
+def beside_each_other(table: pd.DataFrame) -> pd.DataFrame:
+    """The means of `scores_table` with their intervals as text: a row a measure, a column a network, last chance."""
+    shown = with_intervals(table.set_index(["measure", "network"])[["mean", "low", "high"]])["mean"].unstack("network")
+    first = table[table["network"] == table["network"].iloc[0]].set_index("measure")
+    chance = first["chance"].map("{:.3f}".format, na_action="ignore")
+    beside: pd.DataFrame = shown.loc[first.index, table["network"].unique()].assign(chance=chance).fillna("")
+    return beside
+
+
+def e_of_every_image(scores: Mapping[str, ImageScores]) -> pd.DataFrame:
+    """E of every image by either mask: columns model, mask, E; for `figures.explanation_distributions`."""
+    return pd.concat(
+        pd.DataFrame({"model": title, "mask": mask, "E": found.values[column]})
+        for mask, column in (("own explanation", OWN_E), ("true object", TRUE_E))
+        for title, found in scores.items()
+        if column in found.values
     )
-    if bool(images.masked.all()):
-        true = weigh(model, images, replace(weighting, mask="truth"), **shared)  # type: ignore[arg-type]
-        frame[TRUE_E] = true.consistency.numpy()
-    return Measured(frame, chance)
-
-
-def _localised(
-    model: Classifier, images: ImageSet, weighting: Weighting, steps: int | None, shared: Mapping[str, object]
-) -> pd.DataFrame:
-    """By map and image the scores of `localise`, an image of several classes with their mean."""
-    options = {"layer": weighting.layer, "threshold": weighting.threshold, "steps": steps}
-    scores = localise(model, images, **options, **shared)  # type: ignore[arg-type]
-    return scores.groupby(["map", "image"])[[name for name in SCORES if name in scores]].mean()
 
 
 def compared(
-    measured: Mapping[str, Measured], plans: Sequence[ModelPlan], first: str, second: str, *, level: float = LEVEL
+    scores: Mapping[str, ImageScores], recipes: Sequence[Named], first: str, second: str, *, level: float = LEVEL
 ) -> pd.DataFrame:
     """Every measure of the networks of the objective `first` less those of `second`, and a verdict by one rule.
 
@@ -161,8 +108,8 @@ def compared(
     share `level` among the measures (each is of 1 - (1 - level) / measures), so that all of a table hold at once.
 
     Args:
-        measured: by the networks' keys.
-        plans: the networks.
+        scores: by the networks' keys.
+        recipes: the networks.
         first, second: objectives.
         level: of all intervals of an architecture together.
 
@@ -173,16 +120,14 @@ def compared(
     Raises:
         ParameterError: no network of the one objective has its like among those of the other.
     """
-    by_architecture: dict[str, list[pd.DataFrame]] = {}
-    for a, b in matched(plans, first, second):
-        difference = measured[a.key].values - measured[b.key].values
-        by_architecture.setdefault(a.spec["architecture"], []).append(difference.dropna(axis=1, how="all"))
-    if not by_architecture:
+    pairs, rows = matched(recipes, first, second), []
+    if not pairs:
         raise ParameterError(f"no {first} network has its like among {second} ones: add both to objectives")
-    rows = []
-    for architecture, differences in by_architecture.items():
-        one = len(differences) == 1
-        units = differences[0] if one else pd.DataFrame([each.mean() for each in differences])
+    for architecture in dict.fromkeys(a.architecture for a, _ in pairs):
+        like = [pair for pair in pairs if pair[0].architecture == architecture]
+        differences, one = [scores[a.key].values - scores[b.key].values for a, b in like], len(like) == 1
+        units = differences[0] if one else pd.DataFrame([difference.mean() for difference in differences])
+        units = units.dropna(axis=1, how="all")
         each = 1 - (1 - level) / units.shape[1]
         for name, column in units.items():
             found = mean(column, level=each, lone=math.inf)
@@ -192,51 +137,56 @@ def compared(
     return pd.DataFrame(rows)
 
 
-def consistency_history(
-    histories: Mapping[str, Sequence[Mapping[str, object]]], quantiles: Sequence[float]
-) -> pd.DataFrame:
-    """E over the training set whenever it was taken: one row a network, epoch and quantile.
+def verdicts(scores: Mapping[str, ImageScores], recipes: Sequence[Named], *, baseline: str = "normal") -> pd.DataFrame:
+    """`compared` for every other objective against the baseline: its columns, and before them objective."""
+    others = dict.fromkeys(recipe.objective for recipe in recipes if recipe.objective != baseline)
+    tables = {objective: compared(scores, recipes, objective, baseline) for objective in others}
+    return pd.concat(tables, names=["objective"]).reset_index("objective")
+
+
+def within_and_between(similarity: Tensor, groups: Tensor) -> tuple[float, float]:
+    """The mean similarity of two filters of one group, and that of two filters of different groups.
+
+    NaN where there are no two filters of one group, or none of different groups.
+
+    Shape:
+        similarity: (C, C); groups: (C,) int64.
+    """
+    alike = groups[:, None] == groups
+    others = ~torch.eye(len(groups), dtype=torch.bool)
+    return float(similarity[alike & others].mean()), float(similarity[~alike].mean())
+
+
+def contrast_table(
+    models: Mapping[str, Classifier], images: ImageSet, layer: str, on: Runtime, *, groups: int, draws: int = 400
+) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    """Whether a layer's filters fall into groups: formed on every second image, held against the others.
 
     Args:
-        histories: by network, the rows of its training.
-        quantiles: which quantiles those rows hold.
+        models: by title.
+        layer: whose filters.
+        groups: how many.
+        draws: of random groups of the same sizes, the chance level.
 
     Returns:
-        Columns model, epoch, quantile, E, and of `Weighed.row` flipped, mean weight, spared, unmarked, covered.
+        One row a network: network, filters, within, between (mean similarity of two filters, from 0 to 2), contrast
+        (their difference), chance with low and high (95 % of the random groups); and by title the groups (C,).
 
     Raises:
-        ParameterError: none of the networks weighs its images.
+        ParameterError: more groups than filters, or no such layer.
+
+    Source: similarity and groups as in Shen et al. 2021; the table is ours.
     """
-    rows = [
-        {
-            "model": model,
-            "epoch": row["epoch"],
-            "quantile": quantile,
-            "E": value,
-            "flipped": row["flipped"],
-            "mean weight": row["mean_weight"],
-        }
-        | {name: row[name] for name in ("spared", "unmarked", "covered")}
-        for model, history in histories.items()
-        for row in history
-        if "consistency_quantiles" in row
-        for quantile, value in zip(quantiles, np.asarray(row["consistency_quantiles"]), strict=True)
-    ]
-    if not rows:
-        raise ParameterError("none of these networks weighs its images: add 'reweighted' to objectives")
-    return pd.DataFrame(rows)
-
-
-def localisation_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """The scores of `localise` as means over images, an image of several classes counting once.
-
-    Returns:
-        One row a map and score: map, score, the columns of `score_row`, and empty, the share of maps that are zero.
-    """
-    rows = []
-    for name in MAPS:
-        by_image = scores[scores["map"] == name].drop(columns=["map", "class"]).groupby("image").mean()
-        for score in (column for column in SCORES if column in by_image):
-            row = score_row(torch.tensor(by_image[score].tolist()))
-            rows.append({"map": name, "score": score} | row | {"empty": float(by_image["empty"].mean())})
-    return pd.DataFrame(rows)
+    formed_on, measured_on = (images.subset(torch.arange(start, len(images), 2)) for start in (0, 1))
+    rows, found = [], {}
+    generator = torch.Generator().manual_seed(0)
+    for title, model in models.items():
+        members = spectral_groups(filter_similarity(model, formed_on, layer, on), groups=groups)
+        similarity = filter_similarity(model, measured_on, layer, on)
+        within, between = within_and_between(similarity, members)
+        drawn = (members[torch.randperm(len(members), generator=generator)] for _ in range(draws))
+        chance = torch.tensor([of[0] - of[1] for of in (within_and_between(similarity, each) for each in drawn)])
+        row = {"network": title, "filters": len(members), "within": within, "between": between}
+        rows.append(row | {"contrast": within - between} | middle(chance).row("chance"))
+        found[title] = members
+    return pd.DataFrame(rows), found

@@ -10,30 +10,22 @@ from torch import Tensor
 
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.explanation.measure import DISTANCES, explanation_consistency
+from neuron_consistency.explanation.measure import Probe, explanation_consistency
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import evaluating
-from neuron_consistency.runtime import autocast, gathered, part
+from neuron_consistency.networks.reading import each_batch
+from neuron_consistency.runtime import Runtime, gather_rows
 
-MASKS = ("explanation", "truth")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of E over the training set, kept in the history
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weighting:
+class Weighting(Probe):
     """How P3 weighs the training images: v = 1 - E(x, x^), with x^ the image whose background was attacked.
 
     Attributes:
         normalise: divide the weights by their mean. The paper's form, without, also shrinks the loss as a whole.
         warm_up: epochs at the start with v = 1.
         period: then the weights are taken anew every so many epochs.
-        epsilon: radius of the attack on the background, in units of the pixel range.
-        threshold: what share of its maximum the explanation must reach to count as foreground.
-        steps: of the attack.
-        distance: D between the two explanations, see `measure.DISTANCES`.
-        mask: where the foreground is: by the network's own "explanation", as in the paper, or the "truth" of a
-            dataset that has masks.
-        layer: whose maps explain; None is the last convolutional layer.
 
     Raises:
         ParameterError: a value outside its range.
@@ -44,25 +36,13 @@ class Weighting:
     normalise: bool = False
     warm_up: int = 1
     period: int = 5
-    epsilon: float = 8 / 255
-    threshold: float = 0.2
-    steps: int = 1
-    distance: str = "absolute"
-    mask: str = "explanation"
-    layer: str | None = None
 
     def __post_init__(self) -> None:
         if self.warm_up < 0 or min(self.period, self.steps) < 1:
             raise ParameterError(
                 f"warm_up={self.warm_up} must not be negative; period={self.period}, steps={self.steps} at least 1"
             )
-        if self.epsilon < 0 or not 0 <= self.threshold <= 1:
-            raise ParameterError(
-                f"epsilon={self.epsilon} must not be negative; threshold={self.threshold} must lie in [0, 1]"
-            )
-        for name, known in (("distance", tuple(DISTANCES)), ("mask", MASKS)):
-            if getattr(self, name) not in known:
-                raise ParameterError(f"{name}={getattr(self, name)!r}: use one of {', '.join(known)}")
+        super().__post_init__()
 
     def due(self, epoch: int) -> bool:
         """Whether the weights are taken anew before this epoch (counted from 0)."""
@@ -77,10 +57,9 @@ class Weighting:
         Source: P3, v = 1 - E.
         """
         weights = (1 - consistency.float()).nan_to_num(1.0)
-        mean = weights.mean()
-        if not self.normalise:
-            return weights
-        return weights / mean if mean > 0 else torch.ones_like(weights)
+        if self.normalise:
+            return weights / weights.mean() if weights.any() else torch.ones_like(weights)
+        return weights
 
 
 @dataclass(frozen=True)
@@ -120,47 +99,34 @@ def weigh(
     model: Classifier,
     images: ImageSet,
     weighting: Weighting,
+    on: Runtime,
     *,
-    device: torch.device,
-    batch_size: int = 128,
-    precision: str = "auto",
     noise: torch.Generator | None = None,
+    shared: bool = False,
 ) -> Weighed:
-    """E of every image in one pass, the model in eval mode (its mode is restored), and the weights that follow.
+    """E of every image in one pass, the model in eval mode, and the weights that follow.
+
+    An image costs about the memory of a training step.
 
     Args:
-        model: the network, on the device.
-        images: the whole training set.
-        weighting: how.
-        device: where.
-        batch_size: images at once; each costs about a training step's memory.
-        precision: of the passes.
         noise: for the null of E, see `explanation_consistency`.
+        shared: whether processes that train together deal the images out among them.
 
     Raises:
         DatasetError: the true mask is asked for of a set without masks.
 
     Source: P3, the evaluation between two rounds of training.
     """
-    parts = []
-    with evaluating(model), autocast(device, precision):
-        for places, batch, labels in images.batches(batch_size, device=device, part=part()):
-            found = explanation_consistency(
-                model,
-                batch,
-                labels,
-                epsilon=weighting.epsilon,
-                threshold=weighting.threshold,
-                steps=weighting.steps,
-                distance=weighting.distance,
-                mask=images.masks(places).to(device) if weighting.mask == "truth" else None,
-                layer=weighting.layer,
-                noise=noise,
-            )
-            share = found.mask.float().mean((1, 2, 3))
-            parts.append((places, found.consistency.float().cpu(), found.flipped.cpu(), share.cpu()))
+
+    def columns_of(places: Tensor, batch: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        mask = images.masks(places).to(on.device) if weighting.mask == "truth" else None
+        found = explanation_consistency(model, batch, labels, weighting, mask=mask, noise=noise)
+        spared = found.mask.float().mean((1, 2, 3))
+        return places, found.consistency.float().cpu(), found.flipped.cpu(), spared.cpu()
+
+    rows = [(places, *found) for places, found in each_batch(model, images, on, columns_of, shared=shared)]
+    known, *columns = gather_rows(rows)
     consistency, spared = torch.full((2, len(images)), torch.nan)
     flipped = torch.zeros(len(images), dtype=torch.bool)
-    for places, *columns in (batch for of_process in gathered(parts) for batch in of_process):
-        consistency[places], flipped[places], spared[places] = columns
+    consistency[known], flipped[known], spared[known] = columns
     return Weighed(weighting.weights(consistency), consistency, flipped, spared)

@@ -1,14 +1,36 @@
-"""What the layers of a network respond, read by hooks, in eval mode."""
+"""How a network is read: layers through hooks, in eval mode, and the one pass over a set that every measure makes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
+from neuron_consistency.runtime import WHOLE, Runtime, this_process
+
+Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (model, images, labels) -> adversarial images
+T = TypeVar("T")
+
+
+class Seen(NamedTuple):
+    """A batch as a network saw it.
+
+    Shape:
+        places: (B,) int64 on the CPU, where the images stand in their set; images: (B, 3, H, W) in [0, 1], after the
+        attack if there is one; labels: (B,) int64, or (B, K) of 0 and 1; logits: (B, K); maps: by layer,
+        (B, channels, h, w).
+    """
+
+    places: Tensor
+    images: Tensor
+    labels: Tensor
+    logits: Tensor
+    maps: dict[str, Tensor]
 
 
 @contextmanager
@@ -49,6 +71,69 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
+
+
+def each_batch(
+    model: nn.Module,
+    images: ImageSet,
+    on: Runtime,
+    compute: Callable[[Tensor, Tensor, Tensor], T],
+    *,
+    shared: bool = False,
+) -> Iterator[tuple[Tensor, T]]:
+    """The places of every batch's images in their set, and what `compute(places, batch, labels)` gives for them.
+
+    It runs with the model in eval mode and in the runtime's precision. Nothing stays open between batches, so a caller
+    may stop, or fail, anywhere.
+
+    Args:
+        model: moved to the runtime's device.
+        images: the set.
+        on: where and how it runs.
+        compute: what is computed of a batch.
+        shared: the processes of a group deal the batches out among them; `runtime.gather_rows` joins what they find.
+
+    Shape:
+        places: (B,) int64 on the CPU; batch: (B, 3, H, W) in [0, 1] and labels, both on the device.
+    """
+    model.to(on.device)
+    part = this_process() if shared else WHOLE
+    for places, batch, labels in images.batches(on.batch_size, device=on.device, part=part):
+        with evaluating(model), on.autocast():
+            found = compute(places, batch, labels)
+        yield places, found
+
+
+def over(
+    model: nn.Module,
+    images: ImageSet,
+    on: Runtime,
+    *,
+    layers: Sequence[str] = (),
+    attack: Attack | None = None,
+    shared: bool = False,
+) -> Iterator[Seen]:
+    """One pass over a set: every batch, attacked first if asked, with its logits and the maps of some layers.
+
+    Args:
+        model: a classifier of [0, 1] images; a `Classifier` where layers are read.
+        images, on, shared: as in `each_batch`.
+        layers: which layers are read.
+        attack: makes the images adversarial, with the model in eval mode too.
+
+    Raises:
+        ParameterError: the model has no layer of that name.
+    """
+
+    def see(places: Tensor, batch: Tensor, labels: Tensor) -> Seen:
+        if attack is not None:
+            batch = attack(model, batch, labels)
+        with torch.no_grad(), read_layers(cast(Classifier, model), layers) as maps:
+            logits = model(batch)
+        return Seen(places, batch, labels, logits, maps)
+
+    for _, seen in each_batch(model, images, on, see, shared=shared):
+        yield seen
 
 
 def class_sums(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:

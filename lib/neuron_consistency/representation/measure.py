@@ -14,7 +14,7 @@ from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.representation.neurons import MEASURES, NeuronMeasures
-from neuron_consistency.responses import GROUPS, LayerResponses, Responses, deal, respond
+from neuron_consistency.responses import JACKKNIFE_GROUPS, LayerResponses, Responses, deal, respond
 
 
 def top_responses(
@@ -158,7 +158,7 @@ def measure_neurons(
         found = _measures({part: value.sum(0) for part, value in parts.items()}, correlation, clear)
         left_out = [
             _measures({part: value.sum(0) - value[group] for part, value in parts.items()}, correlation, clear)
-            for group in range(GROUPS)
+            for group in range(JACKKNIFE_GROUPS)
         ]
         cs1, cs2 = (
             torch.stack([cosine(profile, shown.counts(names[one], classes)[0]) for one in shuffles]).mean(0)
@@ -201,20 +201,20 @@ class _Pairs:
         """How many images of each class a neuron has, by group of images where groups are given.
 
         Shape:
-            names, groups: (N,) int64; result: (GROUPS or 1, neurons, classes) int64.
+            names, groups: (N,) int64; result: (JACKKNIFE_GROUPS or 1, neurons, classes) int64.
         """
         place = self._places(groups) * classes + names[self.images]
-        parts = 1 if groups is None else GROUPS
+        parts = 1 if groups is None else JACKKNIFE_GROUPS
         return torch.bincount(place, minlength=parts * self.neurons * classes).view(parts, self.neurons, classes)
 
     def sums(self, values: Tensor, groups: Tensor) -> Tensor:
         """The sum of the pairs' values for each neuron, by group of images.
 
         Shape:
-            values: (P,) float64; groups: (N,) int64; result: (GROUPS, neurons) float64.
+            values: (P,) float64; groups: (N,) int64; result: (JACKKNIFE_GROUPS, neurons) float64.
         """
-        total = torch.bincount(self._places(groups), values, minlength=GROUPS * self.neurons)
-        return total.view(GROUPS, self.neurons)
+        total = torch.bincount(self._places(groups), values, minlength=JACKKNIFE_GROUPS * self.neurons)
+        return total.view(JACKKNIFE_GROUPS, self.neurons)
 
     def _places(self, groups: Tensor | None) -> Tensor:
         return self.channels if groups is None else groups[self.images] * self.neurons + self.channels

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.responses import GROUPS
+from neuron_consistency.responses import JACKKNIFE_GROUPS
 from neuron_consistency.statistics import Estimate, jackknife
 
 MEASURES = ("LC", "U", "CS1", "CS2", "shows", "merely targets")  # each column has its "<measure> chance" beside it
@@ -25,7 +25,7 @@ class NeuronMeasures:
             MEASURES, NaN where a neuron has no such value, each with its chance level.
 
     Shape:
-        replicates: by measure, (GROUPS, neurons) float64.
+        replicates: by measure, (JACKKNIFE_GROUPS, neurons) float64.
     """
 
     table: pd.DataFrame
@@ -47,7 +47,7 @@ class NeuronMeasures:
         values = self.table[measure].to_numpy()
         kept = ~np.isnan(values) & (np.ones(len(values), dtype=bool) if rows is None else rows)
         if not kept.any():
-            return jackknife(float("nan"), np.full(GROUPS, np.nan), 1.0)
+            return jackknife(float("nan"), np.full(JACKKNIFE_GROUPS, np.nan), 1.0)
         level = self.table[f"{measure} chance"].to_numpy()[kept].mean() if above_chance else 0.0
         left_out = self.replicates[measure][:, torch.from_numpy(kept)].nanmean(1).numpy()
         asked = len(values) if rows is None else int(rows.sum())

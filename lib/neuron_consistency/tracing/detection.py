@@ -4,51 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuron_consistency.attacks.linf import Attack
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import evaluating, read_layers
-from neuron_consistency.runtime import autocast, gathered, part
+from neuron_consistency.networks.reading import Attack, evaluating, over, read_layers
+from neuron_consistency.runtime import Runtime
 from neuron_consistency.tracing.influence import Rest, log_odds, rest_of_network
 from neuron_consistency.tracing.mahalanobis import Mahalanobis, fit_mahalanobis
 from neuron_consistency.tracing.profiles import Profiles, influence_mass, neuron_profiles
 
-SOFTMAX, MAHALANOBIS = "1 - max softmax", "Mahalanobis"  # the rivals
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a network and its detectors say of a set of images, clean or attacked.
-
-    Shape:
-        labels, predictions: (N,) int64, the true labels and what the network says;
-        sources: (N,) int64, the clean image that each came from;
-        mismatch: by k, (N,); rivals: by name, (N,); higher is more suspect;
-        mass: by name (predicted, true, other), (N,), the `influence_mass` of those classes.
-    """
-
-    labels: Tensor
-    predictions: Tensor
-    sources: Tensor
-    mismatch: dict[int, Tensor]
-    rivals: dict[str, Tensor]
-    mass: dict[str, Tensor]
+MISMATCH, SOFTMAX, MAHALANOBIS = "mismatch", "1 - max softmax", "Mahalanobis"  # P2's detector and its rivals
 
 
 @dataclass(frozen=True)
 class Detectors:
-    """The detectors of one network; all they know comes from training and selection images.
+    """The detectors of one network. All they know comes from training and selection images.
 
     Attributes:
-        model: the network.
-        rest: what it does after the profiles' layer.
+        rest: what the network does after the profiles' layer.
         profiles: of that layer's neurons, from selection images.
         mahalanobis: fitted on training images.
         form: of the prediction difference.
@@ -88,7 +67,7 @@ class Detectors:
 
         Source: ours.
         """
-        if self.rest.linear is not None:
+        if self.rest.head is not None:
             influence = self.rest.influence(features, classes, form=self.form)
         else:
             odds = log_odds(logits, classes).sum()
@@ -100,29 +79,20 @@ class Detectors:
 
     @torch.no_grad()
     def scores(
-        self,
-        images: ImageSet,
-        *,
-        ks: Sequence[int],
-        attack: Attack | None = None,
-        sources: Tensor | None = None,
-        channels_at_once: int = 128,
-        batch_size: int = 256,
-        precision: str = "auto",
-    ) -> Scores:
-        """One pass, which several processes share: every image's prediction and scores; only these are kept.
+        self, images: ImageSet, on: Runtime, *,
+        ks: Sequence[int], attack: Attack | None = None, sources: Tensor | None = None,
+    ) -> pd.DataFrame:  # fmt: skip
+        """One pass over a set, clean or adversarial: what the network and its detectors say of every image.
 
         Args:
-            images: the set, clean or adversarial.
-            ks: numbers of influential neurons; a score for each.
+            ks: numbers of influential neurons.
             attack: makes the images adversarial first.
-            sources: the clean image that each came from; None numbers the images.
-            channels_at_once: see `prediction_difference`.
-            batch_size: images a forward pass.
-            precision: of the forward passes up to the layer; what follows is float32.
+            sources: the clean image that each came from, (N,) int64; None numbers the images.
 
-        Shape:
-            sources: (N,) int64.
+        Returns:
+            One row an image, indexed by its source: label, prediction, right; how suspect it is, higher for more, by
+            "mismatch k" for each k, SOFTMAX and MAHALANOBIS; and its `influence_mass` of the class predicted, of the
+            true one, and of all others in the mean, as predicted, true, other. What follows the layer is in float32.
 
         Raises:
             ParameterError: a k that is not between 1 and the number of channels, or another number of classes.
@@ -132,111 +102,69 @@ class Detectors:
                 f"the images have {images.num_classes} classes, the profiles {self.profiles.matches.shape[1]}: "
                 "take both from one dataset"
             )
-        layer, device = self.profiles.layer, next(self.model.parameters()).device
-        found: list[tuple[int, dict[str, Tensor]]] = []
-        with evaluating(self.model), read_layers(self.model, [layer]) as outputs, autocast(device, precision):
-            for places, batch, labels in images.batches(batch_size, device=device, part=part()):
-                if attack is not None:
-                    batch = attack(self.model, batch, labels)
-                self.model(batch)
-                columns = self._batch(outputs[layer], labels, ks, channels_at_once)
-                columns["sources"] = places if sources is None else sources[places]
-                found.append((int(places[0]), {name: values.cpu() for name, values in columns.items()}))
-        everywhere = sorted((batch for of_process in gathered(found) for batch in of_process), key=itemgetter(0))
-        joined = {name: torch.cat([columns[name] for _, columns in everywhere]) for name in everywhere[0][1]}
-        return Scores(
-            joined["labels"],
-            joined["predictions"],
-            joined["sources"],
-            {k: joined[f"mismatch {k}"] for k in ks},
-            {name: joined[name] for name in (SOFTMAX, MAHALANOBIS)},
-            {name: joined[name] for name in ("predicted", "true", "other")},
-        )
+        found = []
+        with evaluating(self.model):  # the rest of the network too
+            for seen in over(self.model, images, on, layers=[self.profiles.layer], attack=attack):
+                columns = self._columns(seen.maps[self.profiles.layer], seen.labels, ks)
+                columns["source"] = seen.places if sources is None else sources[seen.places]
+                found.append(pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()}))
+        return pd.concat(found).set_index("source")
 
-    def _batch(self, features: Tensor, labels: Tensor, ks: Sequence[int], at_once: int) -> dict[str, Tensor]:
+    def _columns(self, features: Tensor, labels: Tensor, ks: Sequence[int]) -> dict[str, Tensor]:
         logits = self.rest(features)
         predictions = logits.argmax(1)
-        influence = self.rest.influence(features, predictions, form=self.form, channels_at_once=at_once)
-        mass = influence_mass(influence, self.profiles.matches.to(influence.device))
-        chosen = functional.one_hot(predictions, mass.shape[1]) + functional.one_hot(labels, mass.shape[1]) > 0
-        others = torch.where(chosen, 0, mass).sum(1) / (~chosen).sum(1)
+        influence = self.rest.influence(features, predictions, form=self.form)
+        mass = influence_mass(influence, self.profiles.matches)
+        predicted, true = (functional.one_hot(classes, mass.shape[1]) > 0 for classes in (predictions, labels))
+        others = ~(predicted | true)
         return {
-            "labels": labels,
-            "predictions": predictions,
-            **{f"mismatch {k}": self.mismatch(influence, predictions, k) for k in ks},
+            "label": labels,
+            "prediction": predictions,
+            "right": predictions == labels,
+            **{f"{MISMATCH} {k}": self.mismatch(influence, predictions, k) for k in ks},
             SOFTMAX: 1 - logits.double().softmax(1).amax(1),
             MAHALANOBIS: self.mahalanobis.score(features.float().mean((2, 3))),
-            "predicted": mass.gather(1, predictions[:, None]).squeeze(1),
-            "true": mass.gather(1, labels[:, None]).squeeze(1),
-            "other": others,
+            "predicted": mass[predicted],
+            "true": mass[true],
+            "other": torch.where(others, mass, 0).sum(1) / others.sum(1),
         }
 
 
 def fit_detectors(
-    model: Classifier,
-    *,
-    training: ImageSet,
-    selection: ImageSet,
-    correlation: Tensor,
-    layer: str | None = None,
-    form: str = "probability",
-    top_k: int = 10,
-    shrinkage: float = 0.01,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "auto",
-) -> Detectors:
+    model: Classifier, on: Runtime, *, training: ImageSet, selection: ImageSet,
+    correlation: Tensor, layer: str | None = None, form: str = "probability", top_k: int = 10,
+) -> Detectors:  # fmt: skip
     """The detectors of a network, fitted off the test images.
 
     Args:
-        model: the network; it is moved to the device.
         training: what the Mahalanobis distance is fitted on.
         selection: what the neurons' profiles are made from.
-        correlation: A of Eq. 2.
+        correlation: A of Eq. 2, (K, K).
         layer: whose neurons are traced; None is the last one.
         form: of the prediction difference.
-        top_k: see `neuron_profiles`.
-        shrinkage: see `fit_mahalanobis`.
-        device: where.
-        batch_size: images a forward pass.
-        precision: of the forward passes.
-
-    Shape:
-        correlation: (K, K).
+        top_k: how many of its strongest images make a neuron's profile.
     """
-    shared = {"layer": layer, "device": device, "batch_size": batch_size, "precision": precision}
-    profiles = neuron_profiles(model, selection, correlation, top_k=top_k, **shared)  # type: ignore[arg-type]
-    mahalanobis = fit_mahalanobis(model, training, shrinkage=shrinkage, **shared)  # type: ignore[arg-type]
+    profiles = neuron_profiles(model, selection, on, correlation, layer=layer, top_k=top_k)
+    mahalanobis = fit_mahalanobis(model, training, on, layer=layer)
     return Detectors(model, rest_of_network(model, layer), profiles, mahalanobis, form)
 
 
 @torch.no_grad()
 def adaptive_pgd(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    detectors: Detectors,
-    k: int,
-    weight: float,
-    epsilon: float,
-    steps: int = 10,
-    generator: torch.Generator | None = None,
-) -> Tensor:
+    model: nn.Module, images: Tensor, labels: Tensor, *, detectors: Detectors, k: int, weight: float,
+    epsilon: float, steps: int = 10, generator: torch.Generator | None = None,
+) -> Tensor:  # fmt: skip
     """PGD by an attacker who knows the network and the detector: fools the one, and hides from the other.
 
-    Each step climbs cross-entropy - weight * `Detectors.soft_mismatch`, the latter of the likeliest wrong class. Of
-    all the images on the way that fool the network, the one that the detector itself suspects least is kept; where
-    none does, the last.
+    Each step, of length 2.5 epsilon / steps, climbs cross-entropy - weight * `Detectors.soft_mismatch`, the latter of
+    the likeliest wrong class. Of all the images on the way that fool the network, the one that the detector itself
+    suspects least is kept; where none does, the last.
 
     Args:
-        model, images, labels: as for `attacks.linf.pgd`.
+        model, images, labels, epsilon, steps, generator: as for `attacks.linf.pgd`.
         detectors: of that network.
         k: the detector's number of neurons.
         weight: of hiding; 0 is PGD that only picks its least suspicious image.
-        epsilon: radius of the ball, in units of the pixel range.
-        steps: of length 2.5 epsilon / steps.
-        generator: source of the random start.
 
     Shape:
         images, result: (B, 3, H, W) in [0, 1]; labels: (B,) int64.

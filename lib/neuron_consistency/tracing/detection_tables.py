@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.runtime import Runtime
+from neuron_consistency.show import with_intervals
 from neuron_consistency.statistics import OPEN, share
-from neuron_consistency.tracing.detection import Scores
+from neuron_consistency.tracing.detection import MAHALANOBIS, MISMATCH, SOFTMAX, adaptive_pgd
 from neuron_consistency.tracing.ranking import Auroc, auroc
+from neuron_consistency.tracing.trials import Trial, fooled
 
-MISMATCH, ERRORS = "mismatch", "errors, no attack"
-
-
-def choose_k(clean: Scores, attacked: Scores) -> tuple[int, pd.DataFrame]:
-    """The number of neurons that tells attacked from clean images best, for use on other images.
-
-    Args:
-        clean, attacked: scores of the same selection images, for the same values of k.
-
-    Returns:
-        The best k (of equals, and where no attack succeeded, the first), and one row a k: AUROC, low, high.
-
-    Source: ours; P2 leaves k open.
-    """
-    right, fooled = clean.predictions == clean.labels, fooled_images(clean, attacked)
-    areas = {
-        k: auroc(attacked.mismatch[k][fooled], scores[right], attacked.sources[fooled], clean.sources[right])
-        for k, scores in clean.mismatch.items()
-    }
-    table = pd.DataFrame({"k": k} | area.columns() for k, area in areas.items())
-    return int(table["k"].iloc[table["AUROC"].fillna(0).argmax()]), table
-
-
-def fooled_images(clean: Scores, attacked: Scores) -> Tensor:
-    """Which attacked images are successes: the network is right about the clean image and wrong about this one.
-
-    Shape:
-        result: (N,) bool, for the N attacked images.
-    """
-    right = clean.predictions == clean.labels
-    return right[attacked.sources] & (attacked.predictions != attacked.labels)
+ERRORS = "errors, no attack"
+KEYS = ["model", "attack", "detector"]
 
 
 def detection_table(
-    clean: Scores, attacked: Mapping[str, Scores], *, k: int, false_alarms: float = 0.05
+    clean: pd.DataFrame, attacked: Mapping[str, pd.DataFrame], *, k: int, false_alarms: float = 0.05
 ) -> pd.DataFrame:
     """Every detector under every attack, and on the errors that the network makes unaided.
 
@@ -55,7 +31,7 @@ def detection_table(
     the positives are the clean images that the network gets wrong.
 
     Args:
-        clean: scores of the test images, numbered as they lie.
+        clean: scores of the test images.
         attacked: by attack, scores of images made from all or some of them.
         k: of the mismatch.
         false_alarms: share of the negatives that may be flagged, for the share of attacks that go unseen.
@@ -69,40 +45,68 @@ def detection_table(
 
     Source: P2, the detector; positives, rivals, intervals and verdicts are ours.
     """
-    right = clean.predictions == clean.labels
+    right = clean[clean["right"]]
     rows = []
     for name, scores in {ERRORS: clean, **attacked}.items():
         unaided = name == ERRORS
-        positive = ~right if unaided else fooled_images(clean, scores)
-        tried = torch.zeros_like(positive) if unaided else right[scores.sources]
-        suspicion, areas = _by_detector(scores, k), dict[str, Auroc]()
-        for detector, ordinary in _by_detector(clean, k).items():
-            negatives = ordinary[right]
-            area = auroc(suspicion[detector][positive], negatives, scores.sources[positive], clean.sources[right])
-            areas[detector] = area
-            row: dict[str, object] = {"attack": name, "detector": detector, "attacked": int(tried.sum())}
-            row |= share(positive[tried], whole=100).row("success") | area.columns() | {"chance": 0.5}
-            lacking = _lacking(area, unaided)
-            row["verdict"] = lacking or area.verdict(above=0.5, words=_words("chance"))
+        positives = clean[~clean["right"]] if unaided else fooled(clean, scores)
+        tried = clean[:0] if unaided else scores[scores.index.isin(right.index)]
+        areas = dict[str, Auroc]()
+        for detector in (MISMATCH, SOFTMAX, MAHALANOBIS):
+            suspicion = f"{MISMATCH} {k}" if detector == MISMATCH else detector
+            areas[detector] = found = auroc(positives[suspicion], right[suspicion])
+            row: dict[str, object] = {"attack": name, "detector": detector, "attacked": len(tried)}
+            row |= share(~tried["right"], whole=100).row("success") | found.columns() | {"chance": 0.5}
+            lacking = _lacking(found, unaided)
+            row["verdict"] = lacking or found.verdict(above=0.5, words=_words("chance"))
             if detector != MISMATCH:
-                lead = areas[MISMATCH].minus(area)
+                lead = areas[MISMATCH].minus(found)
                 row |= lead.row("lead") | {"mismatch is": lacking or lead.verdict(above=0, words=_words("it"))}
-            alarm = negatives.quantile(1 - false_alarms, interpolation="higher") if len(negatives) else torch.inf
-            row |= share((positive & (suspicion[detector] <= alarm))[tried], whole=100).row("unseen")
+            alarm = right[suspicion].quantile(1 - false_alarms, interpolation="higher") if len(right) else torch.inf
+            row |= share(~tried["right"] & (tried[suspicion] <= alarm), whole=100).row("unseen")
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def detections(trials: Mapping[str, Trial], *, false_alarms: float) -> pd.DataFrame:
+    """`detection_table` of every network under all that it has met, with its title in the column model."""
+    table = partial(detection_table, false_alarms=false_alarms)
+    return _by_network({title: table(one.clean, one.attacked, k=one.k) for title, one in trials.items()})
+
+
+def adaptive_detections(
+    trials: Mapping[str, Trial], images: ImageSet, places: Tensor, on: Runtime, *,
+    weights: Sequence[float], epsilon: float, steps: int, false_alarms: float,
+) -> pd.DataFrame:  # fmt: skip
+    """As `detections`, under PGD, which each network has met, and under attackers who know its detector.
+
+    Args:
+        images: the test images; those at `places` (N',) are attacked.
+        weights: that the attackers give to hiding.
+        epsilon, steps: of `detection.adaptive_pgd`.
+    """
+    tables = {}
+    for title, trial in trials.items():
+        met = {"PGD": trial.attacked["PGD"]}
+        for weight in weights:
+            seeded = torch.Generator(on.device).manual_seed(0)
+            knowing = partial(adaptive_pgd, detectors=trial.detectors, k=trial.k, weight=weight, generator=seeded)
+            attack = partial(knowing, epsilon=epsilon, steps=steps)
+            met[f"adaptive, w = {weight:g}"] = trial.scores(images.subset(places), on, sources=places, attack=attack)
+        table = detection_table(trial.clean, met, k=trial.k, false_alarms=false_alarms)
+        tables[title] = table[table["attack"] != ERRORS]
+    return _by_network(tables)
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     """What the intervals settle about the mismatch: one row a network and attack, against chance and each rival.
 
     Args:
-        table: rows of `detection_table`, with the column model.
+        table: from `detections`.
     """
-    keys = ["model", "attack"]
-    found = table[table["detector"] == MISMATCH].set_index(keys)[["AUROC", "verdict"]]
-    rivals = table[table["detector"] != MISMATCH].set_index([*keys, "detector"])["mismatch is"].unstack(sort=False)
-    return found.rename(columns={"verdict": "against chance"}).join(rivals.add_prefix("against "))
+    own = table[table["detector"] == MISMATCH].set_index(KEYS[:2])[["AUROC", "verdict"]]
+    rivals = table[table["detector"] != MISMATCH].set_index(KEYS)["mismatch is"].unstack(sort=False)
+    return own.rename(columns={"verdict": "against chance"}).join(rivals.add_prefix("against "))
 
 
 def verdict_counts(settled: pd.DataFrame) -> dict[str, int]:
@@ -122,42 +126,70 @@ def verdict_counts(settled: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def mass_groups(clean: Scores, attacked: Mapping[str, Scores]) -> dict[str, pd.DataFrame]:
-    """The groups of images whose influential neurons `tables.mass_table` compares.
-
-    Args:
-        clean: scores of the test images, numbered as they lie.
-        attacked: by attack; of these the successful ones.
-    """
-    right = clean.predictions == clean.labels
-    chosen = {"right answers": (clean, right), "errors": (clean, ~right)}
-    chosen |= {f"{name}, successful": (scores, fooled_images(clean, scores)) for name, scores in attacked.items()}
-    return {
-        name: pd.DataFrame({"source": scores.sources[rows], **{key: of[rows] for key, of in scores.mass.items()}})
-        for name, (scores, rows) in chosen.items()
-    }
-
-
 def worst_cases(table: pd.DataFrame) -> pd.DataFrame:
     """For each network the attack under which the mismatch has the lowest AUROC; none where no attack succeeded.
 
     Args:
-        table: rows of `detection_table`, with the column model.
+        table: from `detections`.
     """
     rows = table[(table["detector"] == MISMATCH) & (table["attack"] != ERRORS)].dropna(subset="AUROC")
     rows = rows.reset_index(drop=True)
     return rows.sort_values("AUROC", kind="stable").drop_duplicates("model").sort_index()
 
 
-def _by_detector(scores: Scores, k: int) -> dict[str, Tensor]:
-    return {MISMATCH: scores.mismatch[k], **scores.rivals}
+def chosen_k(trials: Mapping[str, Trial]) -> pd.DataFrame:
+    """The AUROC on selection images for every k, a line a network, and the k that it was given."""
+    areas = pd.DataFrame({title: trial.choice.set_index("k")["AUROC"] for title, trial in trials.items()})
+    return areas.T.round(3).assign(**{"k chosen": [trial.k for trial in trials.values()]})
+
+
+def areas_shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A line a network and attack as text: its success in per cent, and every detector's AUROC.
+
+    Args:
+        table: from `detections`.
+    """
+    keyed = table.set_index(KEYS)
+    success = with_intervals(keyed[["success", "success low", "success high", "positives"]], decimals=0)
+    areas = with_intervals(keyed[["AUROC", "low", "high"]], decimals=2)["AUROC"].unstack(sort=False)
+    return without_nan(success.xs(MISMATCH, level="detector").join(areas))
+
+
+def leads_shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A line a network and attack as text: how far the mismatch is ahead of every rival.
+
+    Args:
+        table: from `detections`.
+    """
+    leads = with_intervals(table.set_index(KEYS)[["lead", "lead low", "lead high"]], decimals=2)["lead"]
+    return without_nan(leads.unstack(sort=False).drop(columns=MISMATCH).add_prefix("lead over "))
+
+
+def unseen_shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A line a network and attack as text: success, AUROC and verdict of the mismatch, and what goes unseen.
+
+    Args:
+        table: from `adaptive_detections`, or `worst_cases` of it.
+    """
+    columns = ["success", "AUROC", "low", "high", "verdict", "unseen", "unseen low", "unseen high"]
+    own = table[table["detector"] == MISMATCH].set_index(["model", "attack"])
+    return without_nan(with_intervals(own[columns], decimals=2))
+
+
+def without_nan(shown: pd.DataFrame) -> pd.DataFrame:
+    """A table of texts with empty cells for numbers that are missing."""
+    return shown.replace(r"nan.*", "", regex=True)
+
+
+def _by_network(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, names=["model"]).reset_index("model")
 
 
 def _words(rival: str) -> tuple[str, str, str]:
     return f"better than {rival}", f"worse than {rival}", OPEN
 
 
-def _lacking(area: Auroc, unaided: bool) -> str:
-    if not area.negatives:
+def _lacking(found: Auroc, unaided: bool) -> str:
+    if not found.negatives:
         return "no right answer"
-    return "" if area.positives else ("no error" if unaided else "no successful attack")
+    return "" if found.positives else ("no error" if unaided else "no successful attack")

@@ -17,27 +17,27 @@ def explanation_panel(traced: TracedPrediction) -> Figure:
     """One traced prediction: the image, the neurons for and against it, and the images that fire each of them most.
 
     Args:
-        traced: with at least one row in its explanation.
+        traced: with at least one row in its neurons.
     """
-    explanation, examples = traced.explanation, traced.examples
-    rows, columns = len(explanation), max(len(found) for found in examples.values())
+    neurons, examples = traced.neurons, traced.examples
+    rows, columns = len(neurons), max(len(found) for found in examples.values())
     made = NotebookFigure(7.4 + 0.6 * columns, max(0.6 * rows + 0.7, 2.6))
     grid = made.add_gridspec(rows, 2 + columns, width_ratios=[3.2, 4, *[1] * columns])
     draw_picture(made.add_subplot(grid[:, 0]), Picture(traced.image))
     made.axes[0].set_title(traced.title, fontsize=9)
     with sns.axes_style(STYLE):
         axis = made.add_subplot(grid[:, 1])
-    axis.barh(range(rows), explanation["contribution"], color=explanation["side"].map(SIDES), height=0.6)
+    axis.barh(range(rows), neurons["contribution"], color=neurons["side"].map(SIDES), height=0.6)
     axis.axvline(0, color="0.3", lw=1)
-    axis.axvline(explanation["contribution chance"].iloc[0], color="0.3", ls="--", lw=1, label="mean of all neurons")
-    names = [f"neuron {row['neuron']}\n{row['profile']}" for row in explanation.to_dict("records")]
+    axis.axvline(neurons["contribution chance"].iloc[0], color="0.3", ls="--", lw=1, label="mean of all neurons")
+    names = [f"neuron {row['neuron']}\n{row['profile']}" for row in neurons.to_dict("records")]
     axis.set_yticks(range(rows), names, fontsize=7)
     axis.set_ylim(rows - 0.5, -0.5)
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="x", labelsize=7)
     axis.set_xlabel("prediction difference", fontsize=8)
     axis.legend(fontsize=7, loc="lower right")
-    for row, neuron in enumerate(explanation["neuron"]):
+    for row, neuron in enumerate(neurons["neuron"]):
         for column, example in enumerate(examples[neuron]):
             draw_picture(made.add_subplot(grid[row, 2 + column]), Picture(example))
     return made

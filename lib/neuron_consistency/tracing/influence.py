@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from neuron_consistency.networks.reading import evaluating, read_layers
 
 FORMS = ("probability", "log_odds")
 METHODS = ("auto", "rerun", "closed")
+CHANNELS_AT_ONCE = 128  # of one image or several, in a forward pass of the rest
 _BY_CHANNEL = (  # in eval mode each keeps the channels apart, and takes zeros to zeros
     nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d | nn.AvgPool2d | nn.MaxPool2d | nn.Dropout | nn.Identity
 )
@@ -33,16 +35,15 @@ class _Tracer(fx.Tracer):
 
 @dataclass(frozen=True)
 class Rest:
-    """What a network does after one of its layers; it shares its modules, weights and mode with the network.
+    """What a network does after one of its layers. It shares modules, weights and mode with the network.
 
     Attributes:
         network: from the layer's output to the logits.
-        pooling, linear: where it is pooling by channel and one linear map, those two parts; else None.
+        head: the same as pooling by channel and one linear map, where it is no more than that; else None.
     """
 
     network: fx.GraphModule
-    pooling: fx.GraphModule | None
-    linear: nn.Linear | None
+    head: tuple[fx.GraphModule, nn.Linear] | None
 
     def __call__(self, features: Tensor) -> Tensor:
         """The logits (B, K) for the layer's output (B, C, h, w), in float32 whatever the autocast."""
@@ -50,50 +51,43 @@ class Rest:
             logits: Tensor = self.network(features.float())
         return logits
 
-    def influence(
-        self, features: Tensor, classes: Tensor, *, form: str, method: str = "auto", channels_at_once: int = 128
-    ) -> Tensor:
+    def influence(self, features: Tensor, classes: Tensor, *, form: str, method: str = "auto") -> Tensor:
         """See `prediction_difference`. The closed form is differentiable.
 
         Shape:
             features: (B, C, h, w); classes: (B,) int64; result: (B, C) float32.
 
         Raises:
-            ParameterError: unknown form or method, channels_at_once not positive, or a closed form that is none.
+            ParameterError: unknown form or method, or no closed form exists.
         """
-        if form not in FORMS or method not in METHODS or channels_at_once < 1:
+        if form not in FORMS or method not in METHODS:
             raise ParameterError(
-                f"form={form!r}: use one of {', '.join(FORMS)}; method={method!r}: use one of {', '.join(METHODS)}; "
-                f"channels_at_once={channels_at_once} must be at least 1"
+                f"form={form!r}: use one of {', '.join(FORMS)}; method={method!r}: use one of {', '.join(METHODS)}"
             )
-        if method == "closed" and self.linear is None:
+        if method == "closed" and self.head is None:
             raise ParameterError("after this layer comes more than pooling and one linear map: use method='rerun'")
         features = features.float()
-        if method == "rerun" or self.linear is None:
-            return self._rerun(features, classes, form, channels_at_once)
-        return self._closed(features, classes, form, channels_at_once)
-
-    def _closed(self, features: Tensor, classes: Tensor, form: str, at_once: int) -> Tensor:
-        assert self.pooling is not None
-        assert self.linear is not None
+        if method == "rerun" or self.head is None:
+            return self._rerun(features, classes, form)
+        pooling, linear = self.head
         channels = features.shape[1]
         with torch.autocast(features.device.type, enabled=False):
-            pooled = self.pooling(features)
-            logits = self.linear(pooled)
+            pooled = pooling(features)
+            logits = linear(pooled)
             pooled = pooled.view(len(pooled), channels, -1)  # a channel may have several places left
-            weights = self.linear.weight.view(len(self.linear.weight), channels, -1)
+            weights = linear.weight.view(len(linear.weight), channels, -1)
             whole = log_odds(logits, classes)[:, None]
             parts = []
-            for some in torch.arange(channels, device=features.device).split(at_once):  # type: ignore[no-untyped-call]
+            for some in torch.arange(channels, device=features.device).split(CHANNELS_AT_ONCE):  # type: ignore[no-untyped-call]
                 removed = torch.einsum("bcp,kcp->bck", pooled[:, some], weights[:, some])
                 parts.append(_difference(whole, log_odds(logits[:, None] - removed, classes[:, None]), form))
         return torch.where(_active(features), torch.cat(parts, 1), 0)
 
     @torch.no_grad()
-    def _rerun(self, features: Tensor, classes: Tensor, form: str, at_once: int) -> Tensor:
+    def _rerun(self, features: Tensor, classes: Tensor, form: str) -> Tensor:
         whole = log_odds(self(features), classes)
         result = features.new_zeros(features.shape[:2])
-        for pairs in _active(features).nonzero().split(at_once):  # type: ignore[no-untyped-call]
+        for pairs in _active(features).nonzero().split(CHANNELS_AT_ONCE):  # type: ignore[no-untyped-call]
             rows, channels = pairs.unbind(1)
             without = features[rows]
             without[torch.arange(len(rows)), channels] = 0
@@ -107,15 +101,11 @@ def _active(features: Tensor) -> Tensor:
 
 
 def rest_of_network(model: Classifier, layer: str | None = None) -> Rest:
-    """The part of a network from the output of a layer to the logits.
+    """The part of a network from the output of a layer (None: the last one) to the logits.
 
-    The network's operations are recorded symbolically and cut at the module whose output the layer is, so this
-    works for any network that `torch.fx` can record and whose input reaches the logits through the layer alone. Call it
-    outside `read_layers`, whose hooks would keep the symbols.
-
-    Args:
-        model: the network.
-        layer: None is the last one.
+    `torch.fx` records the network's operations symbolically, and they are cut at the module whose output the layer
+    is. So the network must be one that it can record, and its input must reach the logits through the layer alone. Call
+    this outside `read_layers`, whose hooks would keep the symbols.
 
     Raises:
         ParameterError: no such layer, a network that cannot be recorded, or a way around the layer.
@@ -126,7 +116,7 @@ def rest_of_network(model: Classifier, layer: str | None = None) -> Rest:
         graph = _Tracer(module).trace(model.network)
     except (fx.proxy.TraceError, TypeError) as error:  # control flow that hangs on values
         raise ParameterError(f"{model.architecture} cannot be recorded by torch.fx ({error})") from error
-    calls = [node for node in graph.nodes if node.op == "call_module" and _submodule(model.network, node) is module]
+    calls = [node for node in graph.nodes if _called(model.network, node) is module]
     (images,) = (node for node in graph.nodes if node.op == "placeholder")
     with graph.inserting_before(images):
         features = graph.placeholder("features")
@@ -141,41 +131,31 @@ def rest_of_network(model: Classifier, layer: str | None = None) -> Rest:
         )
     graph.erase_node(images)
     network = fx.GraphModule(model.network, graph)
-    return Rest(network, *_pooling_and_linear(network))
+    return Rest(network, _pooling_and_linear(network))
 
 
-def _submodule(network: nn.Module, node: fx.Node) -> nn.Module:
-    return network.get_submodule(str(node.target))
-
-
-def _keeps_channels_apart(network: nn.Module, node: fx.Node) -> bool:
-    if node.op == "call_module":
-        module = _submodule(network, node)
-        return isinstance(module, _BY_CHANNEL) or _is_flatten(network, node)
-    return _is_flatten(network, node)
+def _called(network: nn.Module, node: fx.Node) -> nn.Module | None:
+    """The module that a node calls, if it calls one."""
+    return network.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
 def _is_flatten(network: nn.Module, node: fx.Node) -> bool:
     """Whether the node joins all dimensions but the first, so that each channel's places lie side by side."""
-    if node.op == "call_module":
-        module = _submodule(network, node)
-        return isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1)
+    module = _called(network, node)
+    if isinstance(module, nn.Flatten):
+        return (module.start_dim, module.end_dim) == (1, -1)
     return node.target is torch.flatten and node.args[1:] == (1,) and not node.kwargs
 
 
-def _pooling_and_linear(network: fx.GraphModule) -> tuple[fx.GraphModule, nn.Linear] | tuple[None, None]:
+def _pooling_and_linear(network: fx.GraphModule) -> tuple[fx.GraphModule, nn.Linear] | None:
     """The two parts of a rest that is a chain of operations by channel and one linear map at its end."""
     nodes = list(network.graph.nodes)
     chained = all(after.all_input_nodes == [before] for before, after in itertools.pairwise(nodes))
-    between, last = nodes[1:-2], nodes[-2]
-    linear = _submodule(network, last) if last.op == "call_module" else None
-    if (
-        not chained
-        or not isinstance(linear, nn.Linear)
-        or not all(_keeps_channels_apart(network, node) for node in between)
-        or not any(_is_flatten(network, node) for node in between)
-    ):
-        return None, None
+    between, linear = nodes[1:-2], _called(network, nodes[-2])
+    flat = [_is_flatten(network, node) for node in between]
+    by_channel = [isinstance(_called(network, node), _BY_CHANNEL) for node in between]
+    if not (chained and isinstance(linear, nn.Linear) and any(flat) and all(map(operator.or_, flat, by_channel))):
+        return None
     graph = fx.Graph()
     copied = graph.graph_copy(network.graph, {})
     assert isinstance(copied, fx.Node)
@@ -205,30 +185,23 @@ def _difference(odds: Tensor, without: Tensor, form: str) -> Tensor:
 
 @torch.no_grad()
 def prediction_difference(
-    model: Classifier,
-    images: Tensor,
-    layer: str | None = None,
-    *,
-    classes: Tensor | None = None,
-    form: str = "probability",
-    method: str = "auto",
-    channels_at_once: int = 128,
-) -> Tensor:
+    model: Classifier, images: Tensor, layer: str | None = None, *,
+    classes: Tensor | None = None, form: str = "probability", method: str = "auto",
+) -> Tensor:  # fmt: skip
     """How much each neuron of a layer sways a prediction: PD(n) = p(y | x) - p(y | x with channel n set to zero).
 
     Positive where the neuron speaks for the class, negative where it speaks against it, exactly 0 where its map
-    is zero everywhere. The layer is computed in the precision the caller has set, what follows it in float32, in
-    eval mode; the model's mode is restored.
+    is zero everywhere. The layer is computed in the precision the caller has set, what follows it in float32. The model
+    is in eval mode meanwhile.
 
     Args:
-        model: the network, on the device of the images.
+        model: on the device of the images.
         images: what it predicts.
         layer: whose channels are set to zero; None is the last one.
         classes: y of each image; None is the class predicted.
         form: "probability", or "log_odds": the difference of the base-2 logarithms of the odds.
         method: "rerun" runs the rest of the network once more for every channel; "closed" subtracts the channel's
             share from the logits, where the rest is pooling and one linear map; "auto" does so where it can.
-        channels_at_once: channels, of one image or several, in a forward pass of the rest.
 
     Shape:
         images: (B, 3, H, W) in [0, 1]; classes: (B,) int64; result: (B, C) float32.
@@ -245,4 +218,4 @@ def prediction_difference(
             model(images)
         features = outputs[name]
         chosen = rest(features).argmax(1) if classes is None else classes
-        return rest.influence(features, chosen, form=form, method=method, channels_at_once=channels_at_once)
+        return rest.influence(features, chosen, form=form, method=method)

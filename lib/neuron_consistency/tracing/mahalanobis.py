@@ -10,8 +10,8 @@ from torch import Tensor
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import class_sums, evaluating, read_layers
-from neuron_consistency.runtime import autocast, part, sums_in_order
+from neuron_consistency.networks.reading import class_sums, over
+from neuron_consistency.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -37,25 +37,13 @@ class Mahalanobis:
 
 @torch.no_grad()
 def fit_mahalanobis(
-    model: Classifier,
-    images: ImageSet,
-    *,
-    layer: str | None = None,
-    shrinkage: float = 0.01,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "auto",
+    model: Classifier, images: ImageSet, on: Runtime, *, layer: str | None = None, shrinkage: float = 0.01
 ) -> Mahalanobis:
-    """Class means and one covariance for all classes of a layer's spatial means, in one pass that processes share.
+    """Class means and one covariance for all classes, of a layer's spatial means on training images.
 
     Args:
-        model: the network.
-        images: training images.
         layer: None is the last one.
         shrinkage: share of the covariance that is replaced by its mean variance times the identity.
-        device: where.
-        batch_size: images a forward pass.
-        precision: of the forward passes.
 
     Raises:
         ParameterError: shrinkage outside (0, 1].
@@ -66,24 +54,16 @@ def fit_mahalanobis(
     if not 0 < shrinkage <= 1:
         raise ParameterError(f"shrinkage={shrinkage} must be in (0, 1]")
     name = layer or model.last_layer
-    channels = model.layers[name]
-
-    model.to(device)
-    with evaluating(model), read_layers(model, [name]) as outputs, autocast(device, precision):
-
-        def sums_of(batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            model(batch)
-            features = outputs[name].double().mean((2, 3))
-            return *class_sums(features, labels, images.num_classes), features.T @ features
-
-        batches = images.batches(batch_size, device=device, part=part())
-        found = sums_in_order(sums_of(batch, labels) for _, batch, labels in batches)
-    sums, counts, products = (each.to(device) for each in found)
-    seen = counts > 0
-    means = sums[seen] / counts[seen, None]
-    within = (products - (means * counts[seen, None]).T @ means) / counts.sum()
+    sums = counts = products = torch.zeros((), dtype=torch.float64, device=on.device)
+    for seen in over(model, images, on, layers=[name]):
+        features = seen.maps[name].double().mean((2, 3))
+        more, number = class_sums(features, seen.labels, images.num_classes)
+        sums, counts, products = sums + more, counts + number, products + features.T @ features
+    known = counts > 0
+    means = sums[known] / counts[known, None]
+    within = (products - (means * counts[known, None]).T @ means) / counts.sum()
     scale = within.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)  # a layer that is dead has none
-    identity = torch.eye(channels, dtype=torch.float64, device=device)
+    identity = torch.eye(len(within), dtype=torch.float64, device=on.device)
     lower = torch.linalg.cholesky((1 - shrinkage) * within + shrinkage * scale * identity)
     whitening = torch.linalg.solve_triangular(lower, identity, upper=False).T.contiguous()
     return Mahalanobis(whitening, means @ whitening)

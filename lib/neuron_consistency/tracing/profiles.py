@@ -1,4 +1,4 @@
-"""Which neurons predictions of a class usually rest on."""
+"""What the neurons of a layer stand for, and which classes the influential ones speak for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from neuron_consistency.consistency.measure import chance, unbiased_consistency
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.responses import respond
+from neuron_consistency.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -37,40 +38,23 @@ class Profiles:
     consistency: Tensor
     chance: float
 
-    def words(self, neuron: int, *, count: int = 3) -> str:
-        """A neuron's main classes with their shares, such as "cat .60, dog .25"."""
-        shares, places = self.shares[neuron].topk(min(count, len(self.classes)))
+    def words(self, neuron: int) -> str:
+        """A neuron's three main classes with their shares, such as "cat .60, dog .25"."""
+        shares, places = self.shares[neuron].topk(min(3, len(self.classes)))
         named = zip(shares.tolist(), places.tolist(), strict=True)
         return ", ".join(f"{self.classes[place]} {share:.2f}".replace(" 0.", " .") for share, place in named if share)
 
 
 def neuron_profiles(
-    model: Classifier,
-    images: ImageSet,
-    correlation: Tensor,
-    *,
-    layer: str | None = None,
-    top_k: int = 10,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "auto",
+    model: Classifier, images: ImageSet, on: Runtime, correlation: Tensor, *, layer: str | None = None, top_k: int = 10
 ) -> Profiles:
-    """The class profile of every neuron of a layer, from its `top_k` strongest images.
+    """The class profile of every neuron of a layer (None: the last one), from its `top_k` strongest images.
 
-    A neuron that no image fires has the profile of the whole set, which tells nothing.
-
-    Args:
-        model: the network.
-        images: images on which no result is reported: held out for selection, not the test images.
-        correlation: A of Eq. 2.
-        layer: None is the last one.
-        top_k: how many of its strongest images make a neuron's profile.
-        device: where.
-        batch_size: images a forward pass.
-        precision: of the forward passes.
+    The images are held out for selection; no result is reported on them. A neuron that none of them fires has the
+    profile of the whole set, which tells nothing.
 
     Shape:
-        correlation: (K, K).
+        correlation: (K, K), A of Eq. 2.
 
     Raises:
         ParameterError: see `responses.respond`.
@@ -78,9 +62,7 @@ def neuron_profiles(
     Source: P2, the neurons' meaning; the weighting by A (Eq. 2 of P1) is that of the detector there.
     """
     name = layer or model.last_layer
-    responses = respond(
-        model, images, device=device, layers=[name], top_k=top_k, batch_size=batch_size, precision=precision
-    )
+    responses = respond(model, images, on, layers=[name], top_k=top_k)
     found, counts = responses.layers[name], responses.top_counts(name, "true", top_k).sum(0)
     everywhere = torch.bincount(responses.labels, minlength=images.num_classes)
     used = torch.where(counts.sum(1, keepdim=True) > 0, counts, everywhere).double()

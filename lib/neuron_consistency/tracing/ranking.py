@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
+import pandas as pd
 
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.statistics import TAIL, Estimate, Z, standard_error
@@ -47,7 +47,7 @@ class Auroc(Estimate):
         return Estimate(value, value - margin, value + margin)
 
 
-def auroc(positives: Tensor, negatives: Tensor, positive_sources: Tensor, negative_sources: Tensor) -> Auroc:
+def auroc(positives: pd.Series[float], negatives: pd.Series[float]) -> Auroc:
     """The area under the ROC curve, and an interval that allows for images made from one another.
 
     An adversarial image and the clean one it came from are not independent, nor are two made from one image. So
@@ -57,16 +57,13 @@ def auroc(positives: Tensor, negatives: Tensor, positive_sources: Tensor, negati
     with a chance of 2.5 %.
 
     Args:
-        positives, negatives: scores, higher for what the detector suspects.
-        positive_sources, negative_sources: the clean image that each came from.
-
-    Shape:
-        positives, positive_sources: (M,); negatives, negative_sources: (N,).
+        positives, negatives: scores, higher for what the detector suspects, indexed by the clean image that each came
+            from.
 
     Source: DeLong et al. 1988, Obuchowski 1997; the bound at perfect separation is ours.
     """
-    above, below = positives.double().numpy(), negatives.double().numpy()
-    names, places = np.unique(np.concatenate([positive_sources, negative_sources]), return_inverse=True)
+    above, below = positives.to_numpy(np.float64), negatives.to_numpy(np.float64)
+    names, places = np.unique([*positives.index, *negatives.index], return_inverse=True)
     if not len(above) or not len(below):
         nothing, parts = (math.nan,) * 3, np.full(len(names), np.nan)
         return Auroc(*nothing, positives=len(above), negatives=len(below), parts=parts)
@@ -75,7 +72,7 @@ def auroc(positives: Tensor, negatives: Tensor, positive_sources: Tensor, negati
     parts = np.zeros(len(names))
     np.add.at(parts, places[: len(above)], (won - value) / len(above))
     np.add.at(parts, places[len(above) :], (beaten - value) / len(below))
-    low, high = _interval(value, standard_error(parts), min(len(np.unique(positive_sources)), len(below)))
+    low, high = _interval(value, standard_error(parts), min(positives.index.nunique(), len(below)))
     return Auroc(value, low, high, positives=len(above), negatives=len(below), parts=parts)
 
 

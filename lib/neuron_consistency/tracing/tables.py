@@ -1,4 +1,4 @@
-"""What influential neurons stand for: class profiles, the explanation of one prediction, statistics over many."""
+"""What influential neurons stand for: the explanation of one prediction, statistics over many."""
 
 from __future__ import annotations
 
@@ -9,35 +9,32 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.attacks.linf import Attack
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import evaluating, read_layers
-from neuron_consistency.runtime import autocast
+from neuron_consistency.networks.reading import Attack, evaluating, over
+from neuron_consistency.runtime import Runtime
 from neuron_consistency.statistics import OPEN, mean, middle
-from neuron_consistency.tracing.detection import SOFTMAX, Detectors, Scores
-from neuron_consistency.tracing.detection_tables import fooled_images
+from neuron_consistency.tracing.detection import SOFTMAX, Detectors
 from neuron_consistency.tracing.influence import prediction_difference, rest_of_network
 from neuron_consistency.tracing.profiles import Profiles
+from neuron_consistency.tracing.trials import Trial, fooled
 
 RIGHT, ERROR, ATTACKED = "a right answer", "an error", "an adversarial image"
+DRAWS = 2000  # random sets of neurons, for the middle 95 % of what they give
 
 
-def explain(
+def top_neurons(
     influence: Tensor, profiles: Profiles, predicted: int, *, true: int | None = None, count: int = 4
 ) -> pd.DataFrame:
     """The neurons that spoke most for the prediction on one image, and those that spoke most against it.
 
     Args:
-        influence: the prediction difference of every neuron on the image.
+        influence: the prediction difference of every neuron, (C,).
         profiles: of the same neurons.
         predicted: the class that the network said.
         true: the class that it should have said, where that is to be shown.
         count: neurons for, and as many against (fewer where fewer have such an influence).
-
-    Shape:
-        influence: (C,).
 
     Returns:
         One row a neuron: side ("for", "against"), neuron, contribution, U (of its profile's images), profile, match
@@ -50,39 +47,29 @@ def explain(
     Source: P2, tracing; the chance levels are ours.
     """
     _same_neurons(influence, profiles)
-    order = influence.argsort(descending=True, stable=True).tolist()
-    sides = [("for", neuron) for neuron in order[:count] if influence[neuron] > 0]
-    sides += [("against", neuron) for neuron in reversed(order[-count:]) if influence[neuron] < 0]
-    rows = []
-    for side, neuron in sides:
-        row = {
-            "side": side,
-            "neuron": neuron,
-            "contribution": float(influence[neuron]),
-            "contribution chance": float(influence.mean()),
-            "profile": profiles.words(neuron),
-            "U": float(profiles.consistency[neuron]),
-            "U chance": profiles.chance,
-            "match": float(profiles.matches[neuron, predicted]),
-            "match chance": float(profiles.matches[:, predicted].mean()),
-        }
-        rows.append(row if true is None else row | {"match of true": float(profiles.matches[neuron, true])})
-    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["side", "neuron", "contribution"])
+    order = influence.argsort(descending=True, stable=True)
+    most, least = order[:count], order.flip(0)[:count]
+    most, least = most[influence[most] > 0], least[influence[least] < 0]
+    neurons, values = torch.cat([most, least]), influence.double()
+    columns = {
+        "side": ["for"] * len(most) + ["against"] * len(least),
+        "neuron": neurons,
+        "contribution": values[neurons],
+        "contribution chance": float(influence.mean()),
+        "profile": [profiles.words(neuron) for neuron in neurons.tolist()],
+        "U": profiles.consistency[neurons],
+        "U chance": profiles.chance,
+        "match": profiles.matches[neurons, predicted],
+        "match chance": float(profiles.matches[:, predicted].mean()),
+    }
+    return pd.DataFrame(columns if true is None else columns | {"match of true": profiles.matches[neurons, true]})
 
 
-def against_random_neurons(
-    influence: Tensor, profiles: Profiles, predicted: int, *, count: int, draws: int = 2000, seed: int = 0
-) -> pd.DataFrame:
-    """The `count` most influential neurons of one image beside as many drawn at random.
+def random_neurons_row(influence: Tensor, profiles: Profiles, predicted: int, *, count: int) -> pd.DataFrame:
+    """The `count` most influential neurons of one image together, beside as many drawn at random.
 
     Args:
-        influence, profiles, predicted: as for `explain`.
-        count: how many neurons.
-        draws: random sets of neurons, for the middle 95 % of what they give.
-        seed: of the draws.
-
-    Shape:
-        influence: (C,).
+        influence, profiles, predicted: as for `top_neurons`.
 
     Returns:
         One row a measure (summed contribution, mean match of the predicted class): value, random, low, high.
@@ -96,8 +83,8 @@ def against_random_neurons(
     if not 0 < count <= len(influence):
         raise ParameterError(f"count={count}: there are {len(influence)} neurons to choose from")
     top = influence.topk(count).indices
-    generator = torch.Generator().manual_seed(seed)
-    sets = torch.rand(draws, len(influence), generator=generator).topk(count).indices
+    generator = torch.Generator().manual_seed(0)
+    sets = torch.rand(DRAWS, len(influence), generator=generator).topk(count).indices
     rows = []
     for name, values, combine in (
         ("summed contribution", influence.double(), torch.sum),
@@ -108,26 +95,6 @@ def against_random_neurons(
     return pd.DataFrame(rows)
 
 
-def agreement(model: Classifier, images: Tensor, layer: str | None = None) -> dict[str, object]:
-    """How far the closed form is from rerunning the rest of the network, the definition itself, on some images.
-
-    Shape:
-        images: (B, 3, H, W) in [0, 1].
-
-    Returns:
-        form (the closed one, or that there is none), the largest influence of a neuron by rerun, and the largest
-        difference between the two (NaN where there is no closed form).
-    """
-    by_rerun = prediction_difference(model, images, layer, method="rerun")
-    closed = rest_of_network(model, layer).linear is not None
-    by_form = prediction_difference(model, images, layer, method="closed") if closed else by_rerun * torch.nan
-    return {
-        "form": "closed" if closed else "rerun alone: more than pooling and one linear map follow",
-        "largest influence": float(by_rerun.abs().max()),
-        "largest difference": float((by_form - by_rerun).abs().max()),
-    }
-
-
 def _same_neurons(influence: Tensor, profiles: Profiles) -> None:
     if influence.shape != profiles.consistency.shape:
         raise ParameterError(
@@ -136,12 +103,35 @@ def _same_neurons(influence: Tensor, profiles: Profiles) -> None:
         )
 
 
+def closed_form_error(models: Mapping[str, Classifier], images: Tensor) -> pd.DataFrame:
+    """How far the closed form is from rerunning the rest of the network, the definition itself, on some images.
+
+    Args:
+        models: by title; their last layer is traced.
+        images: on their device, (B, 3, H, W) in [0, 1].
+
+    Returns:
+        One row a network: form (the closed one, or that there is none), the largest influence of a neuron by rerun,
+        and the largest difference between the two (NaN where there is no closed form).
+    """
+    rows = {}
+    for title, model in models.items():
+        by_rerun = prediction_difference(model, images, method="rerun")
+        closed = rest_of_network(model).head is not None
+        by_form = prediction_difference(model, images, method="closed") if closed else by_rerun * torch.nan
+        rows[title] = {
+            "form": "closed" if closed else "rerun alone: more than pooling and one linear map follow",
+            "largest influence": float(by_rerun.abs().max()),
+            "largest difference": float((by_form - by_rerun).abs().max()),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("network")
+
+
 def mass_table(groups: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """When and why a network errs: which class the influential neurons stand for, by group of images.
 
     Args:
-        groups: by name (right answers, errors, ...), one row an image: source (the clean image it came from), and the
-            `influence_mass` of the class predicted, of the true class, and the mean of all other classes ("other").
+        groups: by name (right answers, errors, ...), rows of `Detectors.scores`.
 
     Returns:
         One row a group: images, and for predicted, true, other (the chance level) and predicted - true the
@@ -163,7 +153,18 @@ def mass_table(groups: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def typical_examples(clean: Scores, attacked: Scores) -> dict[str, int]:
+def masses(trials: Mapping[str, Trial]) -> pd.DataFrame:
+    """`mass_table` of right answers, errors and successful attacks, for every network, by model and group."""
+    tables = {}
+    for title, trial in trials.items():
+        right = trial.clean["right"]
+        groups = {"right answers": trial.clean[right], "errors": trial.clean[~right]}
+        groups |= {f"{name}, successful": fooled(trial.clean, scores) for name, scores in trial.attacked.items()}
+        tables[title] = mass_table(groups).set_index("group")
+    return pd.concat(tables, names=["model"])
+
+
+def typical_examples(clean: pd.DataFrame, attacked: pd.DataFrame) -> dict[str, int]:
     """The place of a right answer, of an error and of a successful attack: each the median of its kind in sureness.
 
     A rule, so that no example is picked for its looks. A kind without images is left out.
@@ -171,18 +172,12 @@ def typical_examples(clean: Scores, attacked: Scores) -> dict[str, int]:
     Args:
         clean, attacked: scores of the same images.
     """
-    kinds = {
-        RIGHT: (clean, clean.predictions == clean.labels),
-        ERROR: (clean, clean.predictions != clean.labels),
-        ATTACKED: (attacked, fooled_images(clean, attacked)),
+    kinds = {RIGHT: clean[clean["right"]], ERROR: clean[~clean["right"]], ATTACKED: fooled(clean, attacked)}
+    return {
+        name: int(rows.sort_values(SOFTMAX, kind="stable").index[(len(rows) - 1) // 2])
+        for name, rows in kinds.items()
+        if len(rows)
     }
-    found = {}
-    for name, (scores, chosen) in kinds.items():
-        places = chosen.nonzero().squeeze(1)
-        if len(places):
-            order = scores.rivals[SOFTMAX][places].argsort(stable=True)
-            found[name] = int(places[order[(len(order) - 1) // 2]])
-    return found
 
 
 @dataclass(frozen=True)
@@ -191,9 +186,9 @@ class TracedPrediction:
 
     Attributes:
         title: what the network said, how surely, and what the image shows.
-        explanation: from `tables.explain`.
-        random: from `tables.against_random_neurons`.
-        examples: by neuron of the explanation, the selection images that fire it most.
+        neurons: from `top_neurons`.
+        random: from `random_neurons_row`.
+        examples: by neuron, the selection images that fire it most.
 
     Shape:
         image and examples: (3, H, W) in [0, 1], on the CPU.
@@ -201,55 +196,51 @@ class TracedPrediction:
 
     image: Tensor
     title: str
-    explanation: pd.DataFrame
+    neurons: pd.DataFrame
     random: pd.DataFrame
     examples: dict[int, list[Tensor]]
 
 
 @torch.no_grad()
 def trace_examples(
-    detectors: Detectors,
-    images: ImageSet,
-    selection: ImageSet,
-    chosen: Mapping[str, tuple[int, Attack | None]],
-    *,
-    count: int = 4,
-    shown: int = 4,
-    precision: str = "auto",
+    trial: Trial, images: ImageSet, selection: ImageSet, on: Runtime, *, fgsm: Attack, count: int = 4, shown: int = 4
 ) -> dict[str, TracedPrediction]:
-    """Some predictions, each traced to its most influential neurons.
+    """The `typical_examples` of a network, each traced to its most influential neurons; by kind.
 
     Args:
-        detectors: of the network, for its profiles and its rest.
-        images: the set that the predictions are of.
-        selection: the set that the profiles are from.
-        chosen: by name, the place of the image and what makes it adversarial first.
+        trial: of the network.
+        images: the test images.
+        selection: the set that its profiles are from.
+        on: where and how it runs.
+        fgsm: the attack of that name which the network has met.
         count: neurons for, and as many against, the prediction.
-        shown: strongest images of each.
-        precision: of the forward passes up to the layer.
+        shown: strongest images of each neuron.
     """
+    chosen = typical_examples(trial.clean, trial.attacked["FGSM"])
+    return {
+        kind: _trace(trial.detectors, images, selection, place, on, fgsm if kind == ATTACKED else None, count, shown)
+        for kind, place in chosen.items()
+    }
+
+
+def _trace(
+    detectors: Detectors, images: ImageSet, selection: ImageSet, place: int, on: Runtime, attack: Attack | None,
+    count: int, shown: int,
+) -> TracedPrediction:  # fmt: skip
     profiles, model = detectors.profiles, detectors.model
-    device = next(model.parameters()).device
-    traced = {}
-    for name, (place, attack) in chosen.items():
-        batch, labels = images.batch(torch.tensor([place]), device)
-        with evaluating(model), read_layers(model, [profiles.layer]) as outputs, autocast(device, precision):
-            if attack is not None:
-                batch = attack(model, batch, labels)
-            model(batch)
-        features, true = outputs[profiles.layer], int(labels)
+    with evaluating(model):
+        (seen,) = over(model, images.subset(torch.tensor([place])), on, layers=[profiles.layer], attack=attack)
+        features, true = seen.maps[profiles.layer], int(seen.labels)
         logits = detectors.rest(features)
-        predictions = logits.argmax(1)
-        predicted = int(predictions)
-        (influence,) = detectors.rest.influence(features, predictions, form=detectors.form).cpu()
-        table = explain(influence, profiles, predicted, true=None if predicted == true else true, count=count)
-        sureness = float(logits.softmax(1).amax())
-        title = f"said: {images.classes[predicted]} (p = {sureness:.2f})\nshows: {images.classes[true]}"
-        examples = {}
-        for neuron in table["neuron"].tolist():
-            strongest = profiles.strongest[:shown, neuron]
-            strongest = strongest[strongest >= 0]
-            examples[neuron] = list(selection.batch(strongest, device)[0].cpu()) if len(strongest) else []
-        random = against_random_neurons(influence, profiles, predicted, count=count)
-        traced[name] = TracedPrediction(batch[0].cpu(), title, table, random, examples)
-    return traced
+        predicted = int(logits.argmax())
+        (influence,) = detectors.rest.influence(features, logits.argmax(1), form=detectors.form).cpu()
+    neurons = top_neurons(influence, profiles, predicted, true=None if predicted == true else true, count=count)
+    examples = {}
+    for neuron in neurons["neuron"].tolist():
+        strongest = profiles.strongest[:shown, neuron]
+        strongest = strongest[strongest >= 0]
+        examples[neuron] = list(selection.batch(strongest, on.device)[0].cpu()) if len(strongest) else []
+    sureness = float(logits.softmax(1).amax())
+    title = f"said: {images.classes[predicted]} (p = {sureness:.2f})\nshows: {images.classes[true]}"
+    random = random_neurons_row(influence, profiles, predicted, count=count)
+    return TracedPrediction(seen.images[0].cpu(), title, neurons, random, examples)

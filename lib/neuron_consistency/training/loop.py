@@ -21,7 +21,7 @@ from neuron_consistency.errors import ParameterError, TrainingError
 from neuron_consistency.explanation.filter_groups import FilterGroups, Grouping
 from neuron_consistency.explanation.weighting import Weighting, weigh
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.runtime import add_up, agreed, autocast, part, share_buffers
+from neuron_consistency.runtime import Runtime, all_reduce, broadcast, broadcast_buffers, this_process
 from neuron_consistency.training.augmentation import augment
 from neuron_consistency.training.checkpoint import load_checkpoint, save_checkpoint
 from neuron_consistency.training.objective import Objective, StepLoss
@@ -45,7 +45,7 @@ class _Step(nn.Module):
 
 def loss_of(model: Classifier, objective: Objective) -> Loss:
     """The objective of the model; where several processes train it, its gradients are averaged over them."""
-    return partial(objective, model) if part().size == 1 else DistributedDataParallel(_Step(model, objective))
+    return partial(objective, model) if this_process().size == 1 else DistributedDataParallel(_Step(model, objective))
 
 
 def training_step(
@@ -53,17 +53,17 @@ def training_step(
     optimiser: torch.optim.Optimizer,
     batch: Tensor,
     labels: Tensor,
+    on: Runtime,
     *,
     weights: Tensor | None = None,
     grouping: Grouping | None = None,
-    precision: str = "auto",
 ) -> StepLoss:
     """One step of the optimiser on a batch, the model in the mode it is in; `loss_of_batch` is from `loss_of`.
 
     Shape:
         batch: (B, 3, H, W) in [0, 1]; labels: (B,) int64, or (B, K) float of 0 and 1; weights: (B,).
     """
-    with autocast(batch.device, precision):
+    with on.autocast():
         step = loss_of_batch(batch, labels, weights=weights, grouping=grouping)
     optimiser.zero_grad(set_to_none=True)
     trained = [p for group in optimiser.param_groups for p in group["params"]]
@@ -78,14 +78,14 @@ def _epoch(
     loss_of_batch: Loss,
     schedule: Schedule,
     optimiser: torch.optim.Optimizer,
+    on: Runtime,
     *,
     epoch: int,
-    device: torch.device,
     weights: Tensor | None,
     grouping: Grouping | None,
 ) -> dict[str, float]:
     """One pass over the training set, each process with its part of every batch; one synchronisation, at the end."""
-    share = part()
+    share = this_process()
     generator = torch.Generator().manual_seed(schedule.seed * 100_003 + epoch)
     order = torch.randperm(len(images), generator=generator)
     per_epoch = max(1, len(images) // schedule.batch_size)
@@ -93,7 +93,7 @@ def _epoch(
     own = order.view(per_epoch, share.size, -1)[:, share.rank].flatten()
     sums: dict[str, Tensor] = {}
     model.train()
-    batches = images.subset(own).batches(schedule.batch_size // share.size, device=device)
+    batches = images.subset(own).batches(schedule.batch_size // share.size, device=on.device)
     for number, (places, batch, labels) in enumerate(batches):
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate(epoch * per_epoch + number, schedule.epochs * per_epoch)
@@ -103,28 +103,28 @@ def _epoch(
             optimiser,
             batch,
             labels,
-            weights=None if weights is None else weights[own[places]].to(device),
+            on,
+            weights=None if weights is None else weights[own[places]].to(on.device),
             grouping=grouping,
-            precision=schedule.precision,
         )
         for name, value in (step.parts | {"loss": step.loss.detach()}).items():
-            sums[name] = sums.get(name, torch.zeros((), device=device)) + value
-    share_buffers(model)
-    add_up(*sums.values())
+            sums[name] = sums.get(name, torch.zeros((), device=on.device)) + value
+    broadcast_buffers(model)
+    all_reduce(*sums.values())
     of = {name: len(order) if name.endswith("correct") else per_epoch * share.size for name in sums}
     means = {name: value.item() / of[name] for name, value in sums.items()}
     return {name.replace("correct", "accuracy"): value for name, value in means.items()}
 
 
 def _watch(
-    model: Classifier, images: ImageSet, objective: Objective, schedule: Schedule, device: torch.device
+    model: Classifier, images: ImageSet, objective: Objective, schedule: Schedule, on: Runtime
 ) -> dict[str, Any]:
     """FGSM and PGD accuracy on a few training images: FGSM training can collapse, and only PGD shows it."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(schedule.seed))
-    batch, labels = images.batch(order[: schedule.watched_images], device)  # sets may lie sorted by class
+    batch, labels = images.batch(order[: schedule.watched_images], on.device)  # sets may lie sorted by class
     model.eval()
-    with autocast(device, schedule.precision):
-        generator = torch.Generator(device).manual_seed(schedule.seed)
+    with on.autocast():
+        generator = torch.Generator(on.device).manual_seed(schedule.seed)
         attacked = {
             "fgsm_accuracy": fgsm(model, batch, labels, epsilon=objective.epsilon),
             "pgd_accuracy": pgd(
@@ -199,7 +199,7 @@ def train(
         raise ParameterError(
             f"warm_up={weighting.warm_up} leaves none of the {schedule.epochs} epochs to weighted training: lower it"
         )
-    share = part()
+    share = this_process()
     if schedule.batch_size % share.size or (filter_groups is not None and share.size > 1):
         raise ParameterError(
             f"{share.size} processes cannot train batches of {schedule.batch_size}"
@@ -211,22 +211,22 @@ def train(
     grouping = None if filter_groups is None else Grouping(model, filter_groups)
     history: History = []
     weights: Tensor | None = None
-    if checkpoint is not None and agreed(checkpoint.exists()):
+    if checkpoint is not None and broadcast(checkpoint.exists()):
         state = load_checkpoint(checkpoint, checkpoint_key, model, optimiser, device)
         history, weights = state["history"], state["weights"]
         if grouping is not None:
             grouping.restore(state["grouping"])
     loss_of_batch = loss_of(model, objective)
-    once: dict[str, Any] = {"device": device, "batch_size": schedule.batch_size, "precision": schedule.precision}
+    on = Runtime(device, schedule.precision, schedule.batch_size)
     for epoch in range(len(history), schedule.epochs):
         started = time.perf_counter()
         row: dict[str, Any] = {"epoch": epoch + 1}
         if weighting is not None and weighting.due(epoch):
-            weighed = weigh(model, images, weighting, **once)
+            weighed = weigh(model, images, weighting, on, shared=True)
             weights = weighed.weights
             row |= weighed.row() | {"weighing_seconds": time.perf_counter() - started}
         if grouping is not None and grouping.due(epoch):
-            grouping.form(model, images, **once)
+            grouping.form(model, images, on)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(schedule.seed * 100_003 + epoch + share.rank * 1_000_000_007)  # dropout is each one's own
             row |= _epoch(
@@ -235,8 +235,8 @@ def train(
                 loss_of_batch,
                 schedule,
                 optimiser,
+                on,
                 epoch=epoch,
-                device=device,
                 weights=weights,
                 grouping=grouping,
             )
@@ -248,7 +248,7 @@ def train(
                 + (f"; the epochs before it are in {checkpoint}" if history and checkpoint else "")
             )
         if objective.alpha < 1:
-            row |= _watch(model, images, objective, schedule, device)
+            row |= _watch(model, images, objective, schedule, on)
             if row["collapsed"]:
                 warnings.warn(
                     f"FGSM training has collapsed in epoch {epoch + 1}: accuracy {row['fgsm_accuracy']:.2f} under "
@@ -257,7 +257,7 @@ def train(
                     stacklevel=2,
                 )
         if validation is not None:
-            row |= validation_row(model, validation, device=device, precision=schedule.precision)
+            row |= validation_row(model, validation, on, shared=True)
         history.append(row)
         if checkpoint is not None and share.rank == 0:
             save_checkpoint(
@@ -274,14 +274,12 @@ def train(
     return history
 
 
-def validation_row(
-    model: nn.Module, images: ImageSet, *, device: torch.device, precision: str = "auto"
-) -> dict[str, float]:
+def validation_row(model: nn.Module, images: ImageSet, on: Runtime, *, shared: bool = False) -> dict[str, float]:
     """What an epoch's row of the history says of the images held out: their accuracy, or with several labels their mAP.
 
-    A class that none of the images has is left out of the mean.
+    A class that none of the images has is left out of the mean. Processes that train together may share the images.
     """
     if not images.labels.is_floating_point():
-        return {"validation_accuracy": accuracy(model, images, device=device, precision=precision)}
-    scores, labels = class_scores(model, images, device=device, precision=precision)
+        return {"validation_accuracy": accuracy(model, images, on, shared=shared)}
+    scores, labels = class_scores(model, images, on, shared=shared)
     return {"validation_map": average_precision(scores, labels).nanmean().item()}

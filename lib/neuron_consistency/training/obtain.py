@@ -17,60 +17,57 @@ from neuron_consistency.artifacts import atomic_path, commit, read_json, write_j
 from neuron_consistency.data.find import options_of
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.load import load_images
-from neuron_consistency.explanation.filter_groups import FilterGroups
-from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.networks.models import Classifier, build_model, load_weights
-from neuron_consistency.runtime import agreed, describe_device, part, resolve_device, resolve_precision
+from neuron_consistency.runtime import Runtime, broadcast, describe_device, resolve_precision, this_process
 from neuron_consistency.training.loop import loss_of, train, training_step
-from neuron_consistency.training.objective import Objective
-from neuron_consistency.training.recipes import ModelPlan, data_arguments
-from neuron_consistency.training.schedule import Schedule, optimiser_of
+from neuron_consistency.training.recipes import Recipe, data_arguments
+from neuron_consistency.training.schedule import optimiser_of
 from neuron_consistency.versions import TRAINING
 
 
-def training_images(plan: ModelPlan, **options: Any) -> tuple[ImageSet, ImageSet]:
-    """The plan's training images, and those held out of them for selection."""
-    images = load_images(**data_arguments(plan.spec["data"], "train", plan.profile), **options)
-    return images.split_off(plan.spec["held_out"], seed=0)
+def training_images(recipe: Recipe, **options: Any) -> tuple[ImageSet, ImageSet]:
+    """The recipe's training images, and those held out of them for selection."""
+    images = load_images(**data_arguments(recipe.spec["data"], "train", recipe.profile), **options)
+    return images.split_off(recipe.spec["held_out"], seed=0)
 
 
-def evaluation_images(plan: ModelPlan, *, per_class: int = 0, **options: Any) -> ImageSet:
-    """The first `per_class` (0: all) validation images of each of the plan's classes, never trained or selected on.
+def evaluation_images(recipe: Recipe, *, per_class: int = 0, **options: Any) -> ImageSet:
+    """The first `per_class` (0: all) validation images of each of the recipe's classes, never trained or selected on.
 
-    `options` are those of `load_images`, and override the plan's: `variant="mixed-rand"` of the rendered scenes.
+    `options` are those of `load_images`, and override the recipe's: `variant="mixed-rand"` of the rendered scenes.
     """
-    data = {**plan.spec["data"], "per_class": per_class or None}
-    return load_images(**data_arguments(data, "val", plan.profile) | options)
+    data = {**recipe.spec["data"], "per_class": per_class or None}
+    return load_images(**data_arguments(data, "val", recipe.profile) | options)
 
 
-def background_images(plan: ModelPlan, *, per_class: int = 0) -> tuple[ImageSet, ImageSet] | None:
+def background_images(recipe: Recipe, *, per_class: int = 0) -> tuple[ImageSet, ImageSet] | None:
     """The objects of `evaluation_images` before backgrounds of their own class, and of another one.
 
     None where the dataset has no such images: only the rendered scenes (of one object) and ImageNet-9 have them.
     """
-    if "variant" not in options_of(plan.spec["data"]["name"]):
+    if "variant" not in options_of(recipe.spec["data"]["name"]):
         return None
     same, other = (
-        evaluation_images(plan, per_class=per_class, variant=variant) for variant in ("mixed-same", "mixed-rand")
+        evaluation_images(recipe, per_class=per_class, variant=variant) for variant in ("mixed-same", "mixed-rand")
     )
     return same, other
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A network with its plan and the record of its training (history, device, seconds, commit ...)."""
+    """A network with its recipe and the record of its training (history, device, seconds, commit ...)."""
 
-    plan: ModelPlan
+    recipe: Recipe
     model: Classifier
     record: dict[str, Any]
 
     @property
     def title(self) -> str:
-        return self.plan.title
+        return self.recipe.title
 
 
-def obtain(plan: ModelPlan, *, device: str = "auto") -> TrainedModel:
-    """The planned network in eval mode: loaded where its file exists, else trained and kept.
+def obtain(recipe: Recipe, device: torch.device) -> TrainedModel:
+    """The network of a recipe in eval mode: loaded where its file exists, else trained and kept.
 
     Training shows a line an epoch, and goes on from its checkpoint where a run was killed.
 
@@ -79,17 +76,18 @@ def obtain(plan: ModelPlan, *, device: str = "auto") -> TrainedModel:
         DatasetError: the images or the weights cannot be read.
         StoreError: the disk is full.
     """
-    where = resolve_device(device)
-    record_path = plan.path.with_suffix(".json")
-    if not agreed(plan.path.exists() and record_path.exists()):
-        with _one_thread(where):
-            _train(plan, where)
-        agreed(None)  # the first process has written what the others read
+    record_path = recipe.path.with_suffix(".json")
+    if not broadcast(recipe.path.exists() and record_path.exists()):
+        with _one_thread(device):
+            _train(recipe, device)
+        broadcast(None)  # the first process has written what the others read
     record = read_json(record_path)
     num_classes = record["num_classes"]
-    model = build_model(plan.spec["architecture"], num_classes=num_classes, image_size=plan.spec["data"]["image_size"])
-    load_weights(model, plan.path)
-    return TrainedModel(plan, model.to(where).eval(), record)
+    model = build_model(
+        recipe.spec["architecture"], num_classes=num_classes, image_size=recipe.spec["data"]["image_size"]
+    )
+    load_weights(model, recipe.path)
+    return TrainedModel(recipe, model.to(device).eval(), record)
 
 
 @contextmanager
@@ -105,14 +103,14 @@ def _one_thread(device: torch.device) -> Iterator[None]:
 
 def untrained(net: TrainedModel) -> Classifier:
     """The network with random weights of its seed, those that training from scratch starts from; eval mode, CPU."""
-    spec = net.plan.spec
+    spec = net.recipe.spec
     size, classes = spec["data"]["image_size"], net.record["num_classes"]
     return build_model(spec["architecture"], num_classes=classes, image_size=size, seed=spec["seed"]).eval()
 
 
-def _train(plan: ModelPlan, device: torch.device) -> None:
-    spec = plan.spec
-    images, held_out = training_images(plan)
+def _train(recipe: Recipe, device: torch.device) -> None:
+    spec = recipe.spec
+    images, held_out = training_images(recipe)
     model = build_model(
         spec["architecture"],
         num_classes=images.num_classes,
@@ -129,32 +127,32 @@ def _train(plan: ModelPlan, device: torch.device) -> None:
         )
         pgd = f", PGD {row['pgd_accuracy']:.2f}" if "pgd_accuracy" in row else ""
         print(
-            f"{plan.title}, seed {spec['seed']}: epoch {row['epoch']}/{epochs}, loss {row['loss']:.3f}, "
+            f"{recipe.title}, seed {spec['seed']}: epoch {row['epoch']}/{epochs}, loss {row['loss']:.3f}, "
             f"{held}{pgd}, {row['seconds']:.0f} s, {left:.0f} s left",
             flush=True,
         )
 
-    checkpoint = plan.path.with_suffix(".checkpoint")
+    checkpoint = recipe.path.with_suffix(".checkpoint")
     history = train(
         model,
         images,
-        Objective(**spec["loss"]),
-        Schedule(**spec["schedule"]),
+        recipe.loss,
+        recipe.schedule,
         device=device,
-        weighting=Weighting(**spec["weighting"]) if "weighting" in spec else None,
-        filter_groups=FilterGroups(**spec["filter_groups"]) if "filter_groups" in spec else None,
+        weighting=recipe.weighting,
+        filter_groups=recipe.filter_groups,
         validation=held_out if len(held_out) else None,
         checkpoint=checkpoint,
-        checkpoint_key=plan.key,
+        checkpoint_key=recipe.key,
         report=report,
     )
-    if part().rank != 0:
+    if this_process().rank != 0:
         return
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    with atomic_path(plan.path) as unfinished:
+    with atomic_path(recipe.path) as unfinished:
         safetensors.torch.save_file(state, unfinished)
     record = {
-        "key": plan.key,
+        "key": recipe.key,
         "version": TRAINING,
         "spec": spec,
         "num_classes": images.num_classes,
@@ -162,12 +160,12 @@ def _train(plan: ModelPlan, device: torch.device) -> None:
         "history": history,
         "commit": commit(),
         "torch": torch.__version__,
-        "device": describe_device(device) + (f", {part().size} processes" if part().size > 1 else ""),
+        "device": describe_device(device) + (f", {this_process().size} processes" if this_process().size > 1 else ""),
         "precision": resolve_precision(spec["schedule"]["precision"], device),
         "seconds": round(sum(row["seconds"] for row in history), 1),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    write_json(plan.path.with_suffix(".json"), record)
+    write_json(recipe.path.with_suffix(".json"), record)
     checkpoint.unlink(missing_ok=True)
 
 
@@ -177,6 +175,7 @@ def step_of(net: TrainedModel, batch: Tensor, labels: Tensor) -> Callable[[], ob
     Shape:
         batch: (B, 3, H, W) in [0, 1]; labels: (B,) int64.
     """
-    model, schedule = copy.deepcopy(net.model).train(), Schedule(**net.plan.spec["schedule"])
-    loss, optimiser = loss_of(model, Objective(**net.plan.spec["loss"])), optimiser_of(model, schedule)
-    return lambda: training_step(loss, optimiser, batch, labels, precision=schedule.precision)
+    model, schedule = copy.deepcopy(net.model).train(), net.recipe.schedule
+    loss, optimiser = loss_of(model, net.recipe.loss), optimiser_of(model, schedule)
+    on = Runtime(batch.device, schedule.precision, schedule.batch_size)
+    return lambda: training_step(loss, optimiser, batch, labels, on)

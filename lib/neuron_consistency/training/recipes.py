@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ GROUPING = {"strength": "group_strength", "groups": "filter_groups", "period": "
 
 
 @dataclass(frozen=True)
-class ModelPlan:
+class Recipe:
     """One network to have: what it is trained on and how, and where it is kept.
 
     Attributes:
@@ -53,8 +52,55 @@ class ModelPlan:
     spec: dict[str, Any]
 
     @property
+    def architecture(self) -> str:
+        return str(self.spec["architecture"])
+
+    @property
+    def objective(self) -> str:
+        """One of `OBJECTIVES`."""
+        return str(self.spec["objective"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.spec["seed"])
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The arguments of `load_images` that choose the dataset: name, image_size, classes, per_class ..."""
+        return dict(self.spec["data"])
+
+    @property
+    def dataset(self) -> str:
+        return str(self.spec["data"]["name"])
+
+    @property
+    def image_size(self) -> int:
+        return int(self.spec["data"]["image_size"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the dataset's files."""
+        return str(self.spec["fingerprint"])
+
+    @property
+    def loss(self) -> Objective:
+        return Objective(**self.spec["loss"])
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(**self.spec["schedule"])
+
+    @property
+    def weighting(self) -> Weighting | None:
+        return Weighting(**self.spec["weighting"]) if "weighting" in self.spec else None
+
+    @property
+    def filter_groups(self) -> FilterGroups | None:
+        return FilterGroups(**self.spec["filter_groups"]) if "filter_groups" in self.spec else None
+
+    @property
     def name(self) -> str:
-        return f"{self.spec['architecture']}-{self.spec['objective']}-s{self.spec['seed']}"
+        return f"{self.architecture}-{self.objective}-s{self.seed}"
 
     @property
     def path(self) -> Path:
@@ -64,17 +110,17 @@ class ModelPlan:
     @property
     def title(self) -> str:
         """For tables and captions, such as "ResNet-18, consistent (beta 1)"."""
-        objective, beta = self.spec["objective"], f"(beta {self.spec['loss']['beta']:g})"
+        with_beta = f"consistent (beta {self.spec['loss']['beta']:g})"
         said = {
-            "consistent": f"consistent {beta}",
+            "consistent": with_beta,
             "reweighted-mean1": "reweighted, mean 1",
-            "both": f"consistent {beta} and reweighted",
-        }.get(objective, objective)
-        groups = f", {self.spec['filter_groups']['groups']} filter groups" if "filter_groups" in self.spec else ""
-        return f"{TITLES[self.spec['architecture']]}, {said}{groups}"
+            "both": f"{with_beta} and reweighted",
+        }.get(self.objective, self.objective)
+        groups = f", {self.filter_groups.groups} filter groups" if self.filter_groups else ""
+        return f"{TITLES[self.architecture]}, {said}{groups}"
 
 
-def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
+def recipes_of(profile: str, parameters: Mapping[str, Any]) -> list[Recipe]:
     """The networks that a notebook's parameters ask for: every architecture, objective and seed.
 
     Args:
@@ -98,7 +144,7 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
         data["background_correlation"] = p["background_correlation"]
     fingerprint = dataset_fingerprint(**data_arguments(data, "train", profile))
     precision = resolve_precision(p["precision"], resolve_device(p["device"]))
-    plans = []
+    recipes = []
     for architecture in p["architectures"]:
         for objective in p["objectives"]:
             if objective not in OBJECTIVES:
@@ -129,8 +175,8 @@ def plan_models(profile: str, parameters: Mapping[str, Any]) -> list[ModelPlan]:
                     ),
                     **more,
                 }
-                plans.append(ModelPlan(profile, _key(spec), spec))
-    return plans
+                recipes.append(Recipe(profile, _key(spec), spec))
+    return recipes
 
 
 def _named(p: Mapping[str, Any], names: Mapping[str, str], what: str) -> dict[str, Any]:
@@ -180,55 +226,5 @@ def _key(spec: dict[str, Any]) -> str:
 
 
 def data_arguments(data: Mapping[str, Any], split: str, profile: str) -> dict[str, Any]:
-    """The arguments of `load_images` for a split of a plan's dataset."""
+    """The arguments of `load_images` for a split of a recipe's dataset."""
     return {**data, "split": split, "cache": artifacts(profile).parent / "data"}
-
-
-def distinct_titles(plans: Iterable[ModelPlan]) -> dict[str, str]:
-    """By key, a title for tables with the seed in it, and the key where two networks would have the same."""
-    titles = {plan.key: f"{plan.title}, seed {plan.spec['seed']}" for plan in plans}
-    again = {title for title, times in collections.Counter(titles.values()).items() if times > 1}
-    return {key: f"{title} [{key[:6]}]" if title in again else title for key, title in titles.items()}
-
-
-def seed_groups(
-    rows: Iterable[tuple[ModelPlan, ...]], titles: Mapping[str, str]
-) -> dict[str, list[tuple[ModelPlan, ...]]]:
-    """Rows of plans, a network or a pair such as `matched` gives, brought together where they differ in seeds alone.
-
-    Args:
-        rows: of one length.
-        titles: by key, from `distinct_titles`.
-
-    Returns:
-        By the title of the first of a row: as it stands for one seed, else with the number of seeds in place of it.
-    """
-    groups: dict[str, list[tuple[ModelPlan, ...]]] = {}
-    for row in rows:
-        groups.setdefault("".join(_but_seed(plan) for plan in row), []).append(row)
-    named: dict[str, list[tuple[ModelPlan, ...]]] = {}
-    for same in groups.values():
-        first = same[0][0]
-        title = titles[first.key] if len(same) == 1 else f"{first.title}, {len(same)} seeds"
-        named[f"{title} [{first.key[:6]}]" if title in named else title] = same
-    return named
-
-
-def _but_seed(plan: ModelPlan) -> str:
-    schedule = {name: value for name, value in plan.spec.get("schedule", {}).items() if name != "seed"}
-    return json.dumps({**plan.spec, "seed": None, "schedule": schedule}, sort_keys=True)
-
-
-def matched(plans: Iterable[ModelPlan], first: str, second: str) -> list[tuple[ModelPlan, ModelPlan]]:
-    """All pairs of a network of the objective `first` and one of `second` that agree in all else that is no loss."""
-
-    def rest(plan: ModelPlan) -> list[Any]:
-        return [plan.spec.get(name) for name in ("architecture", "seed", "data", "filter_groups")]
-
-    plans = list(plans)
-    return [
-        (a, b)
-        for a in plans
-        for b in plans
-        if (a.spec["objective"], b.spec["objective"]) == (first, second) and rest(a) == rest(b)
-    ]

@@ -21,17 +21,18 @@ def train_planned(profile: str, name: str, device: str) -> None:
     Raises:
         ParameterError: the book has none of that name.
     """
-    from neuron_consistency.runtime import process_group, ranks, resolve_device
+    from neuron_consistency.runtime import launched, process_group, resolve_device
     from neuron_consistency.training.obtain import obtain
     from neuron_consistency.workflow.networks import book_models
 
-    plans = {plan.path.stem: plan for plan in book_models(profile)}
-    if name not in plans:
-        raise ParameterError(f"no network {name!r} in the book; there are: {', '.join(plans) or 'none yet'}")
-    if ranks().rank == 0:
-        print(f"[training {list(plans).index(name) + 1} of {len(plans)}] {name}", flush=True)
-    with process_group(resolve_device(device)):
-        obtain(plans[name], device=device)
+    recipes = {recipe.path.stem: recipe for recipe in book_models(profile)}
+    if name not in recipes:
+        raise ParameterError(f"no network {name!r} in the book; there are: {', '.join(recipes) or 'none yet'}")
+    if launched().rank == 0:
+        print(f"[training {list(recipes).index(name) + 1} of {len(recipes)}] {name}", flush=True)
+    where = resolve_device(device)
+    with process_group(where):
+        obtain(recipes[name], where)
 
 
 def _run(chosen: argparse.Namespace) -> None:

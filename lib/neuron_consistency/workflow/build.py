@@ -83,9 +83,9 @@ def make_book(
         sync_pairs(root, strict=strict)
         for notebook in sorted((root / "notebooks").glob("*.ipynb")):
             injected_parameters(notebook, profile, device)
-        from neuron_consistency.workflow.networks import default_plans, write_current
+        from neuron_consistency.workflow.networks import default_recipes, write_current
 
-        write_current(profile, default_plans(profile, device), chosen=False)
+        write_current(profile, default_recipes(profile, device), chosen=False)
         config = {"profile": profile, "site": site, "device": device, "processes": processes}
         code, errors = _snakemake(lock, ["--cores", cores, *more], **config)
     if code:  # said again, below whatever ran on beside the failed step

@@ -147,6 +147,13 @@ def ledger(claims: Mapping[str, Claim], settings: Mapping[str, pd.DataFrame]) ->
     return pd.DataFrame(rows)
 
 
+def counted(table: pd.DataFrame, setting: str) -> dict[str, int]:
+    """How many claims of a `ledger` have each verdict in one of its settings."""
+    verdicts = table[f"verdict, {setting}"].str.replace(r" \(.*", "", regex=True)
+    words = ("reproduced", "partly", "not reproduced", OPEN, "not measured")
+    return {word: int((verdicts == word).sum()) for word in words}
+
+
 def ledger_page(table: pd.DataFrame, settings: Sequence[str]) -> Styler:
     """Rows of the ledger as a page shows them: five columns that wrap, verdicts in bold above the numbers.
 

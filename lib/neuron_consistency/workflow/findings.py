@@ -11,10 +11,12 @@ from torch import Tensor
 
 from neuron_consistency.consistency.ambiguity import FGSM, REAL, Measured
 from neuron_consistency.consistency.measure import chance
-from neuron_consistency.explanation.tables import GAP, OWN_E
+from neuron_consistency.explanation.scores import GAP, OWN_E
+from neuron_consistency.show import matched, seed_groups
 from neuron_consistency.statistics import Estimate, mean, mean_over_seeds, over_seeds
-from neuron_consistency.tracing.detection_tables import ERRORS, MISMATCH
-from neuron_consistency.training.recipes import TITLES, ModelPlan, matched, seed_groups
+from neuron_consistency.tracing.detection import MISMATCH
+from neuron_consistency.tracing.detection_tables import ERRORS
+from neuron_consistency.training.recipes import TITLES, Recipe
 from neuron_consistency.workflow.claims import finding
 
 Findings = list[dict[str, Any]]
@@ -40,7 +42,7 @@ EXPLANATION_CLAIMS = {
 
 
 def evaluation_findings(
-    plans: Sequence[ModelPlan],
+    recipes: Sequence[Recipe],
     titles: Mapping[str, str],
     measured: Mapping[str, Measured],
     pgd: Mapping[str, Tensor],
@@ -52,7 +54,7 @@ def evaluation_findings(
     Networks that differ in seeds alone are one case, whose interval covers both other images and other seeds.
 
     Args:
-        plans: of the networks.
+        recipes: of the networks.
         titles: by their keys.
         measured: by title, the passes.
         pgd: by title, the predictions under PGD.
@@ -63,20 +65,20 @@ def evaluation_findings(
         labels, each of pgd: (N,); correlation: (K, K).
     """
 
-    def estimate(plan: ModelPlan, name: str, kind: str = "true") -> Estimate:
-        return measured[titles[plan.key]].estimate(name, correlation, kind=kind)
+    def estimate(recipe: Recipe, name: str, kind: str = "true") -> Estimate:
+        return measured[titles[recipe.key]].estimate(name, correlation, kind=kind)
 
     rows = []
     level = chance(labels, correlation).unbiased
-    normal = [(plan,) for plan in plans if plan.spec["objective"] == "normal"]
+    normal = [(recipe,) for recipe in recipes if recipe.spec["objective"] == "normal"]
     for title, same in seed_groups(normal, titles).items():
-        real = over_seeds([estimate(plan, REAL) for (plan,) in same])
+        real = over_seeds([estimate(recipe, REAL) for (recipe,) in same])
         rows.append(finding("related-images", title, real.minus(level), above=0))
         for claim, kind in (("less-consistent-under-attack", "true"), ("ambiguous-not-obedient", "predicted")):
-            falls = [estimate(plan, FGSM, kind).minus(estimate(plan, REAL, kind)) for (plan,) in same]
+            falls = [estimate(recipe, FGSM, kind).minus(estimate(recipe, REAL, kind)) for (recipe,) in same]
             rows.append(finding(claim, title, over_seeds(falls), below=0))
     for claim, rival in (("training-keeps-consistency", "normal"), ("consistent-loss-adds", "adversarial")):
-        for title, same in seed_groups(matched(plans, "consistent", rival), titles).items():
+        for title, same in seed_groups(matched(recipes, "consistent", rival), titles).items():
             gains = [estimate(one, FGSM).minus(estimate(other, FGSM)) for one, other in same]
             rows.append(finding(claim, title, over_seeds(gains), above=0))
     predictions = {
@@ -84,7 +86,7 @@ def evaluation_findings(
         "FGSM": {title: one.passes[FGSM].predictions for title, one in measured.items()},
         "PGD": pgd,
     }
-    for title, same in seed_groups(matched(plans, "consistent", "normal"), titles).items():
+    for title, same in seed_groups(matched(recipes, "consistent", "normal"), titles).items():
         changes = [estimate(one, REAL).minus(estimate(other, REAL)) for one, other in same]
         most = over_seeds([estimate(other, REAL) for _, other in same]).value / 10
         rows.append(finding("real-images-unchanged", title, over_seeds(changes), above=-most, below=most))
@@ -100,7 +102,7 @@ def evaluation_findings(
 
 
 def dissection_findings(
-    plans: Sequence[ModelPlan],
+    recipes: Sequence[Recipe],
     titles: Mapping[str, str],
     units: Mapping[tuple[str, str], pd.DataFrame],
     *,
@@ -112,7 +114,7 @@ def dissection_findings(
     """Chapter 5: how many neurons are aligned with a concept. Intervals are over neurons, each compared with itself.
 
     Args:
-        plans: of the networks.
+        recipes: of the networks.
         titles: by their keys.
         units: by title and set of images, from `unit_labels`.
         real, shuffled, before, adversarial: what the sets are called; `before` are the images that became adversarial.
@@ -123,11 +125,11 @@ def dissection_findings(
         return 100 * (first - second)
 
     rows = []
-    for title in (titles[plan.key] for plan in plans if plan.spec["objective"] == "normal"):
+    for title in (titles[recipe.key] for recipe in recipes if recipe.spec["objective"] == "normal"):
         aligned, lost = change(title, real, shuffled), change(title, adversarial, before)
         rows.append(finding("neurons-have-concepts", title, mean(aligned), above=0))
         rows.append(finding("concepts-lost-under-attack", title, mean(lost), below=0))
-    for one, other in matched(plans, "consistent", "normal"):
+    for one, other in matched(recipes, "consistent", "normal"):
         kept = change(titles[one.key], adversarial, before)
         plain = change(titles[other.key], adversarial, before)
         gain = mean(kept).minus(mean(plain))  # other neurons in each network
@@ -199,7 +201,7 @@ def explanation_findings(verdicts: pd.DataFrame) -> Findings:
     """Chapter 8: what reweighting changes, in the paper's form and with weights of mean one.
 
     Args:
-        verdicts: from `explanation.tables.compared`, with the column objective.
+        verdicts: from `explanation.tables.verdicts`.
     """
     rows = []
     for _, row in verdicts[verdicts["objective"].str.startswith("reweighted")].iterrows():

@@ -60,6 +60,15 @@ def results_folder() -> Path:
     return repository_root() / "book" / "results"
 
 
+def paper_table(name: str) -> pd.DataFrame:
+    """A table of the papers' own numbers, `book/paper/<name>.csv`, indexed by its words; a page says where it is from."""
+    path = repository_root() / "book" / "paper" / f"{name}.csv"
+    table = pd.read_csv(path, comment="#")
+    table = table.set_index(list(table.select_dtypes(exclude="number")))
+    table.attrs["sources"] = path.read_text("utf-8").splitlines()[0].removeprefix("# ")
+    return table
+
+
 def start_of(notebook: str, *topics: str) -> Start:
     """To be called as a notebook begins: when it ends, the checkout may have moved on.
 
@@ -108,9 +117,9 @@ def keep_result(
         "commit": start.commit,
         "versions": {name: version for name, version in current_versions().items() if name in topics},
         "parameters": dict(parameters),
-        "dataset": nets[0].plan.spec["data"]["name"],
-        "fingerprint": nets[0].plan.spec["fingerprint"],
-        "seeds": sorted({net.plan.spec["seed"] for net in nets}),
+        "dataset": nets[0].recipe.spec["data"]["name"],
+        "fingerprint": nets[0].recipe.spec["fingerprint"],
+        "seeds": sorted({net.recipe.spec["seed"] for net in nets}),
         "training_seconds": round(sum(record["seconds"] for record in records), 1),
         "run_seconds": round(time.monotonic() - start.clock, 1),
         **{name: records[0][name] for name in ("device", "torch", "precision")},
@@ -226,10 +235,10 @@ def provenance(profile: str, nets: Sequence[TrainedModel]) -> pd.DataFrame:
         {
             "profile": profile,
             "network": net.title,
-            "key": net.plan.key,
-            "dataset": net.plan.spec["data"]["name"],
-            "images": net.plan.spec["fingerprint"][:12],
-            "seed": net.plan.spec["seed"],
+            "key": net.recipe.key,
+            "dataset": net.recipe.spec["data"]["name"],
+            "images": net.recipe.spec["fingerprint"][:12],
+            "seed": net.recipe.spec["seed"],
             "trained at commit": net.record["commit"],
             "measured at commit": commit(),
             "on": net.record["device"],

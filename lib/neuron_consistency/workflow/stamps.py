@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ class _Stamp:
 
     notebook: str
     parameters: Mapping[str, Any]
-    namespace: Mapping[str, Any]
+    seeds: Callable[[], set[int]]
     commit: str
     began: float = field(default_factory=time.monotonic)
 
@@ -40,13 +40,13 @@ class _Stamp:
     def run(self) -> str:
         """This run, up to now."""
         parts = [self.notebook, f"profile {self.parameters['profile']}", f"commit {self.commit}"]
-        if seeds := _seeds(self.namespace):
+        if seeds := self.seeds():
             parts.append(_counted("seed", sorted(seeds)))
         device = describe_device(resolve_device(self.parameters["device"]))
         return " · ".join([*parts, device, f"{time.monotonic() - self.began:.0f} s into the run"])
 
 
-def stamp_outputs(notebook: str, parameters: Mapping[str, Any], namespace: Mapping[str, Any]) -> None:
+def stamp_outputs(notebook: str, parameters: Mapping[str, Any], seeds: Callable[[], set[int]]) -> None:
     """From now on each cell that ends with a table or a figure says below it what made it.
 
     That is the notebook, profile, commit, seeds of the networks there are by then, device, and how long the run has
@@ -56,14 +56,14 @@ def stamp_outputs(notebook: str, parameters: Mapping[str, Any], namespace: Mappi
     Args:
         notebook: its stem.
         parameters: with profile and device.
-        namespace: of the notebook, its `globals()`.
+        seeds: gives those of the networks there are by then.
     """
     shell = get_ipython()  # type: ignore[no-untyped-call]
     if shell is None:
         return
     for earlier in [call for call in shell.events.callbacks["post_run_cell"] if isinstance(call, _Stamp)]:
         shell.events.unregister("post_run_cell", earlier)  # the cell was run again
-    shell.events.register("post_run_cell", _Stamp(notebook, parameters, namespace, commit()))
+    shell.events.register("post_run_cell", _Stamp(notebook, parameters, seeds, commit()))
 
 
 def cited(shown: Shown, *records: Mapping[str, Any]) -> Shown:
@@ -91,12 +91,3 @@ def _told(record: Mapping[str, Any]) -> str:
 
 def _counted(word: str, numbers: list[int]) -> str:
     return f"{word}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
-
-
-def _seeds(namespace: Mapping[str, Any]) -> set[int]:
-    found: set[int] = set()
-    for value in list(namespace.values()):
-        items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
-        plans = (getattr(item, "plan", None) for item in items)  # of a TrainedModel; importing it would import training
-        found |= {plan.spec["seed"] for plan in plans if plan is not None}
-    return found

@@ -215,9 +215,9 @@ def test_files_are_broden_s_and_give_back_the_labels(folder: Path) -> None:
 def test_the_reader_opens_them(folder: Path) -> None:
     labelled = BrodenSet.open(folder)
     assert len(labelled) == IMAGES
-    _, images, maps = next(iter(labelled.batches(4, image_size=64)))
+    _, images = next(labelled.image_batches(4, image_size=64))
     assert images.shape == (4, 3, 64, 64)
-    assert all({"color", "object", "scene"} <= set(one) for one in maps)
+    assert all({"color", "object", "scene"} <= set(one) for one in next(labelled.label_batches(4)))
 
 
 def test_classes_and_splits_are_balanced(folder: Path) -> None:

@@ -6,36 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from layouts import levels, packed, photo, tarred, write
+from layouts import BIRDS, cub, levels, packed, tarred, write
 from neuron_consistency.data.load import dataset_fingerprint, load_images
 from neuron_consistency.errors import DatasetError, ParameterError
-
-BIRDS = ["002.Laysan_Albatross", "003.Sooty_Albatross", "010.Red_winged_Blackbird"]
-
-
-def cub() -> dict[str, bytes]:
-    """Four images a class of 60 x 40 pixels: the first, second and fourth to train on; image n has the grey level 20 n.
-
-    The tables are in falling order, so that only their numbers tell what belongs together.
-    """
-    images = [f"{bird}/{bird[4:]}_{n}.jpg" for bird in BIRDS for n in range(4)]
-    rows = {
-        "images.txt": [f"{n} {name}" for n, name in enumerate(images, 1)],
-        "image_class_labels.txt": [f"{n} {(n - 1) // 4 + 1}" for n in range(1, 13)],
-        "train_test_split.txt": [f"{n} {int(n % 4 != 3)}" for n in range(1, 13)],
-        "bounding_boxes.txt": [f"{n} {10.0 + n} 5.0 20.0 30.0" for n in range(1, 13)],
-        "classes.txt": [f"{n} {bird}" for n, bird in enumerate(BIRDS, 1)],
-        "parts/parts.txt": ["1 back", "2 left eye", "3 tail"],
-        "parts/part_locs.txt": [
-            f"{n} {part} {x} {y} {seen}"
-            for n in range(1, 13)
-            for part, x, y, seen in [(1, 30.0, 20.0, 1), (2, 0.0, 0.0, 0), (3, 20.0 - n, 39.0, 1)]
-        ],
-    }
-    files = {name: "\n".join(reversed(lines)).encode() + b"\n" for name, lines in rows.items()}
-    files["parts/parts.txt"] = "\n".join(rows["parts/parts.txt"]).encode()
-    files |= {f"images/{name}": photo(20 * n, (60, 40)) for n, name in enumerate(images, 1)}
-    return {f"CUB_200_2011/{name}": data for name, data in files.items()}
 
 
 @pytest.mark.parametrize("archive", ["", "CUB_200_2011.zip", "CUB_200_2011.tgz"])
@@ -119,44 +92,6 @@ def test_a_synset_that_two_birds_share_names_neither(tmp_path: Path) -> None:
             load_images("cub200", "train", root=root, image_size=16, classes=[name])
     images = load_images("cub200", "train", root=root, image_size=16, classes=["n01575401", "Sooty Albatross"])
     assert images.classes == ("Red winged Blackbird", "Sooty Albatross")
-
-
-@pytest.mark.parametrize(
-    ("table", "old", "new", "message"),
-    [
-        ("bounding_boxes.txt", "1 11.0 5.0 20.0 30.0\n", "", r"bounding_boxes.txt has no row of image 1\. Unpack"),
-        ("bounding_boxes.txt", "1 11.0 5.0", "1 11.0", r"bounding_boxes.txt: '1 11.0 20.0 30.0' is not a row"),
-        ("bounding_boxes.txt", "1 11.0 5.0", "1 11.0 x", r"bounding_boxes.txt: '11.0 x 20.0 30.0' holds no numbers"),
-        ("image_class_labels.txt", "\n4 1\n", "\n", r"image_class_labels.txt has no row of image 4"),
-        ("train_test_split.txt", "\n2 1\n", "\ntwo 1\n", r"train_test_split.txt: 'two 1' is not a row"),
-        ("classes.txt", "010.Red_winged", "010.Red_legged", r"classes.txt: '010.Red_legged_Blackbird' is not a class"),
-        ("parts/part_locs.txt", "\n1 2 ", "\n1 9 ", r"part_locs.txt: there is no part 9 in parts/parts.txt"),
-    ],
-)
-def test_a_damaged_table_is_named(tmp_path: Path, table: str, old: str, new: str, message: str) -> None:
-    files = cub()
-    text = files[f"CUB_200_2011/{table}"].decode()
-    assert old in text
-    files[f"CUB_200_2011/{table}"] = text.replace(old, new).encode()
-    # A visible part, so that its row counts.
-    files = {n: d.replace(b" 0.0 0.0 0", b" 30.0 20.0 1") if "part_locs" in n else d for n, d in files.items()}
-    with pytest.raises(DatasetError, match=message):
-        load_images("cub200", "train", root=write(tmp_path, files), image_size=16)
-
-
-@pytest.mark.parametrize(
-    ("missing", "message"),
-    [
-        ("images.txt", r"cub200 are not in .*CUB_200_2011.tgz"),
-        ("images/", r"CUB_200_2011 has no folder images/: unpack the official archive"),
-        ("classes.txt", r"classes.txt cannot be read from .*CUB_200_2011 .No such file"),
-        ("train_test_split.txt", r"train_test_split.txt cannot be read"),
-    ],
-)
-def test_a_missing_table_is_named(tmp_path: Path, missing: str, message: str) -> None:
-    files = {n: d for n, d in cub().items() if not n.startswith(f"CUB_200_2011/{missing}")}
-    with pytest.raises(DatasetError, match=message):
-        load_images("cub200", "train", root=write(tmp_path, files), image_size=16)
 
 
 def test_a_corrupt_image_is_left_out_with_its_box_where_asked(tmp_path: Path) -> None:

@@ -1,49 +1,13 @@
 """ImageNet-9 with its variants, in the layout of the Backgrounds Challenge."""
 
-import io
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from layouts import levels, packed, photo, write
-from neuron_consistency.data.load import dataset_fingerprint, load_images
-from neuron_consistency.data.sources.imagenet9 import VARIANTS
-from neuron_consistency.errors import DatasetError, ParameterError
-
-CLASSES = [
-    "00_dog", "01_bird", "02_wheeled vehicle", "03_reptile", "04_carnivore", "05_insect", "06_musical instrument",
-    "07_primate", "08_fish",
-]  # fmt: skip
-CHALLENGE = VARIANTS[:-1]  # without in9l, which is to train on
-
-
-def array(mask: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, mask)
-    return file.getvalue()
-
-
-def challenge() -> dict[str, bytes]:
-    """One image a class and variant, its grey level 25 c + v; the object's mask covers the c + 1 left columns of 10."""
-    files = {}
-    for c, folder in enumerate(CLASSES):
-        for v, variant in enumerate(CHALLENGE):
-            stem = f"n0208407{c}_{100 + c}"
-            name = f"fg_{stem}_bg_n01503061_7" if variant.startswith("mixed") else stem
-            files[f"bg_challenge/{variant}/val/{folder}/{name}.JPEG"] = photo(25 * c + v, (20, 20))
-        mask = np.zeros((20, 20), dtype=bool)
-        mask[:, : 2 * (c + 1)] = True
-        files[f"bg_challenge/fg_mask/val/{folder}/{stem}.npy"] = array(mask)
-    return files
-
-
-def training(name: str = "in9l") -> dict[str, bytes]:
-    """Two images a class to train on, and one that nobody has looked through."""
-    files = {f"{name}/train/{f}/{n}.JPEG": photo(20 * c + n) for c, f in enumerate(CLASSES) for n in range(2)}
-    return files | {f"{name}/val/{f}/0.JPEG": photo(255) for f in CLASSES}
+from layouts import CHALLENGE, challenge, levels, packed, training, write
+from neuron_consistency.data.load import load_images
+from neuron_consistency.errors import DatasetError
 
 
 @pytest.mark.parametrize("archive", ["", "backgrounds_challenge_data.tar.gz", "bg_challenge.zip"])
@@ -103,44 +67,3 @@ def test_masks_belong_to_the_variants_that_show_the_object(tmp_path: Path) -> No
         assert not images.masked.any()
         with pytest.raises(DatasetError, match=r"imagenet9 .val. has no masks.*use the explanation"):
             images.masks(torch.tensor([1]))
-
-
-@pytest.mark.parametrize(
-    "data", [array(np.array([[{}]], dtype=object)), array(np.zeros(5)), array(np.zeros((2, 2, 3))), b"", b"no array"]
-)
-def test_a_mask_that_is_no_map_is_named_and_never_unpickled(tmp_path: Path, data: bytes) -> None:
-    files = challenge() | {"bg_challenge/fg_mask/val/00_dog/n02084070_100.npy": data}
-    images = load_images("imagenet9", "val", root=write(tmp_path, files), image_size=10)
-    with pytest.raises(DatasetError, match=r"n02084070_100.npy is not a map of numbers"):
-        images.masks(torch.tensor([0]))
-
-
-def test_fingerprints_tell_variants_apart_where_files_do_not(tmp_path: Path) -> None:
-    files = {f"bg_challenge/{v}/val/{f}/1.JPEG": photo(7) for v in ("only_bg_b", "only_bg_t") for f in CLASSES}
-    root = write(tmp_path, files)
-    prints = {
-        dataset_fingerprint("imagenet9", "val", root=root, image_size=16, variant=v)
-        for v in ("only_bg_b", "only_bg_t", "only-bg-t")
-    }
-    assert len(prints) == 2
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"variant": "mixed"}, ParameterError, "variant='mixed': ImageNet-9 has original, mixed_same, mixed_rand"),
-        ({"split": "train"}, DatasetError, r"The train images of imagenet9 are not in .*in9l/train.*backgrounds_chall"),
-        ({"colour": 1}, ParameterError, "Options that 'imagenet9' does not have: colour"),
-        ({"classes": ["mammal"]}, DatasetError, "Unknown class 'mammal' of imagenet9"),
-    ],
-)
-def test_impossible_wish_is_named(tmp_path: Path, change: dict[str, Any], error: type[Exception], message: str) -> None:
-    wish: dict[str, Any] = {"name": "imagenet9", "split": "val", "image_size": 16, **change}
-    with pytest.raises(error, match=message):
-        load_images(root=write(tmp_path, challenge()), **wish)
-
-
-def test_a_strange_class_folder_is_named(tmp_path: Path) -> None:
-    root = write(tmp_path, challenge() | {"bg_challenge/original/val/09_plant/1.JPEG": photo(1)})
-    with pytest.raises(DatasetError, match=r"original/val/09_plant is not a class of ImageNet-9.*Unpack"):
-        load_images("imagenet9", "val", root=root, image_size=16)

@@ -1,6 +1,5 @@
 """Pascal VOC in its official layout: several labels an image, boxes and masks, whole images squeezed into a square."""
 
-import io
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,61 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from layouts import levels, packed, photo, write
+from layouts import NAMED, devkit, levels, packed, photo, segmentation, write
 from neuron_consistency.data.load import dataset_fingerprint, load_images, load_multilabel
-from neuron_consistency.errors import DatasetError, ParameterError
+from neuron_consistency.errors import DatasetError
 
 CPU = torch.device("cpu")
 CAT, DOG, PERSON = 7, 11, 14  # places among the 20 classes
-# By image: (class, xmin, ymin, xmax, ymax, difficult), first and last pixels of 40 x 20, counted from 1.
-TRAIN: dict[str, list[tuple[str, int, int, int, int, int]]] = {
-    "000005": [("dog", 1, 1, 20, 10, 0), ("person", 21, 11, 40, 20, 0), ("dog", 21, 1, 40, 10, 0)],
-    "000007": [("person", 1, 1, 40, 20, 0), ("cat", 1, 1, 4, 4, 1)],
-    "000009": [("cat", 11, 1, 30, 20, 0)],
-    "000012": [("cat", 1, 1, 10, 10, 1)],
-}
-TEST = {"000001": TRAIN["000005"], "000002": TRAIN["000009"]}
-NAMED = ["dog", "person", "cat"]
-
-
-def annotation(objects: list[tuple[str, int, int, int, int, int]]) -> bytes:
-    parts = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part>"
-    text = "".join(
-        f"<object><name>{name}</name><pose>Left</pose><difficult>{difficult}</difficult><bndbox><xmin>{x0}</xmin>"
-        f"<ymin>{y0}</ymin><xmax>{x1}</xmax><ymax>{y1}.0</ymax></bndbox>{parts}</object>"
-        for name, x0, y0, x1, y1, difficult in objects
-    )
-    size = "<size><width>40</width><height>20</height><depth>3</depth></size>"
-    return f"<annotation><folder>VOC</folder>{size}<segmented>1</segmented>{text}</annotation>".encode()
-
-
-def segmentation(numbers: np.ndarray, mode: str = "P") -> bytes:
-    image, file = Image.fromarray(numbers.astype("u1")), io.BytesIO()
-    if mode == "P":
-        image = image.convert("P")
-        image.putdata(numbers.ravel().tolist())
-        image.putpalette([n // 3 * 40 % 256 for n in range(768)])
-    image.convert(mode).save(file, "PNG")
-    return file.getvalue()
-
-
-def devkit(year: str = "VOC2007", *lists: str) -> dict[str, bytes]:
-    """Images of 40 x 20, in grey levels 10, 20, ... in order of the lists; of the first of each list there is a mask:
-    dog (12) above, person (15) to the right below, a void border (255) between them, the rest background."""
-    names = {"trainval": TRAIN, "train": TRAIN, "test": TEST, "val": TEST}
-    numbers = np.zeros((20, 40), dtype=int)
-    numbers[:8], numbers[8:12], numbers[12:, 20:] = 12, 255, 15
-    files = {}
-    for kind in lists or ("trainval", "test"):
-        files[f"{year}/ImageSets/Main/{kind}.txt"] = "\n".join(names[kind]).encode() + b"\n"
-        for n, (stem, objects) in enumerate(names[kind].items(), 1):
-            files[f"{year}/Annotations/{stem}.xml"] = annotation(objects)
-            files[f"{year}/JPEGImages/{stem}.jpg"] = photo(10 * n, (40, 20))
-            if n == 1:
-                files[f"{year}/SegmentationClass/{stem}.png"] = segmentation(numbers)
-    return {f"VOCdevkit/{name}": data for name, data in files.items()}
 
 
 @pytest.mark.parametrize("archive", ["", "VOCdevkit.zip", "VOCtrainval_06-Nov-2007.tar"])
@@ -208,64 +159,9 @@ def test_a_corrupt_image_is_left_out_with_its_objects_where_asked(tmp_path: Path
         assert images.masks(torch.tensor([1])).all()
 
 
-@pytest.mark.parametrize(
-    ("file", "data", "message"),
-    [
-        (
-            "Annotations/000005.xml",
-            b"<annotation><size>",
-            r"Annotations/000005.xml is not an annotation of VOC .*Unpack",
-        ),
-        (
-            "Annotations/000005.xml",
-            annotation(TRAIN["000005"]).replace(b">40<", b">0<", 1),
-            r"000005.xml is not an ann",
-        ),
-        ("Annotations/000005.xml", annotation(TRAIN["000005"]).replace(b"xmin", b"x"), r"000005.xml is not an annotat"),
-        ("Annotations/000005.xml", None, r"Annotations/000005.xml cannot be read from .*VOC2007"),
-        ("ImageSets/Main/trainval.txt", b"\n", r"trainval.txt lists no images"),
-        ("ImageSets/Main/trainval.txt", b"../../secret\n", r"has no train images of"),
-        ("SegmentationClass/000005.png", b"no image", r"SegmentationClass/000005.png is not a readable image"),
-        ("SegmentationClass/000005.png", segmentation(np.zeros((20, 40)))[:60], r"000005.png is not a readable image"),
-        ("SegmentationClass/000005.png", segmentation(np.zeros((20, 40)), "RGB"), r"000005.png has colours, not numb"),
-    ],
-)
-def test_a_damaged_file_is_named(tmp_path: Path, file: str, data: bytes | None, message: str) -> None:
-    files = devkit() | {f"VOCdevkit/VOC2007/{file}": data}
-    root = write(tmp_path, {name: content for name, content in files.items() if content is not None})
-    with pytest.raises(DatasetError, match=message):
-        load_images("voc2007", "train", root=root, image_size=20, classes=NAMED).masks(torch.tensor([0]))
-
-
-@pytest.mark.parametrize("folder", ["Annotations", "JPEGImages"])
-def test_a_missing_folder_is_named(tmp_path: Path, folder: str) -> None:
-    root = write(tmp_path, devkit())
-    shutil.rmtree(root / "VOCdevkit/VOC2007" / folder)
-    with pytest.raises(DatasetError, match=f"VOC2007 has no folder {folder}/: unpack the official archive"):
-        load_images("voc2007", "train", root=root, image_size=20)
-
-
 def test_a_kit_without_masks_has_none(tmp_path: Path) -> None:
     root = write(tmp_path, {n: d for n, d in devkit().items() if "Segmentation" not in n})
     images = load_images("voc2007", "train", root=root, image_size=20)
     assert not images.masked.any()
     with pytest.raises(DatasetError, match=r"voc2007 .train. has no masks"):
         images.masks(torch.tensor([0]))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"name": "voc2010"}, "Unknown dataset 'voc2010': use .*voc2007"),
-        ({"variant": "original"}, "Options that 'voc2007' does not have: variant"),
-        ({"per_class": 0}, "per_class must be at least 1"),
-        (
-            {"name": "scenes", "per_class": 1, "classes": 1, "memory": 0},
-            "one label each.*scenes-multilabel",
-        ),
-    ],
-)
-def test_impossible_wish_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    wish: dict[str, Any] = {"name": "voc2007", "split": "train", "image_size": 16, **change}
-    with pytest.raises(ParameterError, match=message):
-        load_multilabel(root=write(tmp_path, devkit()), **wish)

@@ -3,7 +3,8 @@
 #
 # Every claim of the three papers that can be measured, and the questions that they leave open, each with the number
 # that decides. None of our numbers on this page is typed: they come from the chapters as they were last run with this
-# profile, and, for photographs, from the studies kept with the book ({doc}`09_results`).
+# profile, and, for photographs, from the studies kept with the book ({doc}`09_results_p1`, {doc}`10_results_p2`,
+# {doc}`12_results_p3`).
 #
 # The rule is one for all. A claim *holds* for a case (a network, perhaps under one attack) where the whole interval of
 # 95 % lies on its side of the line, *fails* where it lies on the other, and else *cannot be told*. Over its cases
@@ -14,47 +15,25 @@
 # beyond chance, what an attack changes in their number says little.
 
 # %% tags=["parameters"]
+# how it runs
 profile: str = "demo"  # whose chapters are read: artifacts/<profile>/
 device: str = "auto"  # unused here; every page has it
 
 # %% tags=["hide-input"]
-from neuron_consistency.workflow.parameters import check
-
-parameters = check(globals())
-
-# %% tags=["hide-input"]
 import pandas as pd
-from myst_nb import glue
 
 from neuron_consistency.show import with_intervals
-from neuron_consistency.workflow.claims import ledger, ledger_page, read_claims, read_findings
-from neuron_consistency.workflow.findings import explanation_findings, success_findings
-from neuron_consistency.workflow.results import read_result, read_studies
-from neuron_consistency.workflow.stamps import stamp_outputs
+from neuron_consistency.workflow.claims import counted, ledger, ledger_page, read_claims, read_findings
+from neuron_consistency.workflow.kept import Kept
+from neuron_consistency.workflow.page import open_page
 
-stamp_outputs("10_claims", parameters, globals())
-pd.set_option("display.max_rows", 500)  # tables are shown whole
-claims = read_claims()
-here = f"this run ({profile})"
-photographs = {}
-for name in (name for name in read_studies() if name.endswith("photographs")):
-    tables = read_result(name).tables
-    if "findings" in tables:
-        found = tables["findings"]
-    elif "verdicts" in tables:
-        found = pd.DataFrame(explanation_findings(tables["verdicts"]))
-    elif "success" in tables:
-        found = pd.DataFrame(success_findings(tables["success"], everywhere="all of them at once"))
-    else:  # a study that no claim is about, such as the sweeps of what a paper leaves open
-        continue
-    photographs[name] = found.assign(case=found["case"] + f" ({name.removesuffix('-photographs')})")
-settings = {here: read_findings(profile), "photographs": pd.concat(photographs.values(), ignore_index=True)}
-table = ledger(claims, settings)
-for setting, short in ((here, "here"), ("photographs", "photographs")):
-    verdicts = table[f"verdict, {setting}"].str.replace(r" \(.*", "", regex=True)
-    for word in ("reproduced", "partly", "not reproduced", "cannot be told", "not measured"):
-        glue(f"ledger-{short}-{word.replace(' ', '-')}", f"{(verdicts == word).sum()}", display=False)
-glue("ledger-claims", f"{len(table)}", display=False)
+page, kept = open_page("14_claims", globals()), Kept.read()
+here, photographs = f"this run ({profile})", "photographs"
+settings = {here: read_findings(profile), photographs: kept.findings("photographs")}
+table = ledger(read_claims(), settings)
+for setting, short in ((here, "here"), (photographs, "photographs")):
+    page.say({f"ledger-{short}-{word.replace(' ', '-')}": f"{n}" for word, n in counted(table, setting).items()})
+page.say(ledger_claims=f"{len(table)}")
 
 # %% [markdown]
 # | of {glue:text}`ledger-claims` claims | this run | photographs |

@@ -1,0 +1,152 @@
+"""The measures of a network by which P3 judges it, image by image: accuracy, localisation, background, and E itself."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+
+from neuron_consistency.attacks.linf import fgsm
+from neuron_consistency.attacks.predictions import average_precision_parts, class_scores, predictions, under_pgd
+from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
+from neuron_consistency.errors import ParameterError
+from neuron_consistency.explanation.localisation import CENTRE, OWN, RANDOM, curves, localise
+from neuron_consistency.explanation.weighting import Weighting, weigh
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import Attack
+from neuron_consistency.runtime import Runtime
+from neuron_consistency.statistics import Estimate, Numbers, mean, share
+
+SAME, OTHER, GAP = "accuracy, same background", "accuracy, other background", "background gap"
+OWN_E, NOISE_E, TRUE_E = "E", "E under random signs", "E, object spared"
+SPARED = "share of the image spared"
+
+
+def score(values: Numbers) -> Estimate:
+    """The mean over images of a score that some of them may not have, and the share of these as `excluded`.
+
+    Scores that are all 0 or 1 get Wilson's interval, others Student's. The interval of scores within [0, 1] is clipped
+    to it; that of a single score has no other end.
+
+    Shape:
+        values: (N,), NaN where an image has none.
+
+    Raises:
+        ParameterError: no image has a score.
+    """
+    given = np.asarray(values, dtype=np.float64)
+    known = given[~np.isnan(given)]
+    if not len(known):
+        raise ParameterError("no image has a score: none of them has a box or a mask of its class")
+    found = share(known) if np.isin(known, (0, 1)).all() else mean(known, lone=math.inf)
+    low, high = (0.0, 1.0) if known.min() >= 0 and known.max() <= 1 else (-math.inf, math.inf)
+    excluded = 1 - len(known) / len(given)
+    return replace(found, low=max(low, found.low), high=min(high, found.high), excluded=excluded)
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """The measures of one network on a set of images.
+
+    Attributes:
+        values: one row an image, one column a measure; NaN where an image has none. Its mean is the measure.
+        chance: what the measure is of a network, or a map, that knows nothing; NaN where there is no such number.
+    """
+
+    values: pd.DataFrame
+    chance: dict[str, float]
+
+    def table(self) -> pd.DataFrame:
+        """One row a measure: measure, mean, low, high (95 % over images), images, excluded, chance."""
+        rows = []
+        for name, column in self.values.items():
+            found = score(column)
+            row = {"measure": name} | found.row("mean", bare=True) | {"images": int(column.count())}
+            rows.append(row | {"excluded": found.excluded, "chance": self.chance.get(str(name), math.nan)})
+        return pd.DataFrame(rows)
+
+
+def score_images(
+    model: Classifier,
+    images: ImageSet,
+    on: Runtime,
+    *,
+    weighting: Weighting,
+    epsilon: float,
+    pgd_steps: int = 10,
+    backgrounds: tuple[ImageSet, ImageSet] | None = None,
+    curve_images: int = 0,
+    curve_steps: int = 28,
+) -> ImageScores:
+    """All measures that the set allows.
+
+    Accuracy on clean, FGSM and PGD images (with several labels an image: mAP on clean ones), on the same objects
+    before other backgrounds, and the gap between these; the scores of `localise` where the set has boxes or masks; E
+    with the network's own explanation as the mask, its null (random signs on the same pixels), what share of the
+    image that mask covers, and, where every image has one, E with the true mask.
+
+    Args:
+        weighting: how E is taken, and which layer explains.
+        epsilon, pgd_steps: of FGSM and PGD.
+        backgrounds: the same objects before backgrounds of their own class, and of another one (image by image).
+        curve_images: so many images, evenly spaced, are scored by insertion and deletion; 0 is none.
+        curve_steps: of these, see `insertion_deletion`.
+
+    Raises:
+        ParameterError: the two sets of backgrounds are not of the same objects.
+
+    Source: P3's experiments; the true mask, PGD and all chance levels are ours.
+    """
+    if isinstance(images, MultiLabelSet):
+        logits, labels = class_scores(model, images, on)
+        values = {"mAP": average_precision_parts(logits, labels)}
+        chance = {"mAP": float(labels.mean())}
+    else:
+        sets: dict[str, tuple[ImageSet, Attack | None]] = {
+            "accuracy": (images, None),
+            "accuracy, FGSM": (images, partial(fgsm, epsilon=epsilon)),
+            f"accuracy, PGD-{pgd_steps}": (images, under_pgd(on, epsilon=epsilon, steps=pgd_steps)),
+        }
+        if backgrounds is not None:
+            same, other = backgrounds
+            if not torch.equal(same.labels, other.labels):
+                raise ParameterError(
+                    "the two sets of backgrounds are not of the same objects: take equally many images"
+                )
+            sets |= {SAME: (same, None), OTHER: (other, None)}
+        values = {
+            name: (predictions(model, subset, on, attack=attack) == subset.labels).double()
+            for name, (subset, attack) in sets.items()
+        }
+        chance = dict.fromkeys(("accuracy", SAME, OTHER), 1 / images.num_classes)
+        if backgrounds is not None:
+            values[GAP], chance[GAP] = values[SAME] - values[OTHER], 0.0
+    frame = pd.DataFrame({name: pd.Series(column.numpy()) for name, column in values.items()})
+    if images.boxes is not None or bool(images.masked.any()):
+        found = _by_image(localise(model, images, on, weighting))
+        if curve_images:
+            places = torch.linspace(0, len(images) - 1, min(curve_images, len(images))).long()
+            areas = curves(model, images.subset(places), on, weighting, steps=curve_steps)
+            found = found.join(_by_image(areas.assign(image=places.numpy()[areas["image"]])))
+        frame = frame.join(found.loc[OWN])
+        means = found.groupby("map").mean()  # the centre has no curves, for which a random map is chance
+        chance |= {str(name): float(level) for name, level in means.T[CENTRE].fillna(means.T[RANDOM]).items()}
+    masked = {mask: replace(weighting, mask=mask) for mask in ("explanation", "truth")}
+    own = weigh(model, images, masked["explanation"], on)
+    signs = torch.Generator(on.device).manual_seed(0)
+    null = weigh(model, images, masked["explanation"], on, noise=signs)
+    frame[OWN_E], frame[NOISE_E], frame[SPARED] = (
+        each.numpy() for each in (own.consistency, null.consistency, own.spared)
+    )
+    if bool(images.masked.all()):
+        frame[TRUE_E] = weigh(model, images, masked["truth"], on).consistency.numpy()
+    return ImageScores(frame, chance)
+
+
+def _by_image(scores: pd.DataFrame) -> pd.DataFrame:
+    """By map and image, an image of several classes with the mean of its scores."""
+    return scores.drop(columns="class").groupby(["map", "image"]).mean()

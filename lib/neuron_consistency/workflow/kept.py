@@ -1,0 +1,117 @@
+"""The kept studies as pages show them: their tables stacked, cited, and read for the ledger."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from neuron_consistency.show import with_intervals
+from neuron_consistency.workflow.findings import explanation_findings, success_findings
+from neuron_consistency.workflow.results import Result, Study, read_result, read_studies, record_table
+from neuron_consistency.workflow.stamps import Shown, cited
+
+
+@dataclass(frozen=True)
+class Kept:
+    """All studies with their results, by name."""
+
+    studies: dict[str, Study]
+    results: dict[str, Result]
+
+    @classmethod
+    def read(cls) -> Kept:
+        """Those of `notebooks/studies.yaml`.
+
+        Raises:
+            StoreError: a study has no result, or a table is not the one that its record tells of.
+        """
+        studies = read_studies()
+        return cls(studies, {name: read_result(name) for name in studies})
+
+    def named(self, beginning: str, *, several_seeds: bool = False) -> list[str]:
+        """The studies whose names begin so; those of several seeds alone, if asked."""
+        found = [name for name in self.studies if name.startswith(beginning)]
+        return [name for name in found if not several_seeds or len(self.results[name].record["seeds"]) > 1]
+
+    def table(self, names: str | Iterable[str], table: str) -> pd.DataFrame:
+        """A table of one study; of several studies stacked, with the column study."""
+        if isinstance(names, str):
+            return self.results[names].tables[table]
+        tables = {name: self.results[name].tables[table] for name in names}
+        return pd.concat(tables, names=["study"]).reset_index("study")
+
+    def cited(self, shown: Shown, *names: str) -> Shown:
+        """A table or figure, below which the page says of which studies it is."""
+        return cited(shown, *(self.results[name].record for name in names))
+
+    def shown(self, table: pd.DataFrame, *names: str, decimals: int = 3) -> pd.DataFrame:
+        """A table with its intervals as text, cited."""
+        return self.cited(with_intervals(table, decimals=decimals), *names)
+
+    def with_own_sets(self, table: str) -> pd.DataFrame:
+        """A table of P2's large set and, below, the rows of a smaller set that are of networks attacked themselves."""
+        rows = self.table(["adversarial-photographs", "representation-photographs"], table)
+        large = rows["study"] == "adversarial-photographs"
+        return rows[large | rows["network"].str.endswith("own set")].drop(columns="study")
+
+    def overview(self) -> pd.DataFrame:
+        """What stands behind the studies, one row each."""
+        return record_table({name: study.about for name, study in self.studies.items()}, self.results)
+
+    def findings(self, ending: str) -> pd.DataFrame:
+        """What the studies whose names end so say of the claims; the name's beginning is added to each case.
+
+        Some studies keep findings, others the tables that these follow from; a study that no claim is about says none.
+        """
+        found = []
+        for name in (name for name in self.results if name.endswith(ending)):
+            tables = self.results[name].tables
+            rows = tables.get("findings")
+            if rows is None and "verdicts" in tables:
+                rows = pd.DataFrame(explanation_findings(tables["verdicts"]))
+            elif rows is None and "success" in tables:
+                rows = pd.DataFrame(success_findings(tables["success"], everywhere="all of them at once"))
+            if rows is not None:
+                found.append(rows.assign(case=rows["case"] + f" ({name.removesuffix(f'-{ending}')})"))
+        return pd.concat(found, ignore_index=True)
+
+
+def beside_seeds(consistency: pd.DataFrame) -> pd.DataFrame:
+    """How every two trainings differ in U, seed by seed, beside how far the seeds of one training lie apart.
+
+    Args:
+        consistency: the table of that name of a study of several seeds.
+
+    Returns:
+        One row a set, kind of label and pair of trainings: first, second, set, labels, difference (the mean over seeds)
+        with the lowest and the highest seed, and seeds apart (the wider of the two trainings).
+    """
+    rows = consistency[consistency["set"].isin(["real", "FGSM"])].copy()
+    rows[["training", "seed"]] = rows["model"].str.rsplit(", seed ", n=1, expand=True)
+    found = []
+    for (images, labels), same in rows.groupby(["set", "labels"], sort=False):
+        by_seed = same.pivot(index="seed", columns="training", values="U")[same["training"].unique()]
+        apart = by_seed.max() - by_seed.min()
+        for second, first in itertools.combinations(by_seed, 2):
+            change = by_seed[first] - by_seed[second]
+            row = {"first": first, "second": second, "set": images, "labels": labels, "difference": change.mean()}
+            spread = {"difference low": change.min(), "difference high": change.max()}
+            found.append(row | spread | {"seeds apart": apart[[first, second]].max()})
+    return pd.DataFrame(found)
+
+
+def over_seeds(measures: pd.DataFrame) -> pd.DataFrame:
+    """P3's measures by objective: the mean over seeds, lowest and highest in brackets, beside chance and no training.
+
+    Args:
+        measures: the table of that name of a study of several seeds.
+    """
+    seeds = measures.dropna(subset="seed").groupby(["measure", "objective"], sort=False)["mean"]
+    spread = seeds.agg(["mean", "min", "max"]).rename(columns={"min": "low", "max": "high"})
+    trained = with_intervals(spread, decimals=2)["mean"].unstack("objective", sort=False)
+    others = measures[measures["seed"].isna()].set_index("measure")[["mean", "chance"]].round(2)
+    others = others.set_axis(["untrained", "chance"], axis=1).astype(object).fillna("")
+    return others[["chance"]].join(trained, how="right").join(others["untrained"])

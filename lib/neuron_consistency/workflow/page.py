@@ -1,0 +1,111 @@
+"""A page of the book as a notebook works with it: opened with its parameters checked, kept with its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from myst_nb import glue
+
+from neuron_consistency.runtime import Runtime
+from neuron_consistency.show import distinct_titles
+from neuron_consistency.training.obtain import TrainedModel, obtain
+from neuron_consistency.training.recipes import Recipe
+from neuron_consistency.workflow.claims import keep_findings
+from neuron_consistency.workflow.networks import current_models
+from neuron_consistency.workflow.parameters import Checked, check
+from neuron_consistency.workflow.results import Start, keep_result, provenance, start_of
+from neuron_consistency.workflow.stamps import stamp_outputs
+
+
+@dataclass
+class Page:
+    """What a notebook has of its run.
+
+    Attributes:
+        parameters: checked, by name.
+        on: where and how networks run, from device, precision and batch_size.
+        start: commit, library and clock as it began.
+        nets: the networks obtained so far.
+        titles: theirs, by key.
+    """
+
+    parameters: Checked
+    on: Runtime
+    start: Start
+    nets: list[TrainedModel] = field(default_factory=list)
+    titles: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def profile(self) -> str:
+        return str(self.parameters["profile"])
+
+    def obtain(self, recipes: Iterable[Recipe]) -> list[TrainedModel]:
+        """The networks of these recipes, loaded or trained; all of the page's get titles that tell them apart."""
+        found = [obtain(recipe, self.on.device) for recipe in recipes]
+        self.nets += [net for net in found if net.recipe.key not in self.titles]
+        self.titles |= distinct_titles({net.recipe.key: net.recipe for net in self.nets}.values())
+        return found
+
+    def current(self, *, objectives: Sequence[str] = ()) -> list[TrainedModel]:
+        """The networks that chapter 3 chose last, those that the parameters ask for, printed with their keys.
+
+        Raises:
+            ParameterError: there is none of them.
+        """
+        wanted = {name: self.parameters.get(name, []) for name in ("architectures", "objectives", "seeds")}
+        found = self.obtain(current_models(self.profile, **wanted | ({"objectives": objectives} if objectives else {})))
+        print("evaluated here:")
+        for net in found:
+            print(f"  {self.titles[net.recipe.key]} [{net.recipe.key}]")
+        return found
+
+    def say(self, values: Mapping[str, object] | None = None, **named: object) -> None:
+        """Values for the prose, by the names that it calls them by; `closed_form=...` is called closed-form there."""
+        for name, value in (
+            dict(values or {}) | {name.replace("_", "-"): value for name, value in named.items()}
+        ).items():
+            glue(name, value, display=False)
+
+    def keep(
+        self, tables: Mapping[str, pd.DataFrame], findings: Iterable[Mapping[str, Any]] | None = None
+    ) -> pd.DataFrame | None:
+        """Keeps the findings for the ledger of claims and, where the parameters name a study, its tables and them.
+
+        Returns:
+            The findings as a table.
+
+        Raises:
+            ParameterError: a finding is of a claim that the ledger does not list under this chapter.
+            StoreError: the disk is full, or the library was edited while the notebook ran.
+        """
+        table = None if findings is None else keep_findings(self.profile, self.start.notebook, findings)
+        if study := self.parameters.get("study"):
+            kept = dict(tables) if table is None else {**tables, "findings": table}
+            keep_result(study, self.start, kept, parameters=self.parameters, nets=self.nets)
+        return table
+
+    def provenance(self) -> pd.DataFrame:
+        """What stands behind the numbers of the page: one row a network."""
+        return provenance(self.profile, self.nets)
+
+
+def open_page(notebook: str, namespace: Mapping[str, object], *topics: str) -> Page:
+    """Checks the parameters of a notebook, and stamps from now on every table and figure with what made it.
+
+    Args:
+        notebook: its stem.
+        namespace: its `globals()`.
+        topics: what it measures, names of `versions.MEASURES`, for the record of a study.
+
+    Raises:
+        ParameterError: a parameter is unknown or has the wrong type, or the device is not to be had.
+    """
+    parameters = check(namespace)
+    pd.set_option("display.max_rows", 500)  # tables are shown whole
+    how = {name: parameters[name] for name in ("device", "precision", "batch_size") if name in parameters}
+    page = Page(parameters, Runtime.of(**how), start_of(notebook, *topics))
+    stamp_outputs(notebook, parameters, lambda: {net.recipe.spec["seed"] for net in page.nets})
+    return page
