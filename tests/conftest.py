@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import settings
 
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
+from neuron_consistency.training import obtain, recipes
 from toys import fitted, toy_images, toy_model
 
 settings.register_profile("untimed", deadline=None)  # on a loaded machine a slow example is no failure
@@ -45,3 +47,13 @@ def trained_toy(_trained_toy: Classifier) -> Classifier:
 def fresh_images() -> ImageSet:
     """Sixty-four images the toy network has not seen."""
     return toy_images(64, seed=7)
+
+
+@pytest.fixture
+def toy_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Artifacts in a folder of the test's own, and 24 toy images for any dataset that a recipe names."""
+    monkeypatch.setenv("NEURON_CONSISTENCY_ARTIFACTS", str(tmp_path))
+    monkeypatch.setattr(recipes, "dataset_fingerprint", lambda **_arguments: "toy-fingerprint")
+    monkeypatch.setattr(
+        obtain, "load_images", lambda split, **_arguments: toy_images(24, size=32, seed=int(split == "val"))
+    )

@@ -2,7 +2,11 @@
 
 import pandas as pd
 
-from neuron_consistency.show import with_intervals
+from neuron_consistency.explanation.filter_groups import FilterGroups
+from neuron_consistency.show import distinct_titles, matched, seed_groups, with_intervals
+from neuron_consistency.training.objective import Objective
+from neuron_consistency.training.recipes import Recipe
+from toys import toy_recipe
 
 
 def test_bounds_join_their_value_and_other_columns_are_rounded() -> None:
@@ -17,3 +21,34 @@ def test_bare_bounds_belong_to_the_column_before_them() -> None:
     assert with_intervals(table, decimals=1).to_dict("records") == [
         {"U": 0.5, "difference": "-0.1 (-0.2 to 0.1)", "verdict": "lower"}
     ]
+
+
+def test_networks_with_the_same_title_are_told_apart_by_key() -> None:
+    """Tables are filed by title: two networks under one would overwrite each other."""
+    recipes = [Recipe(**vars(toy_recipe(loss=Objective(epsilon=epsilon)))) for epsilon in (0.1, 0.2)]
+    assert len(set(distinct_titles(recipes).values())) == len({recipe.key for recipe in recipes}) == 2
+
+
+def test_networks_are_matched_by_architecture_and_seed() -> None:
+    """A difference between two networks that differ in more than the objective says nothing of the objective."""
+    kinds = [(name, seed) for name in ("resnet18", "alexnet") for seed in (0, 1)]
+    recipes = [
+        toy_recipe(objective, seed, architecture=name) for objective in ("normal", "consistent") for name, seed in kinds
+    ]
+    found = matched(recipes, "consistent", "normal")
+    assert [(a.objective, b.objective) for a, b in found] == [("consistent", "normal")] * 4
+    assert [(a.architecture, a.seed) for a, _ in found] == [(b.architecture, b.seed) for _, b in found] == kinds
+    others = [toy_recipe(filter_groups=FilterGroups()), toy_recipe(data={"name": "scenes", "image_size": 16})]
+    assert matched([toy_recipe("consistent"), *others], "consistent", "normal") == []
+
+
+def test_seeds_of_one_training_are_one_group() -> None:
+    """Another loss is another training, though its title is the same."""
+    seeds = [toy_recipe(seed=seed) for seed in (0, 1, 2)]
+    other = toy_recipe("consistent", loss=Objective(beta=2.0))
+    titles = {recipe.key: f"{recipe.title}, seed {recipe.seed}" for recipe in [*seeds, other]}
+    groups = seed_groups([(recipe,) for recipe in [*seeds, other]], titles)
+    assert {name: len(rows) for name, rows in groups.items()} == {
+        "ResNet-18, normal, 3 seeds": 3,
+        "ResNet-18, consistent (beta 2), seed 0": 1,
+    }

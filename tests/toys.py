@@ -14,6 +14,7 @@ from neuron_consistency.networks.models import Classifier
 from neuron_consistency.runtime import Runtime
 from neuron_consistency.training.loop import History, train
 from neuron_consistency.training.objective import Objective
+from neuron_consistency.training.recipes import Recipe
 from neuron_consistency.training.schedule import Schedule
 
 CPU = torch.device("cpu")
@@ -99,6 +100,27 @@ def train_toy(model: Classifier, objective: Objective = EQ6, *, epochs: int = 3,
     """The library's own training, short and in float32, on 48 toy images: three steps an epoch."""
     schedule = Schedule(epochs=epochs, batch_size=16, learning_rate=0.01, precision="float32", watched_images=16)
     return train(model, toy_images(48, seed=1), objective, schedule, device=CPU, **options)
+
+
+class NamedRecipe(Recipe):
+    """One whose key says what it is."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.objective}{self.seed}"
+
+
+def toy_recipe(objective: str = "normal", seed: int = 0, **fields: Any) -> Recipe:
+    """A recipe of no dataset that is there; "normal0" is the key of the one without arguments."""
+    given: dict[str, Any] = {
+        "profile": "smoke",
+        "architecture": "resnet18",
+        "data": {"name": "toy", "image_size": 16},
+        "fingerprint": "toy-fingerprint",
+        "loss": Objective(beta=1.0),
+        "schedule": Schedule(epochs=1, seed=seed),
+    }
+    return NamedRecipe(objective=objective, seed=seed, **given | fields)
 
 
 def state_of(model: nn.Module) -> dict[str, Any]:

@@ -33,32 +33,38 @@ def with_intervals(table: pd.DataFrame, *, decimals: int = 3) -> pd.DataFrame:
 
 
 class Named(Protocol):
-    """A network as tables name it, such as a `training.recipes.Recipe`: by key, title and how it was trained."""
+    """A network as tables name it, such as a `training.recipes.Recipe`; `spec` holds all that it was trained with."""
 
     @property
     def key(self) -> str: ...
     @property
     def title(self) -> str: ...
     @property
+    def architecture(self) -> str: ...
+    @property
+    def objective(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
     def spec(self) -> dict[str, Any]: ...
 
 
 def distinct_titles(recipes: Iterable[Named]) -> dict[str, str]:
     """By key, a title for tables with the seed in it, and the key where two networks would have the same."""
-    titles = {recipe.key: f"{recipe.title}, seed {recipe.spec['seed']}" for recipe in recipes}
-    again = {title for title, times in collections.Counter(titles.values()).items() if times > 1}
-    return {key: f"{title} [{key[:6]}]" if title in again else title for key, title in titles.items()}
+    titles = {recipe.key: f"{recipe.title}, seed {recipe.seed}" for recipe in recipes}
+    times = collections.Counter(titles.values())
+    return {key: title if times[title] == 1 else f"{title} [{key[:6]}]" for key, title in titles.items()}
 
 
 def seed_groups(rows: Iterable[tuple[Named, ...]], titles: Mapping[str, str]) -> dict[str, list[tuple[Named, ...]]]:
-    """Rows of recipes, a network or a pair such as `matched` gives, brought together where they differ in seeds alone.
+    """Rows of recipes, single networks or pairs such as `matched` gives, brought together where seeds alone differ.
 
     Args:
-        rows: of one length.
+        rows: all of one length.
         titles: by key, from `distinct_titles`.
 
     Returns:
-        By the title of the first of a row: as it stands for one seed, else with the number of seeds in place of it.
+        By the title of the first recipe of a row; where there are several seeds, their number stands in place of it.
     """
     groups: dict[str, list[tuple[Named, ...]]] = {}
     for row in rows:
@@ -72,8 +78,8 @@ def seed_groups(rows: Iterable[tuple[Named, ...]], titles: Mapping[str, str]) ->
 
 
 def _but_seed(recipe: Named) -> str:
-    schedule = {name: value for name, value in recipe.spec.get("schedule", {}).items() if name != "seed"}
-    return json.dumps({**recipe.spec, "seed": None, "schedule": schedule}, sort_keys=True)
+    spec = recipe.spec | {"seed": None, "schedule": recipe.spec["schedule"] | {"seed": None}}
+    return json.dumps(spec, sort_keys=True)
 
 
 def matched(recipes: Iterable[Named], first: str, second: str) -> list[tuple[Named, Named]]:
@@ -83,9 +89,5 @@ def matched(recipes: Iterable[Named], first: str, second: str) -> list[tuple[Nam
         return [recipe.spec.get(name) for name in ("architecture", "seed", "data", "filter_groups")]
 
     recipes = list(recipes)
-    return [
-        (a, b)
-        for a in recipes
-        for b in recipes
-        if (a.spec["objective"], b.spec["objective"]) == (first, second) and rest(a) == rest(b)
-    ]
+    ones, others = ([recipe for recipe in recipes if recipe.objective == kind] for kind in (first, second))
+    return [(a, b) for a in ones for b in others if rest(a) == rest(b)]

@@ -30,8 +30,7 @@ from neuron_consistency.explanation.tables import (
 )
 from neuron_consistency.explanation.weighting import QUANTILES, Weighting, weigh
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.training.recipes import Recipe
-from toys import CPU, assert_same_state, state_of, toy_images
+from toys import CPU, assert_same_state, state_of, toy_images, toy_recipe
 
 OPTIONS: dict[str, Any] = {
     "weighting": Weighting(),
@@ -129,11 +128,6 @@ def test_backgrounds_of_other_objects_are_refused(trained_toy: Classifier) -> No
         measure(trained_toy, toy_images(8), backgrounds=(toy_images(8), toy_images(7)), **OPTIONS)
 
 
-def recipe(objective: str, seed: int) -> Recipe:
-    spec = {"architecture": "resnet18", "objective": objective, "seed": seed, "data": {}}
-    return Recipe("smoke", f"{objective}{seed}", spec)
-
-
 def draws(shift: float, *, seeds: int, images: int = 200, spread: float = 0.0) -> dict[str, Measured]:
     """Planted: reweighting moves "E" by `shift` in every seed, give or take `spread`, and "deletion" down."""
     generator = np.random.default_rng(0)
@@ -151,7 +145,7 @@ def draws(shift: float, *, seeds: int, images: int = 200, spread: float = 0.0) -
 @pytest.mark.parametrize("seeds", [1, 4])
 def test_a_planted_difference_is_found_with_its_direction(seeds: int) -> None:
     """Lower is better for deletion; with one seed the unit is the image, with several the seed."""
-    recipes = [recipe(objective, seed) for objective in ("normal", "reweighted") for seed in range(seeds)]
+    recipes = [toy_recipe(objective, seed) for objective in ("normal", "reweighted") for seed in range(seeds)]
     table = compared(draws(0.1, seeds=seeds), recipes, "reweighted", "normal").set_index("measure")
     assert table["verdict"].to_dict() == {
         "E": "better",
@@ -173,14 +167,14 @@ def test_a_planted_difference_is_found_with_its_direction(seeds: int) -> None:
 
 def test_seeds_that_disagree_show_nothing_however_many_images_there_are() -> None:
     """The unit of a claim about a method is the seed: images alone would call this difference sure."""
-    recipes = [recipe(objective, seed) for objective in ("normal", "reweighted") for seed in range(3)]
+    recipes = [toy_recipe(objective, seed) for objective in ("normal", "reweighted") for seed in range(3)]
     table = compared(draws(0.02, seeds=3, images=5000, spread=0.1), recipes, "reweighted", "normal")
     assert set(table["verdict"]) == {"not shown"}
 
 
 def test_no_difference_is_shown_as_often_as_the_level_allows() -> None:
     """Twenty tables of nothing: the intervals share their level, so about one of them may err."""
-    recipes = [recipe("normal", 0), recipe("reweighted", 0)]
+    recipes = [toy_recipe("normal", 0), toy_recipe("reweighted", 0)]
     wrong = 0
     for number in range(20):
         generator = np.random.default_rng(number)
@@ -203,6 +197,6 @@ def test_history_tells_every_quantile_of_every_refresh_and_skips_other_epochs() 
 
 def test_nothing_to_compare_or_to_show_is_told() -> None:
     with pytest.raises(ParameterError, match="no reweighted network has its like among normal ones"):
-        compared({}, [recipe("reweighted", 0)], "reweighted", "normal")
+        compared({}, [toy_recipe("reweighted", 0)], "reweighted", "normal")
     with pytest.raises(ParameterError, match="none of these networks weighs its images"):
         consistency_history({"one": [{"epoch": 1}]}, QUANTILES)

@@ -18,7 +18,7 @@ from neuron_consistency.runtime import Runtime
 from neuron_consistency.show import distinct_titles
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.recipes import Recipe
-from toys import CPU, toy_images
+from toys import CPU, toy_images, toy_recipe
 
 PRECISION = "float32"
 ON = Runtime(CPU, PRECISION, 20)
@@ -75,10 +75,17 @@ def read_out(model: Classifier, examples: ImageSet, *, sureness: float = 8.0) ->
     return model
 
 
+class GoldenRecipe(Recipe):
+    """One whose key says what it is."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.architecture}-{self.objective}{self.seed}"
+
+
 def recipe(objective: str, seed: int = 0, architecture: str = "resnet18") -> Recipe:
     """What the tables take a network for."""
-    spec = {"architecture": architecture, "objective": objective, "seed": seed, "data": {}, "loss": {"beta": 1.0}}
-    return Recipe("golden", f"{architecture}-{objective}{seed}", spec | {"schedule": {"seed": seed}})
+    return GoldenRecipe(**vars(toy_recipe(objective, seed, architecture=architecture)))
 
 
 def networks(recipes: list[Recipe], examples: ImageSet | None = None) -> tuple[dict[str, Classifier], dict[str, str]]:

@@ -11,7 +11,6 @@ import pytest
 
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.statistics import Estimate
-from neuron_consistency.training.recipes import Recipe
 from neuron_consistency.workflow import paper
 from neuron_consistency.workflow.claims import (
     COLUMNS,
@@ -30,6 +29,7 @@ from neuron_consistency.workflow.findings import (
     representation_findings,
     success_findings,
 )
+from toys import toy_recipe
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,6 @@ def verdicts_of(rows: list[dict[str, object]]) -> dict[tuple[object, object], ob
     return {(row["claim"], row["case"]): row["verdict"] for row in rows}
 
 
-def recipe(objective: str) -> Recipe:
-    return Recipe("smoke", objective, {"architecture": "resnet18", "objective": objective, "seed": 0, "data": {}})
-
-
 def test_concepts_are_counted_neuron_by_neuron() -> None:
     """Planted: of 40 neurons 30 aligned, 2 by chance; the attack costs the normal network 20, the trained one none."""
 
@@ -163,8 +159,9 @@ def test_concepts_are_counted_neuron_by_neuron() -> None:
     counts = {"normal": (30, 2, 30, 10), "consistent": (30, 2, 30, 30)}
     sets = ("real", "shuffled", "before", "adversarial")
     units = {(title, name): aligned(n) for title, ns in counts.items() for name, n in zip(sets, ns, strict=True)}
-    recipes = [recipe(objective) for objective in counts]
-    rows = dissection_findings(recipes, {name: name for name in counts}, units, **{name: name for name in sets})
+    recipes = [toy_recipe(objective) for objective in counts]
+    titles = {recipe.key: recipe.objective for recipe in recipes}
+    rows = dissection_findings(recipes, titles, units, **{name: name for name in sets})
     assert verdicts_of(rows) == {
         ("neurons-have-concepts", "normal"): "holds",
         ("concepts-lost-under-attack", "normal"): "holds",

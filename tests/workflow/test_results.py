@@ -15,7 +15,6 @@ from neuron_consistency import versions
 from neuron_consistency.artifacts import repository_root
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.training.obtain import TrainedModel
-from neuron_consistency.training.recipes import Recipe
 from neuron_consistency.workflow import build, results
 from neuron_consistency.workflow.build import make_results
 from neuron_consistency.workflow.parameters import notebook_parameters, notebook_path, validate
@@ -29,16 +28,15 @@ from neuron_consistency.workflow.results import (
     record_table,
     start_of,
 )
-from toys import toy_model
+from toys import toy_model, toy_recipe
 
 NOTEBOOK = "08_explanation_consistency"
 TABLE = pd.DataFrame({"measure": ["accuracy", "E"], "mean": [1 / 3, 0.5]})
 
 
 def net(seed: int) -> TrainedModel:
-    spec = {"data": {"name": "scenes"}, "fingerprint": "f" * 64, "seed": seed}
     record = {"device": "a CPU", "torch": torch.__version__, "precision": "float32", "seconds": 2.5}
-    return TrainedModel(Recipe("smoke", "key", spec), toy_model(), record)
+    return TrainedModel(toy_recipe(seed=seed), toy_model(), record)
 
 
 @pytest.fixture

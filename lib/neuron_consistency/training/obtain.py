@@ -27,8 +27,8 @@ from neuron_consistency.versions import TRAINING
 
 def training_images(recipe: Recipe, **options: Any) -> tuple[ImageSet, ImageSet]:
     """The recipe's training images, and those held out of them for selection."""
-    images = load_images(**data_arguments(recipe.spec["data"], "train", recipe.profile), **options)
-    return images.split_off(recipe.spec["held_out"], seed=0)
+    images = load_images(**data_arguments(recipe.data, "train", recipe.profile), **options)
+    return images.split_off(recipe.held_out, seed=0)
 
 
 def evaluation_images(recipe: Recipe, *, per_class: int = 0, **options: Any) -> ImageSet:
@@ -36,7 +36,7 @@ def evaluation_images(recipe: Recipe, *, per_class: int = 0, **options: Any) -> 
 
     `options` are those of `load_images`, and override the recipe's: `variant="mixed-rand"` of the rendered scenes.
     """
-    data = {**recipe.spec["data"], "per_class": per_class or None}
+    data = {**recipe.data, "per_class": per_class or None}
     return load_images(**data_arguments(data, "val", recipe.profile) | options)
 
 
@@ -45,7 +45,7 @@ def background_images(recipe: Recipe, *, per_class: int = 0) -> tuple[ImageSet, 
 
     None where the dataset has no such images: only the rendered scenes (of one object) and ImageNet-9 have them.
     """
-    if "variant" not in options_of(recipe.spec["data"]["name"]):
+    if "variant" not in options_of(recipe.dataset):
         return None
     same, other = (
         evaluation_images(recipe, per_class=per_class, variant=variant) for variant in ("mixed-same", "mixed-rand")
@@ -82,12 +82,24 @@ def obtain(recipe: Recipe, device: torch.device) -> TrainedModel:
             _train(recipe, device)
         broadcast(None)  # the first process has written what the others read
     record = read_json(record_path)
-    num_classes = record["num_classes"]
-    model = build_model(
-        recipe.spec["architecture"], num_classes=num_classes, image_size=recipe.spec["data"]["image_size"]
-    )
+    model = _build(recipe, record["num_classes"])
     load_weights(model, recipe.path)
     return TrainedModel(recipe, model.to(device).eval(), record)
+
+
+def untrained(net: TrainedModel) -> Classifier:
+    """The network with random weights of its seed, those that training from scratch starts from; eval mode, CPU."""
+    return _build(net.recipe, net.record["num_classes"]).eval()
+
+
+def _build(recipe: Recipe, num_classes: int, weights: str | None = None) -> Classifier:
+    return build_model(
+        recipe.architecture,
+        num_classes=num_classes,
+        image_size=recipe.image_size,
+        weights=weights,
+        seed=recipe.seed,
+    )
 
 
 @contextmanager
@@ -101,36 +113,16 @@ def _one_thread(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def untrained(net: TrainedModel) -> Classifier:
-    """The network with random weights of its seed, those that training from scratch starts from; eval mode, CPU."""
-    spec = net.recipe.spec
-    size, classes = spec["data"]["image_size"], net.record["num_classes"]
-    return build_model(spec["architecture"], num_classes=classes, image_size=size, seed=spec["seed"]).eval()
-
-
 def _train(recipe: Recipe, device: torch.device) -> None:
-    spec = recipe.spec
     images, held_out = training_images(recipe)
-    model = build_model(
-        spec["architecture"],
-        num_classes=images.num_classes,
-        image_size=spec["data"]["image_size"],
-        weights=spec["weights"],
-        seed=spec["seed"],
-    )
+    model = _build(recipe, images.num_classes, recipe.weights)
 
     def report(row: dict[str, Any], epochs: int) -> None:
-        left = row["seconds"] * (epochs - row["epoch"])
-        scores = {"validation_accuracy": "accuracy", "validation_map": "mAP"}
-        held = next(
-            (f"held-out {said} {row[name]:.2f}" for name, said in scores.items() if name in row), "none held out"
-        )
-        pgd = f", PGD {row['pgd_accuracy']:.2f}" if "pgd_accuracy" in row else ""
-        print(
-            f"{recipe.title}, seed {spec['seed']}: epoch {row['epoch']}/{epochs}, loss {row['loss']:.3f}, "
-            f"{held}{pgd}, {row['seconds']:.0f} s, {left:.0f} s left",
-            flush=True,
-        )
+        scores = {"validation_accuracy": "held-out accuracy", "validation_map": "held-out mAP", "pgd_accuracy": "PGD"}
+        said = [f"{name} {row[column]:.2f}" for column, name in scores.items() if column in row]
+        seconds = f"{row['seconds']:.0f} s, {row['seconds'] * (epochs - row['epoch']):.0f} s left"
+        said = [f"loss {row['loss']:.3f}", *(said if len(held_out) else ["none held out", *said]), seconds]
+        print(f"{recipe.title}, seed {recipe.seed}: epoch {row['epoch']}/{epochs}, {', '.join(said)}", flush=True)
 
     checkpoint = recipe.path.with_suffix(".checkpoint")
     history = train(
@@ -154,14 +146,14 @@ def _train(recipe: Recipe, device: torch.device) -> None:
     record = {
         "key": recipe.key,
         "version": TRAINING,
-        "spec": spec,
+        "spec": recipe.spec,
         "num_classes": images.num_classes,
         "classes": images.classes,
         "history": history,
         "commit": commit(),
         "torch": torch.__version__,
         "device": describe_device(device) + (f", {this_process().size} processes" if this_process().size > 1 else ""),
-        "precision": resolve_precision(spec["schedule"]["precision"], device),
+        "precision": resolve_precision(recipe.schedule.precision, device),
         "seconds": round(sum(row["seconds"] for row in history), 1),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

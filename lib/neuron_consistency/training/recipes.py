@@ -1,13 +1,14 @@
-"""Which networks the book is about: planned from parameters, identified by a key, listed for the notebooks."""
+"""Which networks there are to have: recipes made from a notebook's parameters, each identified by a key."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from neuron_consistency.artifacts import artifacts
 from neuron_consistency.data.load import dataset_fingerprint
@@ -23,7 +24,7 @@ from neuron_consistency.versions import GROUPS, TRAINING
 OBJECTIVES = ("normal", "consistent", "adversarial", "reweighted", "reweighted-mean1", "both")
 WEIGHTED = ("reweighted", "reweighted-mean1", "both")
 TITLES = {"alexnet": "AlexNet", "vgg16": "VGG-16", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
-LOSS = ("epsilon", "distance", "feature_layer", "attack_label", "norm_statistics", "second_example")
+LOSS = ("epsilon", "distance", "attack_label", "norm_statistics", "second_example")
 WEIGHTING = {  # what a notebook calls the fields of a Weighting
     "warm_up": "warm_up",
     "period": "refresh_period",
@@ -34,69 +35,60 @@ WEIGHTING = {  # what a notebook calls the fields of a Weighting
     "mask": "mask_source",
 }
 GROUPING = {"strength": "group_strength", "groups": "filter_groups", "period": "group_period", "layer": "group_layer"}
+PARTS = {"loss": Objective, "schedule": Schedule, "weighting": Weighting, "filter_groups": FilterGroups}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One network to have: what it is trained on and how, and where it is kept.
 
     Attributes:
         profile: whose artifacts it belongs to.
-        key: hash of `spec`, the dataset's fingerprint and the resolved precision in it, and of the version of training.
-        spec: architecture, objective, seed, data, loss, schedule, weights, held_out; where images are weighed
-            weighting, where filters are grouped filter_groups.
+        objective: one of `OBJECTIVES`.
+        data: the arguments of `load_images` that choose the dataset: name, image_size, classes, per_class ...
+        fingerprint: of the dataset's files.
+        weights: where training starts from, see `build_model`.
+        held_out: the share of the training images that select and are not trained on.
     """
 
     profile: str
-    key: str
-    spec: dict[str, Any]
+    architecture: str
+    objective: str
+    seed: int
+    data: dict[str, Any]
+    fingerprint: str
+    loss: Objective
+    schedule: Schedule
+    weights: str | None = None
+    held_out: float = 0.0
+    weighting: Weighting | None = None
+    filter_groups: FilterGroups | None = None
+
+    @classmethod
+    def read(cls, profile: str, spec: Mapping[str, Any]) -> Self:
+        """The recipe that a record holds as its `spec`."""
+        fields = {name: PARTS[name](**value) if name in PARTS else value for name, value in spec.items()}
+        return cls(profile=profile, **fields)
 
     @property
-    def architecture(self) -> str:
-        return str(self.spec["architecture"])
+    def spec(self) -> dict[str, Any]:
+        """Everything that makes the network, for JSON; weighting and filter_groups only where it has them."""
+        fields = asdict(self)
+        return {name: fields[name] for name in fields if name != "profile" and (name not in PARTS or fields[name])}
 
     @property
-    def objective(self) -> str:
-        """One of `OBJECTIVES`."""
-        return str(self.spec["objective"])
-
-    @property
-    def seed(self) -> int:
-        return int(self.spec["seed"])
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The arguments of `load_images` that choose the dataset: name, image_size, classes, per_class ..."""
-        return dict(self.spec["data"])
+    def key(self) -> str:
+        """A hash of `spec` and of the version of training."""
+        text = json.dumps([self.spec, TRAINING, *[GROUPS] * bool(self.filter_groups)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def dataset(self) -> str:
-        return str(self.spec["data"]["name"])
+        return str(self.data["name"])
 
     @property
     def image_size(self) -> int:
-        return int(self.spec["data"]["image_size"])
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the dataset's files."""
-        return str(self.spec["fingerprint"])
-
-    @property
-    def loss(self) -> Objective:
-        return Objective(**self.spec["loss"])
-
-    @property
-    def schedule(self) -> Schedule:
-        return Schedule(**self.spec["schedule"])
-
-    @property
-    def weighting(self) -> Weighting | None:
-        return Weighting(**self.spec["weighting"]) if "weighting" in self.spec else None
-
-    @property
-    def filter_groups(self) -> FilterGroups | None:
-        return FilterGroups(**self.spec["filter_groups"]) if "filter_groups" in self.spec else None
+        return int(self.data["image_size"])
 
     @property
     def name(self) -> str:
@@ -110,11 +102,11 @@ class Recipe:
     @property
     def title(self) -> str:
         """For tables and captions, such as "ResNet-18, consistent (beta 1)"."""
-        with_beta = f"consistent (beta {self.spec['loss']['beta']:g})"
+        consistent = f"consistent (beta {self.loss.beta:g})"
         said = {
-            "consistent": with_beta,
+            "consistent": consistent,
             "reweighted-mean1": "reweighted, mean 1",
-            "both": f"{with_beta} and reweighted",
+            "both": f"{consistent} and reweighted",
         }.get(self.objective, self.objective)
         groups = f", {self.filter_groups.groups} filter groups" if self.filter_groups else ""
         return f"{TITLES[self.architecture]}, {said}{groups}"
@@ -134,49 +126,36 @@ def recipes_of(profile: str, parameters: Mapping[str, Any]) -> list[Recipe]:
         DatasetError: the dataset is not there.
     """
     p = dict(parameters)
-    data = {
-        "name": p["dataset"],
-        "image_size": p["image_size"],
-        "classes": p["classes"] or None,
-        "per_class": p["per_class"] or None,
-    }
+    data = {"name": p["dataset"], "image_size": p["image_size"]}
+    data |= {name: p[name] or None for name in ("classes", "per_class")}
     if p["dataset"].startswith("scenes") and p.get("background_correlation"):
         data["background_correlation"] = p["background_correlation"]
     fingerprint = dataset_fingerprint(**data_arguments(data, "train", profile))
     precision = resolve_precision(p["precision"], resolve_device(p["device"]))
-    recipes = []
-    for architecture in p["architectures"]:
-        for objective in p["objectives"]:
-            if objective not in OBJECTIVES:
-                raise ParameterError(f"objective {objective!r}: use one of {', '.join(OBJECTIVES)}")
-            more = {"weighting": asdict(weighting_of(p, architecture, objective))} if objective in WEIGHTED else {}
-            if p.get("filter_groups"):
-                more["filter_groups"] = asdict(FilterGroups(**_named(p, GROUPING, "filter_groups")))
-            for seed in p["seeds"]:
-                spec = {
-                    "architecture": architecture,
-                    "objective": objective,
-                    "seed": seed,
-                    "data": data,
-                    "fingerprint": fingerprint,
-                    "weights": p["weights"] or None,
-                    "held_out": p["held_out"],
-                    "loss": asdict(_objective(p, objective)),
-                    "schedule": asdict(
-                        Schedule(
-                            epochs=p["epochs_of"].get(architecture, p["epochs"]),
-                            batch_size=p["batch_size"],
-                            learning_rate=p["learning_rate"],
-                            weight_decay=p["weight_decay"],
-                            precision=precision,
-                            watched_images=p.get("watched_images", Schedule.watched_images),
-                            seed=seed,
-                        )
-                    ),
-                    **more,
-                }
-                recipes.append(Recipe(profile, _key(spec), spec))
-    return recipes
+    groups = FilterGroups(**_named(p, GROUPING, "filter_groups")) if p.get("filter_groups") else None
+    return [
+        Recipe(
+            profile=profile,
+            architecture=architecture,
+            objective=objective,
+            seed=seed,
+            data=data,
+            fingerprint=fingerprint,
+            loss=_loss(p, objective),
+            schedule=Schedule(
+                epochs=p["epochs_of"].get(architecture, p["epochs"]),
+                precision=precision,
+                watched_images=p.get("watched_images", Schedule.watched_images),
+                seed=seed,
+                **{name: p[name] for name in ("batch_size", "learning_rate", "weight_decay")},
+            ),
+            weights=p["weights"] or None,
+            held_out=p["held_out"],
+            weighting=weighting_of(p, architecture, objective) if objective in WEIGHTED else None,
+            filter_groups=groups,
+        )
+        for architecture, objective, seed in itertools.product(p["architectures"], p["objectives"], p["seeds"])
+    ]
 
 
 def _named(p: Mapping[str, Any], names: Mapping[str, str], what: str) -> dict[str, Any]:
@@ -186,12 +165,17 @@ def _named(p: Mapping[str, Any], names: Mapping[str, str], what: str) -> dict[st
     return {field: p[name] or None if field == "layer" else p[name] for field, name in names.items()}
 
 
-def _objective(p: Mapping[str, Any], objective: str) -> Objective:
+def _loss(p: Mapping[str, Any], objective: str) -> Objective:
+    if objective not in OBJECTIVES:
+        raise ParameterError(f"objective {objective!r}: use one of {', '.join(OBJECTIVES)}")
     if objective in ("normal", "reweighted", "reweighted-mean1"):
         return Objective()
-    beta = 0.0 if objective == "adversarial" else p["beta"]
-    loss = {name: p[name] for name in LOSS if name in p}
-    return Objective(**loss | {"feature_layer": p.get("feature_layer") or None, "alpha": p["alpha"], "beta": beta})
+    return Objective(
+        alpha=p["alpha"],
+        beta=0.0 if objective == "adversarial" else p["beta"],
+        feature_layer=p.get("feature_layer") or None,
+        **{name: p[name] for name in LOSS if name in p},
+    )
 
 
 def explained_layer(parameters: Mapping[str, Any], architecture: str) -> str | None:
@@ -218,11 +202,6 @@ def weighting_of(parameters: Mapping[str, Any], architecture: str, objective: st
     fields = _named(parameters, WEIGHTING | {"layer": "explained_layers"}, f"objective {objective!r}")
     layer = explained_layer(parameters, architecture)
     return Weighting(**fields | {"layer": layer, "normalise": objective == "reweighted-mean1"})
-
-
-def _key(spec: dict[str, Any]) -> str:
-    text = json.dumps([spec, TRAINING, *[GROUPS] * ("filter_groups" in spec)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def data_arguments(data: Mapping[str, Any], split: str, profile: str) -> dict[str, Any]:

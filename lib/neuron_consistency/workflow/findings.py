@@ -70,7 +70,7 @@ def evaluation_findings(
 
     rows = []
     level = chance(labels, correlation).unbiased
-    normal = [(recipe,) for recipe in recipes if recipe.spec["objective"] == "normal"]
+    normal = [(recipe,) for recipe in recipes if recipe.objective == "normal"]
     for title, same in seed_groups(normal, titles).items():
         real = over_seeds([estimate(recipe, REAL) for (recipe,) in same])
         rows.append(finding("related-images", title, real.minus(level), above=0))
@@ -125,7 +125,7 @@ def dissection_findings(
         return 100 * (first - second)
 
     rows = []
-    for title in (titles[recipe.key] for recipe in recipes if recipe.spec["objective"] == "normal"):
+    for title in (titles[recipe.key] for recipe in recipes if recipe.objective == "normal"):
         aligned, lost = change(title, real, shuffled), change(title, adversarial, before)
         rows.append(finding("neurons-have-concepts", title, mean(aligned), above=0))
         rows.append(finding("concepts-lost-under-attack", title, mean(lost), below=0))

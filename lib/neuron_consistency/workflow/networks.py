@@ -38,7 +38,7 @@ def write_current(profile: str, recipes: Iterable[Recipe], *, chosen: bool) -> N
     what it `chosen`, beside which the book's own stay.
     """
     path = _current_path(profile)
-    entries = [{"name": recipe.path.stem, "key": recipe.key, "spec": recipe.spec} for recipe in recipes]
+    entries = [{"name": recipe.path.stem, "spec": recipe.spec} for recipe in recipes]
     book = read_json(path)["book"] if chosen and path.exists() else []
     write_json(path, {"book": book if chosen else entries, "chosen": entries if chosen else []})
 
@@ -47,7 +47,7 @@ def book_models(profile: str) -> list[Recipe]:
     """The networks that the last build of the book wanted; none where there was no build."""
     path = _current_path(profile)
     entries = read_json(path)["book"] if path.exists() else []
-    return [Recipe(profile, entry["key"], entry["spec"]) for entry in entries]
+    return [Recipe.read(profile, entry["spec"]) for entry in entries]
 
 
 def current_models(
@@ -65,15 +65,16 @@ def current_models(
     path = _current_path(profile)
     if path.exists():
         content = read_json(path)
-        recipes = {e["key"]: Recipe(profile, e["key"], e["spec"]) for e in content["book"] + content["chosen"]}
+        listed = [Recipe.read(profile, entry["spec"]) for entry in content["book"] + content["chosen"]]
     else:
-        recipes = {recipe.key: recipe for recipe in default_recipes(profile)}
+        listed = default_recipes(profile)
+    recipes = {recipe.key: recipe for recipe in listed}
     chosen = [
         recipe
         for recipe in recipes.values()
-        if (not architectures or recipe.spec["architecture"] in architectures)
-        and (not objectives or recipe.spec["objective"] in objectives)
-        and (not seeds or recipe.spec["seed"] in seeds)
+        if (not architectures or recipe.architecture in architectures)
+        and (not objectives or recipe.objective in objectives)
+        and (not seeds or recipe.seed in seeds)
     ]
     if not chosen:
         wanted = ", ".join([*architectures, *objectives, *(f"seed {seed}" for seed in seeds)])
@@ -90,7 +91,7 @@ def find_recipe(recipes: Iterable[Recipe], *, architecture: str, objective: str)
     """
     recipes = list(recipes)
     for recipe in recipes:
-        if (recipe.spec["architecture"], recipe.spec["objective"]) == (architecture, objective):
+        if (recipe.architecture, recipe.objective) == (architecture, objective):
             return recipe
     known = ", ".join(recipe.name for recipe in recipes)
     raise ParameterError(f"no {objective} {architecture} among the networks of notebook 03: {known}")

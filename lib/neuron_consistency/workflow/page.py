@@ -107,5 +107,5 @@ def open_page(notebook: str, namespace: Mapping[str, object], *topics: str) -> P
     pd.set_option("display.max_rows", 500)  # tables are shown whole
     how = {name: parameters[name] for name in ("device", "precision", "batch_size") if name in parameters}
     page = Page(parameters, Runtime.of(**how), start_of(notebook, *topics))
-    stamp_outputs(notebook, parameters, lambda: {net.recipe.spec["seed"] for net in page.nets})
+    stamp_outputs(notebook, parameters, lambda: {net.recipe.seed for net in page.nets})
     return page
