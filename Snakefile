@@ -73,13 +73,12 @@ rule train:
         record=str(MODELS / "{model}.json"),
     resources:
         device=DEVICE or "auto",
-        start=f"-m torch.distributed.run --standalone --nproc-per-node {PROCESSES}" if PROCESSES > 1 else "",
+        processes=PROCESSES,
     threads: CORES if CARD else PROCESSES
     priority: 1
     shell:
-        "OMP_NUM_THREADS=1 "
-        + f"{sys.executable} {{resources.start}} -m neuron_consistency.workflow train {{wildcards.model}} "
-        + f"--profile {PROFILE} --device {{resources.device}}"
+        f"OMP_NUM_THREADS=1 {RUN} train {{wildcards.model}} --profile {PROFILE} "
+        "--device {resources.device} --processes {resources.processes}"
 
 
 # The script, not the .ipynb: the pair agrees, and saving outputs in Jupyter is no change.

@@ -56,6 +56,11 @@ def _step(chosen: argparse.Namespace) -> int:
             return make_book(chosen.profile, chosen.device, chosen.site, chosen.cores, more, **options)
         case "results":
             return make_results(chosen.names, chosen.device)
+        case "train" if chosen.processes > 1:
+            torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={chosen.processes}"]
+            again = ["neuron_consistency.workflow", "train", chosen.name]
+            again += ["--profile", chosen.profile, "--device", chosen.device]
+            os.execv(sys.executable, [sys.executable, "-m", *torchrun, "-m", *again])
         case "train":
             train_planned(chosen.profile, chosen.name, chosen.device or "auto")
         case "run":
@@ -83,7 +88,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     book = commands.add_parser("book", help="run what is out of date and build the book")
     book.add_argument("--cores", default="all")
-    book.add_argument("--processes", type=int, default=1, help="that train a network together, one a GPU")
     book.add_argument("--strict", action="store_true", help="a notebook pair that differs is an error")
     book.add_argument("--snakemake", default="", help="further arguments for Snakemake")
     results = commands.add_parser("results", help="run studies; their tables go to book/results/")
@@ -101,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     pages = commands.add_parser("pages", help="build and check the pages from the executed notebooks")
     pairs = commands.add_parser("pairs", help="write each pair's other half")
     pairs.add_argument("--edited", choices=("py", "ipynb"), default="py")
+    for command in (book, train):
+        command.add_argument("--processes", type=int, default=1, help="that train a network together, one a GPU")
     for command in (book, train, run):
         command.add_argument("--profile", default=DEMO)
     for command in (book, results, train, run, study):
