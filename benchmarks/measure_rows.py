@@ -17,6 +17,7 @@ from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.networks.reading import read_layers
 from neuron_consistency.responses import respond
+from neuron_consistency.runtime import Runtime
 from neuron_consistency.taxonomy import class_synsets, distance_matrix
 from neuron_consistency.tracing.influence import prediction_difference
 from pairs import Pair, Row, Size
@@ -99,8 +100,10 @@ def maps(size: Size) -> Pair:
             found.append(torch.cat(of_neurons))
         return torch.stack(found)
 
+    on = Runtime(images.device, "float32")
+
     def ours() -> Tensor:
-        return discrepancy_maps(model, layer, images, [neurons] * len(images), precision="float32")
+        return discrepancy_maps(model, images, on, layer=layer, neurons=[neurons] * len(images))
 
     def difference() -> float:
         one, other = ours(), theirs(64)

@@ -41,15 +41,16 @@
 # images are of that class. Profiles come from images held out of the training set. No test image has a part in them.
 
 # %% tags=["parameters"]
-profile: str = "demo"  # whose networks and results: artifacts/<profile>/
-device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
-precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
+# what is looked at
 architectures: list[str] = []  # which of the networks; [] takes all
 objectives: list[str] = ["normal", "consistent"]  # which of the networks; also adversarial
-form: str = "probability"  # of the prediction difference; also log_odds
 per_class: int = 15  # test images of each class; 0 takes all
 attacked_per_class: int = 4  # of these, so many for the slow attacks (PGD, ensemble, adaptive); 0 takes all
 fitted_per_class: int = 0  # training images of each class for the Mahalanobis distance; 0 takes all
+shown_neurons: int = 4  # neurons for, and as many against, in the pictures
+shown_images: int = 4  # images that fire a neuron most, in the pictures
+# how it is measured
+form: str = "probability"  # of the prediction difference; also log_odds
 profile_images: int = 8  # held-out images that make a neuron's profile
 sigma: float = 2.0  # how fast correlation decays with WordNet distance
 epsilon: float = 4 / 255  # size of FGSM, PGD and the adaptive attack, in units of the pixel range
@@ -59,82 +60,51 @@ ensemble_rate: float = 0.02  # its learning rate, in units of the pixel range
 ks: list[int] = [1, 3, 5, 10, 20, 50]  # numbers of influential neurons the detector may choose from
 hiding: list[float] = [100.0, 1000.0]  # weights the adaptive attacker gives to hiding from the detector
 false_alarms: float = 0.05  # share of honest images that may be flagged, for the share of attacks that go unseen
-shown_neurons: int = 4  # neurons for, and as many against, in the pictures
-shown_images: int = 4  # images that fire a neuron most, in the pictures
+# how it runs
+profile: str = "demo"  # whose networks and results: artifacts/<profile>/
+device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
 batch_size: int = 160  # images a forward pass
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
-# %%
-from neuron_consistency.workflow.parameters import check
-
-parameters = check(globals())
-
-# %%
+# %% tags=["hide-input"]
 from functools import partial
 
 import pandas as pd
 import torch
 from IPython.display import display
-from myst_nb import glue
 
-from neuron_consistency.attacks.linf import fgsm, pgd
-from neuron_consistency.attacks.stored_set import obtain_adversarial_set
+from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.attacks.targeted import least_likely_targets
-from neuron_consistency.runtime import resolve_device
-from neuron_consistency.show import distinct_titles, with_intervals
+from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.tracing.detection import adaptive_pgd, fit_detectors
-from neuron_consistency.tracing.detection_tables import (
-    ERRORS,
-    MISMATCH,
-    choose_k,
-    detection_table,
-    mass_groups,
-    verdict_counts,
-    verdicts,
-    worst_cases,
-)
+from neuron_consistency.tracing import detection_tables, tables
 from neuron_consistency.tracing.figures import auroc_intervals, explanation_panel
-from neuron_consistency.tracing.tables import ATTACKED, agreement, mass_table, trace_examples, typical_examples
-from neuron_consistency.training.obtain import evaluation_images, obtain, training_images
-from neuron_consistency.workflow.claims import keep_findings
+from neuron_consistency.tracing.trials import try_attacks, try_networks
+from neuron_consistency.training.obtain import evaluation_images, training_images
 from neuron_consistency.workflow.findings import detection_findings
-from neuron_consistency.workflow.networks import current_models
-from neuron_consistency.workflow.results import keep_result, provenance, start_of
-from neuron_consistency.workflow.stamps import stamp_outputs
+from neuron_consistency.workflow.page import open_page
 
-stamp_outputs("07_tracing", parameters, globals())
-start, where = start_of("07_tracing", "tracing", "attack"), resolve_device(device)
-pd.set_option("display.max_rows", 500)  # tables are shown whole
-recipes = current_models(profile, architectures=architectures, objectives=objectives)
-nets = [obtain(recipe, device=device) for recipe in recipes]
-titles = distinct_titles(net.recipe for net in nets)
+page = open_page("07_tracing", globals(), "tracing", "attack")
+nets = page.current()
+models = {page.titles[net.recipe.key]: net.model for net in nets}
 images = evaluation_images(nets[0].recipe, per_class=per_class)
 training, selection = training_images(nets[0].recipe)
 training = training.subset(training.first_of_each_class(fitted_per_class))
 places = images.first_of_each_class(attacked_per_class)
-attacked_images = images.subset(places)
-A = correlation(distance_matrix(images.synsets), sigma=sigma)
-print(
-    f"{len(images)} test images of {images.num_classes} classes, {len(attacked_images)} of them for the slow attacks;"
-)
-print(
-    f"{len(selection)} held-out images for profiles and k, {len(training)} training images for the rival; traced here:"
-)
-for net in nets:
-    print(f"  {titles[net.recipe.key]} [{net.recipe.key}], layer {net.model.last_layer}")
-under_fgsm = partial(fgsm, epsilon=epsilon)
+print(f"{len(images)} test images of {images.num_classes} classes, {len(places)} of them for the slow attacks;")
+print(f"{len(selection)} held-out images for profiles and k, {len(training)} training images for the rival")
 
 # %% [markdown]
 # ### Both ways of computing it agree
 #
 # The closed form {eq}`eq-closed-form` against the definition {eq}`eq-prediction-difference`, on the first test images.
 
-# %%
-batch, _ = images.batch(torch.arange(min(8, len(images))), where)
-agreements = pd.DataFrame({"network": titles[net.recipe.key]} | agreement(net.model, batch) for net in nets)
-glue("closed-form-difference", f"{agreements['largest difference'].max():.0e}", display=False)
-agreements.set_index("network").map(lambda cell: f"{cell:.1e}" if isinstance(cell, float) else cell)
+# %% tags=["hide-input"]
+batch, _ = images.batch(torch.arange(min(8, len(images))), page.on.device)
+agreement = tables.closed_form_error(models, batch)
+page.say(closed_form_difference=f"{agreement['largest difference'].max():.0e}")
+agreement.map(lambda cell: f"{cell:.1e}" if isinstance(cell, float) else cell)
 
 # %% [markdown]
 # At most {glue:text}`closed-form-difference` of probability lies between the two: rounding, no more.
@@ -145,28 +115,11 @@ agreements.set_index("network").map(lambda cell: f"{cell:.1e}" if isinstance(cel
 # detector reads (see below). Then come the test images as they are, and under FGSM.
 
 # %%
-detectors, clean, attacked, chosen_k, choices = {}, {}, {}, {}, {}
-for net in nets:
-    title = titles[net.recipe.key]
-    print(f"tracing {title}", flush=True)
-    found = fit_detectors(
-        net.model,
-        training=training,
-        selection=selection,
-        correlation=A,
-        form=form,
-        top_k=profile_images,
-        device=where,
-        batch_size=batch_size,
-        precision=precision,
-    )
-    options = {"batch_size": batch_size, "precision": precision}
-    detectors[title] = found
-    chosen_k[title], choices[title] = choose_k(
-        found.scores(selection, ks=ks, **options), found.scores(selection, ks=ks, attack=under_fgsm, **options)
-    )
-    clean[title] = found.scores(images, ks=ks, **options)
-    attacked[title] = {"FGSM": found.scores(images, ks=ks, attack=under_fgsm, **options)}
+under_fgsm = partial(fgsm, epsilon=epsilon)
+trials = try_networks(
+    models, images, page.on, training=training, selection=selection, fgsm=under_fgsm, ks=ks,
+    correlation=correlation(distance_matrix(images.synsets), sigma=sigma), form=form, top_k=profile_images,
+)  # fmt: skip
 
 # %% [markdown]
 # ## Three predictions, traced
@@ -176,17 +129,10 @@ for net in nets:
 # red against it; under a neuron's number stand the main classes of its profile, and beside it the held-out images
 # that fire it most. The dashed line is the mean of all neurons: what a neuron drawn at random would show.
 
-# %%
-shown = titles[nets[0].recipe.key]
-examples = typical_examples(clean[shown], attacked[shown]["FGSM"])
-traced = trace_examples(
-    detectors[shown],
-    images,
-    selection,
-    {name: (place, under_fgsm if name == ATTACKED else None) for name, place in examples.items()},
-    count=shown_neurons,
-    shown=shown_images,
-    precision=precision,
+# %% tags=["hide-input"]
+shown = next(iter(trials))
+traced = tables.trace_examples(
+    trials[shown], images, selection, page.on, fgsm=under_fgsm, count=shown_neurons, shown=shown_images
 )
 print(f"{shown}: {', '.join(traced)}")
 *panels, last = (explanation_panel(one) for one in traced.values())
@@ -198,10 +144,10 @@ last
 # (mean and middle 95 % of many draws). *U* is the consistency of the neuron's own images, *match* how well the
 # predicted class matches its profile.
 
-# %%
-pd.concat({name: one.explanation.set_index(["side", "neuron"]) for name, one in traced.items()}).round(3)
+# %% tags=["hide-input"]
+pd.concat({name: one.neurons.set_index(["side", "neuron"]) for name, one in traced.items()}).round(3)
 
-# %%
+# %% tags=["hide-input"]
 with_intervals(pd.concat({name: one.random.set_index("measure") for name, one in traced.items()}))
 
 # %% [markdown]
@@ -220,18 +166,16 @@ with_intervals(pd.concat({name: one.random.set_index("measure") for name, one in
 # speak for a prediction will mostly stand for it, so a lead is no surprise; its size is to be read against the right
 # answers and the other classes.)
 
-# %%
-masses = pd.concat({title: mass_table(mass_groups(clean[title], attacked[title])) for title in clean}, names=["model"])
-masses = masses.reset_index("model").set_index(["model", "group"])
-with_intervals(masses).replace(r"nan.*", "", regex=True)
+# %% tags=["hide-input"]
+masses = tables.masses(trials)
+detection_tables.without_nan(with_intervals(masses))
 
-# %%
+# %% tags=["hide-input"]
 errors = masses.xs("errors", level="group")
-for name, verdict in (("errors-seen", "the predicted class"), ("errors-missed", "the true class")):
-    glue(name, int((errors["neurons speak for"] == verdict).sum()), display=False)
-glue("errors-networks", len(errors), display=False)
-for title, row in errors.iterrows():
-    print(f"{title}: on {row['images']} errors the influential neurons speak for: {row['neurons speak for']}")
+spoken = list(errors["neurons speak for"])
+page.say(errors_networks=len(errors))
+page.say(errors_seen=spoken.count("the predicted class"), errors_missed=spoken.count("the true class"))
+errors[["images", "neurons speak for"]]
 
 # %% [markdown]
 # Of {glue:text}`errors-networks` networks, {glue:text}`errors-seen` err because their influential neurons stand for the
@@ -249,10 +193,8 @@ for title, row in errors.iterrows():
 #
 # $k$ is chosen for each network on the held-out images, under FGSM:
 
-# %%
-pd.DataFrame({title: table.set_index("k")["AUROC"] for title, table in choices.items()}).T.round(3).assign(
-    **{"k chosen": chosen_k}
-)
+# %% tags=["hide-input"]
+detection_tables.chosen_k(trials)
 
 # %% [markdown]
 # Whether that is any good shows only beside others. **1 - max softmax** suspects what the network is unsure of
@@ -271,48 +213,20 @@ pd.DataFrame({title: table.set_index("k")["AUROC"] for title, table in choices.i
 
 # %%
 ensembles = {}
-for objective in dict.fromkeys(net.recipe.spec["objective"] for net in nets):
-    group = [net for net in nets if net.recipe.spec["objective"] == objective]
-    print(f"ensemble of {len(group)} networks ({objective})", flush=True)
-    targets = least_likely_targets(
-        [net.model for net in group], attacked_images, count=1, device=where, precision=precision
-    )
-    ensembles[objective] = obtain_adversarial_set(
-        group,
-        attacked_images,
-        targets,
-        device=where,
-        batch_size=batch_size,
-        precision=precision,
-        steps=ensemble_steps,
-        learning_rate=ensemble_rate,
-    )
+for objective in dict.fromkeys(net.recipe.objective for net in nets):
+    group = [net for net in nets if net.recipe.objective == objective]
+    attacked = images.subset(places)
+    targets = least_likely_targets([net.model for net in group], attacked, page.on, count=1)
+    made = page.adversarial_set(group, attacked, targets, steps=ensemble_steps, learning_rate=ensemble_rate)
+    ensembles |= {page.titles[net.recipe.key]: made for net in group}
+try_attacks(trials, images, places, page.on, epsilon=epsilon, steps=pgd_steps, ensembles=ensembles)
 
-# %%
-for net in nets:
-    title, targeted = titles[net.recipe.key], ensembles[net.recipe.spec["objective"]]
-    print(f"attacking {title}", flush=True)
-    options = {"ks": [chosen_k[title]], "batch_size": batch_size, "precision": precision}
-    random = torch.Generator(where).manual_seed(0)
-    under_pgd = partial(pgd, epsilon=epsilon, steps=pgd_steps, generator=random)
-    attacked[title]["PGD"] = detectors[title].scores(attacked_images, attack=under_pgd, sources=places, **options)
-    attacked[title]["ensemble"] = detectors[title].scores(targeted, sources=places[targeted.indices], **options)
-
-# %%
-detections = pd.concat(
-    {
-        title: detection_table(clean[title], attacked[title], k=chosen_k[title], false_alarms=false_alarms)
-        for title in clean
-    },
-    names=["model"],
-).reset_index("model")
+# %% tags=["hide-input"]
+detections = detection_tables.detections(trials, false_alarms=false_alarms)
 auroc_intervals(detections)
 
-# %%
-keys = ["model", "attack", "detector"]
-shares = with_intervals(detections.set_index(keys)[["success", "success low", "success high", "positives"]], decimals=0)
-areas = with_intervals(detections.set_index(keys)[["AUROC", "low", "high"]], decimals=2)["AUROC"].unstack(sort=False)
-shares.xs(MISMATCH, level="detector").join(areas).replace(r"nan.*", "", regex=True)
+# %% tags=["hide-input"]
+detection_tables.areas_shown(detections)
 
 # %% [markdown]
 # *success* is the share, in per cent, of the attacked images (right when clean) that fool the network. The detector's
@@ -320,18 +234,16 @@ shares.xs(MISMATCH, level="detector").join(areas).replace(r"nan.*", "", regex=Tr
 # where an interval lies wholly on one side of chance, or of zero for a lead; where there is no difference at all,
 # about one comparison in twenty still gets a verdict.
 
-# %%
-leads = with_intervals(detections.set_index(keys)[["lead", "lead low", "lead high"]], decimals=2)["lead"]
-leads.unstack(sort=False).drop(columns=MISMATCH).add_prefix("lead over ").replace(r"nan.*", "", regex=True)
+# %% tags=["hide-input"]
+detection_tables.leads_shown(detections)
 
-# %%
-settled = verdicts(detections)
-settled.drop(columns="AUROC")
+# %% tags=["hide-input"]
+verdicts = detection_tables.verdicts(detections)
+verdicts.drop(columns="AUROC")
 
-# %%
-counts = verdict_counts(settled)
-for name, count in counts.items():
-    glue(name, count, display=False)
+# %% tags=["hide-input"]
+counts = detection_tables.verdict_counts(verdicts)
+page.say(counts)
 pd.Series(counts).to_frame("number")
 
 # %% [markdown]
@@ -355,47 +267,30 @@ pd.Series(counts).to_frame("number")
 # may mean to fool the network less often, so *success* and AUROC are to be read together.
 
 # %%
-adaptive = {}
-for net in nets:
-    title, found = titles[net.recipe.key], detectors[titles[net.recipe.key]]
-    print(f"adaptive attack on {title}", flush=True)
-    options = {"k": chosen_k[title], "epsilon": epsilon, "steps": pgd_steps, "detectors": found}
-    scores = {
-        f"adaptive, w = {weight:g}": found.scores(
-            attacked_images,
-            ks=[chosen_k[title]],
-            sources=places,
-            attack=partial(adaptive_pgd, weight=weight, generator=torch.Generator(where).manual_seed(0), **options),
-            batch_size=batch_size,
-            precision=precision,
-        )
-        for weight in hiding
-    }
-    scores = {"PGD": attacked[title]["PGD"], **scores}
-    adaptive[title] = detection_table(clean[title], scores, k=chosen_k[title], false_alarms=false_alarms)
-hidden = pd.concat(adaptive, names=["model"]).reset_index("model")
-hidden = hidden[hidden["attack"] != ERRORS]
-auroc_intervals(hidden)
+adaptive = detection_tables.adaptive_detections(
+    trials, images, places, page.on, weights=hiding, epsilon=epsilon, steps=pgd_steps, false_alarms=false_alarms
+)
+auroc_intervals(adaptive)
 
 # %% [markdown]
 # *unseen* is the share of the attacked images that fool the network and are not flagged, when
 # {glue:text}`false-alarms` of the honest ones may be.
 
-# %%
-glue("false-alarms", f"{100 * false_alarms:.0f} %", display=False)
-own = hidden[hidden["detector"] == MISMATCH].set_index(["model", "attack"])
-columns = ["success", "AUROC", "low", "high", "verdict", "unseen", "unseen low", "unseen high"]
-with_intervals(own[columns], decimals=2).replace(r"nan.*", "", regex=True)
+# %% tags=["hide-input"]
+page.say(false_alarms=f"{100 * false_alarms:.0f} %")
+detection_tables.unseen_shown(adaptive)
 
 # %% [markdown]
 # The worst case of each network, where the detector's AUROC is lowest:
 
-# %%
-worst = worst_cases(hidden)
-glue("adaptive-networks", len(worst), display=False)
-glue("adaptive-still-better", int((worst["verdict"] == "better than chance").sum()), display=False)
-glue("adaptive-worse", int((worst["verdict"] == "worse than chance").sum()), display=False)
-with_intervals(worst.set_index("model")[["attack", *columns]], decimals=2)
+# %% tags=["hide-input"]
+worst = detection_tables.worst_cases(adaptive)
+page.say(
+    adaptive_networks=len(worst),
+    adaptive_still_better=int((worst["verdict"] == "better than chance").sum()),
+    adaptive_worse=int((worst["verdict"] == "worse than chance").sum()),
+)
+detection_tables.unseen_shown(worst)
 
 # %% [markdown]
 # In its worst case the detector still does better than chance on {glue:text}`adaptive-still-better` of
@@ -406,15 +301,13 @@ with_intervals(worst.set_index("model")[["attack", *columns]], decimals=2)
 # %% [markdown]
 # ## What this says of the claims
 #
-# The rows of this chapter in the ledger of all claims ({doc}`10_claims`). A claim *holds* for a network where the whole
+# The rows of this chapter in the ledger of all claims ({doc}`14_claims`). A claim *holds* for a network where the whole
 # interval lies on its side, and *fails* where it lies on the other.
 
-# %%
-findings = keep_findings(profile, start.notebook, detection_findings(errors, detections, worst))
-if study:
-    kept_tables = {"masses": masses.reset_index(), "detections": detections, "adaptive": hidden, "findings": findings}
-    keep_result(study, start, kept_tables, parameters=parameters, nets=nets)
+# %% tags=["hide-input"]
+kept = {"masses": masses.reset_index(), "detections": detections, "adaptive": adaptive}
+findings = page.keep(kept, detection_findings(errors, detections, worst))
 with_intervals(findings.set_index(["claim", "case"]))
 
-# %%
-provenance(profile, nets)
+# %% tags=["hide-input"]
+page.provenance()

@@ -33,6 +33,7 @@ def passes(_folder: Path) -> dict[str, Tensor]:
         weighed = weigh(model, images, Weighting(epsilon=0.2), on, shared=True)
         right = torch.tensor(accuracy(model, images, on, shared=True))
         named = {"scores": scores, "labels": labels, "accuracy": right, "weights": weighed.weights}
+        named["own scores"] = class_scores(model, images, on)[0]  # of the whole set in every process
         named |= {"E": weighed.consistency, "flipped": weighed.flipped, "mask": weighed.spared}
         found |= {f"{name} by {batch_size}": tensor for name, tensor in named.items()}
     return found

@@ -189,17 +189,18 @@ def all_gather(value: T) -> list[T]:
     return found
 
 
-def gather_rows(batches: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """The rows of all processes, in the order of their places.
+def gather_rows(batches: Sequence[tuple[Tensor, ...]], *, shared: bool) -> tuple[Tensor, ...]:
+    """The rows of batches in the order of their places; with `shared`, the rows of all processes.
 
     Args:
-        batches: of this process, each the places of its rows in the whole, and then columns.
+        batches: each the places of its rows in the whole, and then columns.
 
     Shape:
         places: (B,) int64, rising, on the CPU like all columns; columns: (B, ...). The result is the columns, (N, ...),
         without the places.
     """
-    rows = sorted((batch for part in all_gather(list(batches)) for batch in part), key=lambda batch: int(batch[0][0]))
+    parts = all_gather(list(batches)) if shared else [list(batches)]
+    rows = sorted((batch for part in parts for batch in part), key=lambda batch: int(batch[0][0]))
     return tuple(torch.cat(column) for column in zip(*rows, strict=True))[1:]
 
 

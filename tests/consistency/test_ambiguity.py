@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from neuron_consistency.attacks.linf import fgsm
+from neuron_consistency.attacks.predictions import accuracy
 from neuron_consistency.consistency.ambiguity import (
     COMMON,
     FGSM,
     NOISE,
+    PGD,
     REAL,
     SUCCESSFUL,
     WRONG,
+    accuracy_table,
     compare_trainings,
+    consistency_table,
     measure_with_controls,
-    reaction_table,
-    shuffled,
+    neuron_values,
+    value_counts,
+    view,
 )
 from neuron_consistency.consistency.measure import chance
 from neuron_consistency.networks.models import Classifier
+from neuron_consistency.runtime import Runtime
 from neuron_consistency.show import distinct_titles
-from neuron_consistency.training.recipes import Recipe
 from neuron_consistency.workflow.findings import evaluation_findings
-from toys import CPU, fitted, toy_images, toy_model
+from toys import CPU, fitted, toy_images, toy_model, toy_recipe
 
 EPSILON = 40 / 255
-OPTIONS = {"epsilon": EPSILON, "device": CPU, "precision": "float32"}
+ON = Runtime(CPU, "float32")
 
 
 def test_every_control_holds_its_own_images(trained_toy: Classifier) -> None:
     """Were "successful only" drawn from all attacks, the verdict on ambiguity would be diluted."""
     images = toy_images(48, noise=0.25, seed=7)
-    measured = measure_with_controls(trained_toy, images, attacker=trained_toy, top_k=4, **OPTIONS)  # type: ignore[arg-type]
-    passes = measured.passes
+    measured = measure_with_controls(trained_toy, images, ON, epsilon=EPSILON, attacker=trained_toy, top_k=4)
+    passes = measured.sets
     right = passes[REAL].predictions == images.labels
     fooled = right & (passes[FGSM].predictions != images.labels)
     assert int(fooled.sum()) >= 2
@@ -49,10 +55,10 @@ def test_every_control_holds_its_own_images(trained_toy: Classifier) -> None:
 def test_the_common_set_comes_from_the_attacker(trained_toy: Classifier) -> None:
     """Attacked by itself, a network sees its own FGSM set; attacked by another it does not; noise is milder."""
     images = toy_images(48, noise=0.25, seed=7)
-    own = measure_with_controls(trained_toy, images, attacker=trained_toy, top_k=4, **OPTIONS).passes  # type: ignore[arg-type]
+    own = measure_with_controls(trained_toy, images, ON, epsilon=EPSILON, attacker=trained_toy, top_k=4).sets
     other = fitted(toy_model(seed=5), toy_images(48, seed=3))
-    foreign = measure_with_controls(trained_toy, images, attacker=other, top_k=4, **OPTIONS).passes  # type: ignore[arg-type]
-    alone = measure_with_controls(trained_toy, images, top_k=4, **OPTIONS).passes  # type: ignore[arg-type]
+    foreign = measure_with_controls(trained_toy, images, ON, epsilon=EPSILON, attacker=other, top_k=4).sets
+    alone = measure_with_controls(trained_toy, images, ON, epsilon=EPSILON, top_k=4).sets
     counts = {name: own[name].layers["last"].counts["true"] for name in (FGSM, COMMON)}
     assert torch.equal(counts[FGSM], counts[COMMON])
     assert not torch.equal(foreign[COMMON].layers["last"].counts["true"], counts[COMMON])
@@ -61,27 +67,33 @@ def test_the_common_set_comes_from_the_attacker(trained_toy: Classifier) -> None
     assert right[FGSM] < right[NOISE] <= right[REAL]
 
 
-def test_the_measure_reacts_to_labels_and_weights(trained_toy: Classifier) -> None:
-    """Planted: a network that knows its classes. A measure blind to labels would stay up when they are shuffled."""
-    images = toy_images(200, noise=0.25, seed=7)
-    correlation = torch.eye(4)
-    cases = {
-        "trained": (trained_toy, images),
-        "shuffled": (trained_toy, shuffled(images)),
-        "random": (toy_model(seed=5).eval(), images),
-    }
-    rows = reaction_table(cases, correlation, device=CPU, top_k=20, precision="float32").set_index(["case", "layer"])
-    assert list(rows.index) == [(case, layer) for case in cases for layer in ("first", "last")]
-    assert bool((rows["U chance"] == chance(images.labels, correlation).unbiased).all())
-    last = rows.xs("last", level="layer")
-    assert last["U"]["trained"] > last["U"]["random"] > last["U"]["shuffled"]
-    assert last["U low"]["shuffled"] < last["U chance"]["shuffled"] < last["U high"]["shuffled"]
-    assert last["accuracy"]["trained"] > 90 > 60 > last["accuracy"]["shuffled"]
+def test_tables_hold_what_a_page_shows(trained_toy: Classifier) -> None:
+    """One view for every page: were its rows or columns wrong, every table of the book would be."""
+    images = toy_images(48, noise=0.25, seed=7)
+    passes = {"net": measure_with_controls(trained_toy, images, ON, epsilon=EPSILON, top_k=4, pgd_steps=2)}
+    rows = consistency_table(passes, torch.eye(4), equal_m=4)
+    assert set(rows["set"]) == set(passes["net"].sets) - {PGD}
+    assert list(view(rows, "paper").index) == [("net", REAL), ("net", FGSM)]
+    assert list(view(rows, "pair").index) == [
+        ("net", name, kind) for name in (REAL, FGSM) for kind in ("true", "predicted")
+    ]
+    assert len(view(rows, "controls")) == len(rows)
+    table = accuracy_table(passes, {REAL: "clean", PGD: "PGD, 2 steps"}).set_index("images")
+    assert table["accuracy"]["clean"] == pytest.approx(100 * accuracy(trained_toy, images, ON))
+    assert table["accuracy"]["PGD, 2 steps"] == pytest.approx(float(passes["net"].right(PGD).mean()))
+    assert table["accuracy"]["PGD, 2 steps"] < table["accuracy"]["clean"]
+    neurons = neuron_values(passes, torch.eye(4))
+    counted = value_counts(neurons).groupby("measure")["neurons"].sum()
+    assert counted.to_dict() == neurons.groupby("measure")["V"].count().to_dict()  # those that have one
 
 
-def recipe(objective: str, seed: int) -> Recipe:
-    spec = {"architecture": "resnet18", "objective": objective, "seed": seed, "data": {}, "loss": {"beta": 1.0}}
-    return Recipe("smoke", f"{objective}{seed}", spec | {"schedule": {"epochs": 1, "seed": seed}})
+def test_without_controls_only_the_two_sets_of_the_paper_are_passed(trained_toy: Classifier) -> None:
+    """Who shows no control would else pay for it: as much again as for what is shown."""
+    images = toy_images(48, noise=0.25, seed=7)
+    few = measure_with_controls(trained_toy, images, ON, epsilon=EPSILON, top_k=4, controls=False)
+    every = measure_with_controls(trained_toy, images, ON, epsilon=EPSILON, top_k=4)
+    assert list(few.sets) == [REAL, FGSM]
+    assert few.estimate(FGSM, torch.eye(4)) == every.estimate(FGSM, torch.eye(4))
 
 
 def test_several_seeds_are_one_case_and_their_mean_stands_below_them(trained_toy: Classifier) -> None:
@@ -89,11 +101,13 @@ def test_several_seeds_are_one_case_and_their_mean_stands_below_them(trained_toy
     images = toy_images(48, noise=0.25, seed=7)
     other = fitted(toy_model(seed=5), toy_images(48, seed=3))
     models = {"normal0": trained_toy, "consistent0": other, "normal1": other, "consistent1": trained_toy}
-    recipes = [recipe(objective, seed) for seed in (0, 1) for objective in ("normal", "consistent")]
+    recipes = [toy_recipe(objective, seed) for seed in (0, 1) for objective in ("normal", "consistent")]
     titles = distinct_titles(recipes)
     assert titles["normal1"] == "ResNet-18, normal, seed 1"
-    options = OPTIONS | {"epsilon": 4 / 255, "top_k": 4}
-    found = {titles[key]: measure_with_controls(model, images, **options) for key, model in models.items()}  # type: ignore[arg-type]
+    found = {
+        titles[key]: measure_with_controls(model, images, ON, epsilon=4 / 255, top_k=4, pgd_steps=1, controls=False)
+        for key, model in models.items()
+    }
     correlation = torch.eye(4)
     rows = compare_trainings(found, recipes, titles, correlation, [("consistent", "normal")], [(FGSM, "true")])
     assert rows["first"].to_list() == [
@@ -106,8 +120,7 @@ def test_several_seeds_are_one_case_and_their_mean_stands_below_them(trained_toy
     assert one == -two != 0
     assert abs(mean) < 1e-12
     assert rows["U is"].iloc[-1] == "cannot be told"
-    pgd = {title: one.passes[FGSM].predictions for title, one in found.items()}
-    findings = evaluation_findings(recipes, titles, found, pgd, images.labels, correlation)
+    findings = evaluation_findings(recipes, titles, found, correlation)
     cases = {(row["claim"], row["case"]): row for row in findings}
     method = cases["training-keeps-consistency", "ResNet-18, consistent (beta 1), 2 seeds"]
     assert abs(method["value"]) < 1e-12

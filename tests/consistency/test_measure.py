@@ -21,7 +21,7 @@ from neuron_consistency.consistency.measure import (
     unbiased_consistency,
 )
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.responses import GROUPS, LayerResponses, Responses, deal
+from neuron_consistency.responses import JACKKNIFE_GROUPS, LayerResponses, Responses, deal
 from neuron_consistency.taxonomy import correlation, distance_matrix
 
 
@@ -162,32 +162,32 @@ def test_chance_needs_two_images() -> None:
 
 def test_silent_neurons_are_left_out_and_counted() -> None:
     """Of four neurons, one silent and one with a single image: half excluded, the mean over the rest."""
-    counts = torch.zeros(GROUPS, 4, 2, dtype=torch.int64)
+    counts = torch.zeros(JACKKNIFE_GROUPS, 4, 2, dtype=torch.int64)
     counts[0, 0], counts[1, 0] = torch.tensor([3, 0]), torch.tensor([3, 0])
     counts[0, 1], counts[1, 1] = torch.tensor([2, 0]), torch.tensor([0, 2])
     counts[0, 2] = torch.tensor([1, 0])
     found = mean_consistency(counts, torch.eye(2), unbiased=False)
     assert found.excluded == 0.5
     assert found.value == pytest.approx((1 + 0.5) / 2)
-    assert len(found.replicates) == GROUPS
+    assert len(found.replicates) == JACKKNIFE_GROUPS
 
 
 def test_nothing_but_silent_neurons_is_nan_not_an_error() -> None:
-    found = mean_consistency(torch.zeros(GROUPS, 3, 2, dtype=torch.int64), torch.eye(2), unbiased=True)
+    found = mean_consistency(torch.zeros(JACKKNIFE_GROUPS, 3, 2, dtype=torch.int64), torch.eye(2), unbiased=True)
     assert math.isnan(found.value)
     assert math.isnan(found.low)
     assert found.excluded == 1
 
 
 def simulated_counts(labels: Tensor, rates: list[Tensor], generator: torch.Generator, groups: Tensor) -> list[Tensor]:
-    """Counts (GROUPS, C, K) of neurons that fire at their rate for a class; images differ in how strongly they fire
-    all neurons, and the passes of one set share its images, as a clean and an attacked pass do."""
+    """Counts (JACKKNIFE_GROUPS, C, K) of neurons that fire at their rate for a class; images differ in how strongly
+    they fire all neurons, and the passes of one set share its images, as a clean and an attacked pass do."""
     strength = 0.5 + torch.rand(len(labels), 1, generator=generator)
     draw = torch.rand(len(labels), len(rates[0]), generator=generator)
     found = []
     for rate in rates:
         image, neuron = torch.nonzero(draw < rate.T[labels] * strength, as_tuple=True)
-        counts = torch.zeros(GROUPS, *rate.shape, dtype=torch.int64)
+        counts = torch.zeros(JACKKNIFE_GROUPS, *rate.shape, dtype=torch.int64)
         counts.index_put_((groups[image], neuron, labels[image]), torch.ones_like(image), accumulate=True)
         found.append(counts)
     return found
@@ -223,7 +223,7 @@ def test_intervals_cover(classes: int) -> None:
 
 def test_paired_difference_of_equal_passes_is_zero_with_no_width() -> None:
     generator = torch.Generator().manual_seed(0)
-    counts = torch.randint(0, 3, (GROUPS, 5, 4), generator=generator)
+    counts = torch.randint(0, 3, (JACKKNIFE_GROUPS, 5, 4), generator=generator)
     one = mean_consistency(counts, torch.eye(4), unbiased=True)
     difference = one.minus(one)
     assert (difference.value, difference.low, difference.high) == (0, 0, 0)
@@ -231,9 +231,9 @@ def test_paired_difference_of_equal_passes_is_zero_with_no_width() -> None:
 
 
 def test_verdict_names_the_side_of_zero() -> None:
-    sure = torch.zeros(GROUPS, 1, 2, dtype=torch.int64)
+    sure = torch.zeros(JACKKNIFE_GROUPS, 1, 2, dtype=torch.int64)
     sure[:, 0, 0] = 2
-    mixed = torch.ones(GROUPS, 1, 2, dtype=torch.int64)
+    mixed = torch.ones(JACKKNIFE_GROUPS, 1, 2, dtype=torch.int64)
     high, low = (mean_consistency(counts, torch.eye(2), unbiased=True) for counts in (sure, mixed))
     assert high.minus(low).verdict(above=0) == "higher"
     assert low.minus(high).verdict(above=0) == "lower"
@@ -248,7 +248,7 @@ def two_neurons() -> Responses:
     labels = torch.arange(40) % 2
     groups = deal(labels)
     active = [torch.nonzero(labels == 0).squeeze(1), torch.arange(20)]
-    counts = torch.zeros(GROUPS, 2, 2, dtype=torch.int64)
+    counts = torch.zeros(JACKKNIFE_GROUPS, 2, 2, dtype=torch.int64)
     for neuron, images in enumerate(active):
         counts.index_put_((groups[images], torch.tensor(neuron), labels[images]), torch.tensor(1), accumulate=True)
     top = torch.stack(active, dim=1)

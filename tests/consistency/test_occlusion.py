@@ -11,6 +11,10 @@ from neuron_consistency.consistency.occlusion import discrepancy_maps, highlight
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.networks.reading import read_layers
+from neuron_consistency.runtime import Runtime
+from toys import CPU
+
+ON = Runtime(CPU, "float32")
 
 
 class Identity(nn.Module):
@@ -36,7 +40,7 @@ def test_a_neuron_that_sees_one_spot_is_located_there(colours: Classifier) -> No
     image = torch.full((1, 3, 64, 64), 0.2)
     image[0, 0, 10:14, 20:24] = 1.0
     image[0, 1, 40:44, 50:54] = 1.0
-    maps = discrepancy_maps(colours, "last", image, [[0, 1, 2]])
+    maps = discrepancy_maps(colours, image, ON, layer="last", neurons=[[0, 1, 2]])
     assert maps.shape == (1, 3, 64, 64)
     red, green, _ = highlighted_region(maps, fraction=0.9)[0]
     assert red[10:14, 20:24].all()
@@ -53,9 +57,8 @@ def test_equals_captums_occlusion() -> None:
     model = build_model("resnet18", num_classes=5, image_size=64, seed=1).eval()
     images = torch.rand(2, 3, 29, 35, generator=torch.Generator().manual_seed(0))
     neurons = torch.tensor([[3, 400], [7, 7]])
-    maps = discrepancy_maps(
-        model, "layer4", images, neurons, occluder=11, stride=4, fill=0.25, batch_size=7, precision="float32"
-    )
+    on = Runtime(CPU, "float32", 7)
+    maps = discrepancy_maps(model, images, on, layer="layer4", neurons=neurons, occluder=11, stride=4, fill=0.25)
 
     def respond(batch: Tensor, neuron: int) -> Tensor:
         with read_layers(model, ["layer4"]) as outputs:
@@ -78,8 +81,8 @@ def test_equals_captums_occlusion() -> None:
 def test_batch_size_of_the_occlusions_changes_nothing(colours: Classifier) -> None:
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     first, second = (
-        discrepancy_maps(colours, "last", images, [[0, 1], [2, 0]], occluder=8, stride=4, batch_size=b)
-        for b in (5, 1000)
+        discrepancy_maps(colours, images, Runtime(CPU, "float32", size), layer="last", neurons=[[0, 1], [2, 0]])
+        for size in (5, 1000)
     )
     torch.testing.assert_close(first, second)
 
@@ -87,7 +90,7 @@ def test_batch_size_of_the_occlusions_changes_nothing(colours: Classifier) -> No
 def test_hooks_are_removed_and_the_mode_kept_after_an_exception(colours: Classifier) -> None:
     colours.train()
     with pytest.raises(IndexError):
-        discrepancy_maps(colours, "last", torch.rand(1, 3, 16, 16), [[9]])
+        discrepancy_maps(colours, torch.rand(1, 3, 16, 16), ON, layer="last", neurons=[[9]])
     assert colours.training
     assert not colours.layer_module("last")._forward_hooks
 
@@ -107,4 +110,4 @@ def test_impossible_requests_name_what_is_wrong(
     colours: Classifier, neurons: list[list[int]], options: dict[str, Any]
 ) -> None:
     with pytest.raises(ParameterError, match=r"occluder|equally many"):
-        discrepancy_maps(colours, "last", torch.rand(2, 3, 32, 32), neurons, **options)
+        discrepancy_maps(colours, torch.rand(2, 3, 32, 32), ON, layer="last", neurons=neurons, **options)

@@ -1,7 +1,5 @@
 """The examples of the page on the metric say what the formulas say."""
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -10,7 +8,6 @@ from neuron_consistency.consistency.measure import consistency
 from neuron_consistency.consistency.worked_examples import (
     consistency_terms,
     interval_coverage,
-    random_neuron_bands,
     random_neurons,
     subtree,
 )
@@ -23,7 +20,7 @@ def test_the_drawn_way_has_as_many_edges_as_the_distance_says() -> None:
     wnids = [resolve(name) for name in ("Persian cat", "Siamese cat", "zebra", "wolfhound")]
     nodes, edges = subtree(wnids, highlight=(wnids[0], wnids[2]))
     assert edges["on_path"].sum() == distance(wnids[0], wnids[2])
-    assert (edges["y"] < edges["y_parent"]).all()
+    assert (nodes["y"][edges["child"]].to_numpy() < nodes["y"][edges["parent"]].to_numpy()).all()
     assert sorted(nodes.loc[nodes["leaf"], "x"]) == [0, 1, 2, 3]
     metric_figures.tree_path(nodes, edges)
 
@@ -36,18 +33,18 @@ def test_the_terms_add_up_to_the_consistency() -> None:
 
 def test_random_neurons_average_to_their_chance_levels() -> None:
     labels = torch.arange(len(SCENES)).repeat_interleave(10)
-    drawn = random_neurons(labels, SCENES, sizes=[5, 40], repeats=2000)
-    means = drawn.groupby(["m", "measure"])[["value", "chance"]].mean()
-    spread = drawn.groupby(["m", "measure"])["value"].sem()
-    assert ((means["value"] - means["chance"]).abs() < 4 * spread).all()
+    drawn = random_neurons(labels, SCENES, sizes=[40, 5], repeats=2000)
+    assert drawn["m"].to_list() == [5, 5, 40, 40]  # a curve over unordered m would be drawn without complaint
+    spread = (drawn["high"] - drawn["low"]) / 2.56 / 2000**0.5  # of the mean, were the draws normal
+    assert ((drawn["value"] - drawn["chance"]).abs() < 6 * spread).all()
 
 
-def test_bands_hold_the_middle_of_the_draws_with_m_rising() -> None:
-    """A band over unordered m, or of other quantiles, would be drawn without complaint."""
-    draws = pd.DataFrame({"m": [9] * 11 + [4], "measure": "V", "value": [*np.linspace(0, 1, 11), 0.5], "chance": 0.25})
-    small, large = random_neuron_bands(draws).to_dict("records")
-    assert small == {"measure": "V", "m": 4, "value": 0.5, "chance": 0.25, "low": 0.5, "high": 0.5}
-    assert [large[name] for name in ("m", "value", "low", "high")] == pytest.approx([9, 0.5, 0.1, 0.9])
+def test_bands_hold_the_middle_of_the_draws() -> None:
+    """Two images of two far classes agree (V = 1) or not (V = 1/2); of one class, every draw agrees."""
+    two = random_neurons(torch.arange(2).repeat(50), torch.eye(2), sizes=[2], repeats=50).iloc[0]
+    assert (two["low"], two["high"]) == (0.5, 1.0)
+    one = random_neurons(torch.zeros(50, dtype=torch.int64), torch.eye(2), sizes=[2], repeats=50).iloc[0]
+    assert (one["low"], one["value"], one["high"]) == (1.0, 1.0, 1.0)
 
 
 def test_the_jackknife_of_u_covers_and_the_others_do_not() -> None:

@@ -21,7 +21,8 @@ from neuron_consistency.explanation.filter_groups import (
 )
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import read_layers
-from toys import CPU, assert_same_state, image_set, state_of, toy_images, toy_model
+from neuron_consistency.runtime import Runtime
+from toys import CPU, ON, assert_same_state, image_set, state_of, toy_images, toy_model
 
 
 def written_out(maps: Tensor, mean: Tensor, groups: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ def test_planted_groups_are_found_in_a_network() -> None:
     images = image_set(pixels, torch.arange(40) % 2, num_classes=2)
     planted = torch.tensor([0, 2, 1, 1, 0, 2, 2, 0, 1])
     model = planted_network(planted)
-    similarity = filter_similarity(model, images, "maps", device=CPU, batch_size=7, precision="float32")
+    similarity = filter_similarity(model, images, "maps", Runtime(CPU, "float32", 7))
     same = planted[:, None] == planted
     assert torch.allclose(similarity[same], torch.tensor(2.0, dtype=torch.float64))
     assert (similarity[~same] - 1).abs().max() < 0.1
@@ -118,10 +119,7 @@ def test_similarity_is_the_correlation_about_the_mean_map_over_the_set(trained_t
         trained_toy.network[4].weight[3] = trained_toy.network[4].bias[3] = 0.0  # type: ignore[index]
     trained_toy.train()
     before = state_of(trained_toy)
-    found = [
-        filter_similarity(trained_toy, images, "last", device=CPU, batch_size=size, precision="float32")
-        for size in (7, 50)
-    ]
+    found = [filter_similarity(trained_toy, images, "last", Runtime(CPU, "float32", size)) for size in (7, 50)]
     assert_same_state(before, trained_toy)
     assert torch.allclose(found[0], found[1], atol=1e-6)
     trained_toy.eval()
@@ -166,12 +164,12 @@ def test_training_with_the_loss_pulls_the_filters_of_a_group_together() -> None:
     model, images = toy_model().train(), toy_images(48)
     batch, _ = images.batch(torch.arange(48), CPU)
     grouping = Grouping(model, FilterGroups(groups=3))
-    grouping.form(model, images, device=CPU, precision="float32")
+    grouping.form(model, images, ON)
     assert grouping.groups is not None
     same = grouping.groups[:, None] == grouping.groups
 
     def contrast() -> float:
-        similarity = filter_similarity(model, images, "last", device=CPU, precision="float32")
+        similarity = filter_similarity(model, images, "last", ON)
         return float(similarity[same].mean() - similarity[~same].mean())
 
     before = contrast()
@@ -214,4 +212,4 @@ def test_values_out_of_range_are_named(bad: dict[str, Any]) -> None:
 def test_an_unknown_layer_is_named() -> None:
     grouping = Grouping(toy_model(), FilterGroups(groups=2, layer="nowhere"))
     with pytest.raises(ParameterError, match="no layer 'nowhere'"):
-        grouping.form(toy_model(), toy_images(8), device=CPU)
+        grouping.form(toy_model(), toy_images(8), ON)

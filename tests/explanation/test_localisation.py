@@ -12,10 +12,13 @@ from torch import Tensor, nn
 
 from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.explanation.localisation import MAPS, SCORES, localise, score_row
-from neuron_consistency.explanation.tables import localisation_table
+from neuron_consistency.explanation.localisation import CENTRE, OWN, RANDOM, curves, localise
+from neuron_consistency.explanation.measure import Probe
+from neuron_consistency.explanation.scores import score_images
+from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.networks.models import Classifier
-from toys import CPU, assert_same_state, image_set, state_of
+from neuron_consistency.runtime import Runtime
+from toys import CPU, ON, assert_same_state, image_set, state_of
 
 SIZE = 32
 
@@ -69,25 +72,21 @@ def test_a_network_that_sees_the_object_is_told_from_chance(colours: Classifier)
     """Its maps are the object: every score is the best there is. A random map and the middle of the image are not."""
     model = colours.train()
     before = state_of(model)
-    scores = localise(model, patches(30), device=CPU, steps=8, precision="float32")
+    scores, areas = localise(model, patches(30), ON, Probe()), curves(model, patches(30), ON, Probe(), steps=8)
     assert_same_state(before, model)
-    assert scores.groupby("map", sort=False).size().to_dict() == dict.fromkeys(MAPS, 30)
-    table = localisation_table(scores)
-    mean = dict(zip(zip(table["map"], table["score"], strict=True), table["mean"], strict=True))
-    assert list(table["score"].unique()) == [score for score in SCORES if score != "mask IoU"]  # no masks
-    own, *chances = MAPS
-    assert mean[own, "pointing game"] == mean[own, "box IoU"] == 1
-    assert not table["empty"].any()
-    for chance in chances:
-        assert max(mean[chance, "pointing game"], mean[chance, "box IoU"]) < 0.5
-        assert mean[chance, "insertion"] < mean[own, "insertion"]
-        assert mean[chance, "deletion"] > mean[own, "deletion"] + 0.02
-    assert bool((table["low"] <= table["mean"]).all())
-    assert bool((table["mean"] <= table["high"]).all())
+    assert scores["map"].value_counts().to_dict() == dict.fromkeys((OWN, RANDOM, CENTRE), 30)
+    assert list(scores) == ["image", "class", "map", "pointing game", "box IoU"]  # no masks
+    mean = scores.drop(columns=["image", "class"]).groupby("map").mean()
+    assert mean.loc[OWN].tolist() == [1, 1]
+    assert mean.loc[[RANDOM, CENTRE]].to_numpy().max() < 0.5
+    area = areas.groupby("map")[["insertion", "deletion"]].mean()
+    inserted, deleted = area.loc[OWN].to_numpy(float) - area.loc[RANDOM].to_numpy(float)
+    assert inserted > 0
+    assert deleted < -0.02
 
 
 def test_the_batch_size_changes_neither_the_maps_nor_chance(colours: Classifier) -> None:
-    whole, parts = (localise(colours, patches(11), device=CPU, batch_size=size) for size in (64, 4))
+    whole, parts = (localise(colours, patches(11), Runtime(CPU, "float32", size), Probe()) for size in (64, 4))
     columns = ["map", "image"]
     pd.testing.assert_frame_equal(
         whole.sort_values(columns, ignore_index=True), parts.sort_values(columns, ignore_index=True)
@@ -97,17 +96,17 @@ def test_the_batch_size_changes_neither_the_maps_nor_chance(colours: Classifier)
 def test_an_image_of_several_classes_is_scored_by_class_against_its_own_boxes(colours: Classifier) -> None:
     """Red's map scored against green's box would be a miss. Two boxes of a class: the better one counts, the larger
     patch's. The image without a class is not scored."""
-    scores = localise(colours, pairs(), device=CPU, steps=2)
-    own = scores[scores["map"] == MAPS[0]]
+    scores = localise(colours, pairs(), ON, Probe())
+    own = scores[scores["map"] == OWN]
     assert own[["image", "class"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 1]]
     assert own["pointing game"].tolist() == [1, 1, 1]
     assert own["box IoU"].tolist() == [1, 1, 1]
     unseen = replace(pairs(), owners=torch.tensor([[0, 0], [0, 0], [0, 1], [2, 1]]))  # a class that has no box
-    again = localise(colours, unseen.subset(torch.tensor([1, 2])), device=CPU)
+    again = localise(colours, unseen.subset(torch.tensor([1, 2])), ON, Probe())
     assert bool(again["box IoU"].isna().all())
     for part in (torch.tensor([1]), torch.tensor([1, 0])):  # boxes follow their images
-        again = localise(colours, pairs().subset(part), device=CPU)
-        assert bool((again.loc[again["map"] == MAPS[0], "box IoU"] == 1).all())
+        again = localise(colours, pairs().subset(part), ON, Probe())
+        assert bool((again.loc[again["map"] == OWN, "box IoU"] == 1).all())
 
 
 class Masked(ImageSet):
@@ -126,61 +125,32 @@ def test_masks_score_where_there_are_some_and_the_rest_is_counted(colours: Class
     """Without boxes the pointing game is scored by the masks; an image without one is left out, and the share said."""
     plain = patches(8)
     masked = Masked("toy", "val", plain.classes, plain.synsets, plain.labels, plain.pixels, plain.fingerprint, None)
-    table = localisation_table(localise(colours, masked, device=CPU))
-    assert set(table["score"]) == {"pointing game", "mask IoU"}
-    own = table[table["map"] == MAPS[0]]
-    assert own["mean"].tolist() == [1, 1]
-    assert own["images"].tolist() == [7, 7]
-    assert own["excluded"].tolist() == [1 / 8, 1 / 8]
+    scores = localise(colours, masked, ON, Probe())
+    assert list(scores) == ["image", "class", "map", "pointing game", "mask IoU"]
+    own = scores[scores["map"] == OWN].set_index("image")[["pointing game", "mask IoU"]]
+    assert own.loc[0].isna().all()
+    assert (own.loc[1:] == 1).all(axis=None)
 
 
 def test_a_set_without_boxes_or_masks_is_refused(colours: Classifier) -> None:
     with pytest.raises(ParameterError, match="tiny-imagenet"):
-        localise(colours, replace(patches(4), boxes=None), device=CPU)
+        localise(colours, replace(patches(4), boxes=None), ON, Probe())
 
 
-def test_maps_of_zeros_score_zero_and_their_share_is_said(colours: Classifier) -> None:
+def test_maps_of_zeros_score_zero(colours: Classifier) -> None:
     """A dark image has no evidence: its map points nowhere, which is a miss and not a NaN."""
     images = patches(4)
     dark = replace(images, pixels=torch.zeros_like(torch.as_tensor(images.pixels)))
-    table = localisation_table(localise(colours, dark, device=CPU, steps=2))
-    own = table[table["map"] == MAPS[0]].set_index("score")
-    assert own.loc[["pointing game", "box IoU"], "mean"].tolist() == [0, 0]
-    assert own["empty"].tolist() == [1] * 4
-    assert table[["mean", "low", "high"]].notna().all(axis=None)
+    scores = localise(colours, dark, ON, Probe())
+    assert (scores.loc[scores["map"] == OWN, ["pointing game", "box IoU"]] == 0).all(axis=None)
+    assert curves(colours, dark, ON, Probe(), steps=2)[["insertion", "deletion"]].notna().all(axis=None)
 
 
-# intervals
-
-
-def test_intervals_are_wilsons_for_hits_and_students_for_others() -> None:
-    hits = score_row(torch.tensor([1.0, 1.0, 0.0, 0.0, torch.nan]))
-    assert (hits["mean"], hits["images"]) == (0.5, 4)
-    assert hits["excluded"] == pytest.approx(0.2)
-    assert hits["low"] == pytest.approx(0.150, abs=1e-3)
-    assert hits["high"] == pytest.approx(0.850, abs=1e-3)
-    others = score_row(torch.tensor([0.2, 0.3, 0.4]))
-    assert others["low"] == pytest.approx(0.3 - 4.3027 * 0.1 / 3**0.5, abs=1e-4)
-    assert others["high"] == pytest.approx(0.3 + 4.3027 * 0.1 / 3**0.5, abs=1e-4)
-    perfect = score_row(torch.ones(10))
-    assert (perfect["mean"], perfect["high"]) == (1, 1)
-    assert 0.6 < perfect["low"] < 0.8  # ten of ten is not certainty
-
-
-def test_one_image_says_nothing_and_none_is_an_error() -> None:
-    assert score_row(torch.tensor([0.4])) | {"mean": 0} == {
-        "mean": 0, "low": 0, "high": 1, "images": 1, "excluded": 0,
-    }  # fmt: skip
-    for nothing in (torch.tensor([]), torch.tensor([torch.nan])):
-        with pytest.raises(ParameterError, match="no image"):
-            score_row(nothing)
-
-
-def test_an_interval_counts_images_and_not_their_classes() -> None:
-    """Classes of one image are not independent: ten copies of each row may not narrow the interval."""
-    once = pd.DataFrame(
-        {"image": np.arange(6), "class": 0, "map": MAPS[0], "empty": False, "box IoU": np.linspace(0.1, 0.6, 6)}
-    )
-    often = pd.concat([once.assign(**{"class": label}) for label in range(10)])
-    first, second = (localisation_table(pd.concat([rows.assign(map=name) for name in MAPS])) for rows in (once, often))
-    pd.testing.assert_frame_equal(first, second)
+def test_an_image_of_several_classes_counts_once(colours: Classifier) -> None:
+    """Classes of one image are not independent: its interval may not be narrowed by having two."""
+    values = score_images(
+        colours, pairs(), ON, weighting=Weighting(), epsilon=0.1, curve_images=3, curve_steps=2
+    ).values
+    assert len(values) == 3
+    assert values["box IoU"].tolist() == pytest.approx([1, 1, np.nan], nan_ok=True)
+    assert values["insertion"].notna().tolist() == [True, True, False]

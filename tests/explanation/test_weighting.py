@@ -14,16 +14,17 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.measure import explanation_consistency
 from neuron_consistency.explanation.weighting import QUANTILES, Weighed, Weighting, weigh
 from neuron_consistency.networks.models import Classifier
-from toys import CPU, assert_same_state, state_of, toy_images
+from neuron_consistency.runtime import Runtime
+from toys import CPU, ON, assert_same_state, state_of, toy_images
 
 
 @pytest.mark.parametrize("size", [5, 48, 100])
 def test_weights_are_one_minus_e_of_each_image_in_any_batches(trained_toy: Classifier, size: int) -> None:
     images = toy_images(48, seed=3)
     batch, labels = images.batch(torch.arange(48), CPU)
-    expected = explanation_consistency(trained_toy, batch, labels, epsilon=0.1, threshold=0.4, distance="iou")
     weighting = Weighting(epsilon=0.1, threshold=0.4, distance="iou")
-    found = weigh(trained_toy, images, weighting, device=CPU, batch_size=size, precision="float32")
+    expected = explanation_consistency(trained_toy, batch, labels, weighting)
+    found = weigh(trained_toy, images, weighting, Runtime(CPU, "float32", size))
     assert torch.allclose(found.weights, 1 - expected.consistency, atol=1e-5)
     assert torch.equal(found.flipped, expected.flipped)
     assert torch.allclose(found.spared, expected.mask.float().mean((1, 2, 3)))
@@ -31,7 +32,7 @@ def test_weights_are_one_minus_e_of_each_image_in_any_batches(trained_toy: Class
 
 
 def test_a_flip_weighs_one_exactly(trained_toy: Classifier) -> None:
-    found = weigh(trained_toy, toy_images(48), Weighting(epsilon=0.5, threshold=0.9), device=CPU, precision="float32")
+    found = weigh(trained_toy, toy_images(48), Weighting(epsilon=0.5, threshold=0.9), ON)
     assert found.flipped.any()
     assert bool((found.weights[found.flipped] == 1).all())
 
@@ -40,9 +41,9 @@ def test_a_flip_weighs_one_exactly(trained_toy: Classifier) -> None:
 def test_the_model_is_left_as_it_was_and_weighed_in_eval_mode(trained_toy: Classifier, training: bool) -> None:
     trained_toy.train(training)
     before = state_of(trained_toy)
-    first = weigh(trained_toy, toy_images(24), Weighting(), device=CPU, precision="float32")
+    first = weigh(trained_toy, toy_images(24), Weighting(), ON)
     assert_same_state(before, trained_toy)
-    second = weigh(trained_toy.eval(), toy_images(24), Weighting(), device=CPU, precision="float32")
+    second = weigh(trained_toy.eval(), toy_images(24), Weighting(), ON)
     assert torch.equal(first.weights, second.weights)
 
 
@@ -76,17 +77,15 @@ def test_the_true_mask_is_the_one_the_attack_spares(trained_toy: Classifier) -> 
     masked = Masked(**{name: getattr(images, name) for name in images.__dataclass_fields__})
     batch, labels = images.batch(torch.arange(20), CPU)
     expected = explanation_consistency(trained_toy, batch, labels, mask=masked.masks(torch.arange(20)))
-    found = weigh(trained_toy, masked, Weighting(mask="truth"), device=CPU, batch_size=7, precision="float32")
-    own = weigh(trained_toy, masked, Weighting(), device=CPU, precision="float32")
+    found = weigh(trained_toy, masked, Weighting(mask="truth"), Runtime(CPU, "float32", 7))
+    own = weigh(trained_toy, masked, Weighting(), ON)
     assert torch.allclose(found.consistency, expected.consistency, atol=1e-5)
     assert not torch.allclose(found.consistency, own.consistency, atol=1e-3)
 
 
 def test_the_layer_that_explains_is_the_one_named(trained_toy: Classifier) -> None:
     images = toy_images(12)
-    last, first = (
-        weigh(trained_toy, images, Weighting(layer=layer), device=CPU, precision="float32") for layer in (None, "first")
-    )
+    last, first = (weigh(trained_toy, images, Weighting(layer=layer), ON) for layer in (None, "first"))
     assert not torch.allclose(last.weights, first.weights)
 
 
@@ -103,14 +102,14 @@ def test_the_row_tells_the_distribution_of_e() -> None:
 
 def test_images_that_no_attack_can_reach_weigh_nothing_and_are_counted(trained_toy: Classifier) -> None:
     """A threshold of 0 covers every image that is marked at all; a network of zero weights marks none."""
-    found = weigh(trained_toy, toy_images(12), Weighting(threshold=0.0), device=CPU, precision="float32")
+    found = weigh(trained_toy, toy_images(12), Weighting(threshold=0.0), ON)
     row = found.row()
     assert row["covered"] + row["unmarked"] == 1
     assert bool((found.weights[found.spared == 1] == 0).all())
     with torch.no_grad():
         for parameter in trained_toy.parameters():
             parameter.zero_()
-    blind = weigh(trained_toy, toy_images(12), Weighting(), device=CPU, precision="float32")
+    blind = weigh(trained_toy, toy_images(12), Weighting(), ON)
     assert blind.row()["unmarked"] == 1
     assert blind.weights.tolist() == [0.0] * 12
 
@@ -121,10 +120,7 @@ def test_images_that_no_attack_can_reach_weigh_nothing_and_are_counted(trained_t
         ({"warm_up": -1}, "warm_up=-1"),
         ({"period": 0}, "period=0"),
         ({"steps": 0}, "steps=0"),
-        ({"epsilon": -0.1}, r"epsilon=-0\.1"),
-        ({"threshold": 1.5}, r"threshold=1\.5"),
-        ({"distance": "euclid"}, "distance='euclid': use one of absolute, ssim, rank, iou"),
-        ({"mask": "boxes"}, "mask='boxes': use one of explanation, truth"),
+        ({"epsilon": -0.1}, r"epsilon=-0\.1"),  # as a Probe
     ],
 )
 def test_values_out_of_range_are_named(bad: dict[str, Any], named: str) -> None:

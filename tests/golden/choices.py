@@ -5,15 +5,18 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from golden.setting import EPSILON, SHARED, A, images, networks, recipe
-from neuron_consistency.attacks.predictions import (
-    accuracy_row,
-    auto_attack_predictions,
-    pgd_predictions,
-    restarted_pgd_predictions,
-)
+from golden.setting import EPSILON, ON, A, images, networks, recipe
 from neuron_consistency.consistency.ambiguity import measure_with_controls
-from neuron_consistency.consistency.choices import BASE, NORMAL, WITHOUT, Seen, choice_table, threshold_sweep
+from neuron_consistency.consistency.choices import (
+    BASE,
+    NORMAL,
+    WITHOUT,
+    choice_table,
+    strong_attacks,
+    threshold_sweep,
+)
+
+STRONG = {"PGD, 4 steps, 2 starts": "PGD with restarts", "AutoAttack, 5 queries": "AutoAttack"}
 
 
 def numbers() -> dict[str, object]:
@@ -22,36 +25,34 @@ def numbers() -> dict[str, object]:
     recipes = [recipe(objective, seed) for seed in (0, 1) for objective in named.values()]
     models, _ = networks(recipes)
     shown = images(40, seed=7, noise=0.4)
-    nets = {
-        choice: [models[one.key] for one in recipes if one.spec["objective"] == kind] for choice, kind in named.items()
-    }
-    seen = {
+    nets = {choice: [models[one.key] for one in recipes if one.objective == kind] for choice, kind in named.items()}
+    passes = {
         choice: [
-            Seen(
-                measure_with_controls(model, shown, epsilon=EPSILON, quantile=0.005, top_k=6, **SHARED),
-                pgd_predictions(model, shown, epsilon=EPSILON, steps=3, **SHARED),
+            measure_with_controls(
+                model, shown, ON, epsilon=EPSILON, quantile=0.005, top_k=6, pgd_steps=3, controls=False
             )
             for model in each
         ]
         for choice, each in nets.items()
     }
-    some = shown.subset(torch.arange(0, len(shown), 4))
-    strong = []
-    for choice, (model, _) in nets.items():
-        attacked = {
-            "PGD with restarts": restarted_pgd_predictions(
-                model, some, epsilon=2 * EPSILON, steps=4, restarts=2, **SHARED
-            ),
-        }
-        if choice == NORMAL:
-            attacked["AutoAttack"] = auto_attack_predictions(model, some, epsilon=2 * EPSILON, n_queries=5, **SHARED)
-        strong += [
-            {"choice": choice, "attack": attack} | accuracy_row(said, some.labels) for attack, said in attacked.items()
-        ]
+    strong = pd.concat(
+        strong_attacks(
+            {(choice, 0): (model, passes[choice][0])},
+            shown,
+            torch.arange(0, len(shown), 4),
+            ON,
+            epsilon=2 * EPSILON,
+            pgd_steps=3,
+            steps=4,
+            restarts=2,
+            queries=5 if choice == NORMAL else 0,
+        )
+        for choice, (model, _) in nets.items()
+    )
+    strong = strong[strong["attack"].isin(STRONG)].replace({"attack": STRONG}).drop(columns="seed")
+    first = {choice: each[0] for choice, each in nets.items()}
     return {
-        "choices": choice_table(seen, shown.labels, A),
-        "shares": threshold_sweep(
-            {choice: each[0] for choice, each in nets.items()}, shown, A, [0.05, 0.1], epsilon=EPSILON, **SHARED
-        ),
-        "strong": pd.DataFrame(strong),
+        "choices": choice_table(passes, A),
+        "shares": threshold_sweep(first, shown, ON, A, [0.05, 0.1], epsilon=EPSILON),
+        "strong": strong,
     }

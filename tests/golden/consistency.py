@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import pandas as pd
 
-from golden.setting import DISTANCES, EPSILON, SHARED, SYNSETS, A, images, network, networks, recipe
-from neuron_consistency.attacks.predictions import accuracy_row, pgd_predictions
+from golden.setting import DISTANCES, EPSILON, ON, SYNSETS, A, images, network, networks, recipe
 from neuron_consistency.consistency.ambiguity import (
     COMMON,
     FGSM,
     NOISE,
+    PGD,
     REAL,
+    accuracy_table,
     compare_trainings,
+    consistency_table,
     measure_with_controls,
-    reaction_table,
-    shuffled,
+    neuron_values,
 )
 from neuron_consistency.consistency.gallery import strongest_neurons
-from neuron_consistency.consistency.measure import neuron_table
+from neuron_consistency.consistency.reactions import reaction_table, shuffled
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.workflow.findings import evaluation_findings
-from toys import CPU
 
 TOP = 6
 
@@ -30,52 +30,32 @@ def numbers() -> dict[str, object]:
     recipes = [recipe(objective, seed) for seed in (0, 1) for objective in ("normal", "consistent", "adversarial")]
     nets, titles = networks(recipes)
     shown = images(60, seed=7, noise=0.45)
-    measured = {
+    attacker = nets[recipes[0].key]
+    passes = {
         titles[key]: measure_with_controls(
-            model, shown, epsilon=EPSILON, attacker=nets[recipes[0].key], quantile=0.005, top_k=TOP, **SHARED
+            model, shown, ON, epsilon=EPSILON, attacker=attacker, quantile=0.005, top_k=TOP, pgd_steps=3
         )
         for key, model in nets.items()
     }
-    pgd = {
-        titles[key]: pgd_predictions(model, shown, epsilon=EPSILON, steps=3, **SHARED) for key, model in nets.items()
-    }
-    tables = pd.concat({title: one.table(A, equal_m=TOP) for title, one in measured.items()}, names=["model"])
-    histograms = pd.concat(
-        [
-            neuron_table(responses, one.layer, A).assign(model=title, measure=measure)
-            for title, one in list(measured.items())[:2]
-            for measure, responses in one.real_and_adversarial()
-        ]
-    )
-    accuracies = pd.DataFrame(
-        {"model": title, "images": name} | accuracy_row(predictions, shown.labels)
-        for title, one in measured.items()
-        for name, predictions in [
-            ("clean", one.passes[REAL].predictions),
-            ("FGSM", one.passes[FGSM].predictions),
-            ("PGD", pgd[title]),
-            ("noise", one.passes[NOISE].predictions),
-        ]
-    )
     first = nets[recipes[0].key]
     cases = {
         "as trained": (first, shown),
         "labels shuffled": (first, shuffled(shown)),
-        "random weights": (network(seed=9).to(CPU).eval(), shown),
+        "random weights": (network(seed=9).eval(), shown),
     }
     sets = [(REAL, "true"), (FGSM, "true"), (FGSM, "predicted"), (COMMON, "true")]
     pairs = [("consistent", "adversarial"), ("consistent", "normal"), ("adversarial", "normal")]
-    one = measured[titles[recipes[0].key]]
+    one = passes[titles[recipes[0].key]]
     return {
         "distances": DISTANCES,
         "correlation": A,
         "imagenet's distances": distance_matrix([*SYNSETS, "n01440764", "n03792782", "n07747607"]).sum(1),
-        "consistency": tables.reset_index("model"),
+        "consistency": consistency_table(passes, A, equal_m=TOP),
         "consistency, sigma 1": one.table(correlation(DISTANCES, sigma=1.0), equal_m=TOP),
-        "differences": compare_trainings(measured, recipes, titles, A, pairs, sets),
-        "accuracy": accuracies,
-        "reactions": reaction_table(cases, A, quantile=0.005, top_k=TOP, **SHARED),
-        "histograms": histograms,
-        "strongest neurons": strongest_neurons(one.passes[REAL], one.layer, A, count=4),
-        "findings": pd.DataFrame(evaluation_findings(recipes, titles, measured, pgd, shown.labels, A)),
+        "differences": compare_trainings(passes, recipes, titles, A, pairs, sets),
+        "accuracy": accuracy_table(passes, {REAL: "clean", FGSM: "FGSM", PGD: "PGD", NOISE: "noise"}),
+        "reactions": reaction_table(cases, ON, A, quantile=0.005, top_k=TOP),
+        "histograms": neuron_values(dict(list(passes.items())[:2]), A),
+        "strongest neurons": strongest_neurons(one.sets[REAL], one.layer, A, count=4),
+        "findings": pd.DataFrame(evaluation_findings(recipes, titles, passes, A)),
     }

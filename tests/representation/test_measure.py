@@ -22,6 +22,7 @@ from neuron_consistency.representation import figures as representation_figures
 from neuron_consistency.representation.measure import cosine, measure_neurons, top_responses
 from neuron_consistency.representation.neurons import MEASURES, NeuronMeasures
 from neuron_consistency.responses import GROUPS, LayerResponses, Responses, deal
+from neuron_consistency.runtime import Runtime
 from neuron_consistency.taxonomy import correlation
 from toys import COLOURS, CPU, assert_same_state, image_set, state_of, toy_images, toy_model
 
@@ -314,12 +315,12 @@ def test_the_images_that_target_a_neuron_s_concept_are_framed() -> None:
     chosen = [2, 0]
     grid = top_image_rows(
         model,
-        "colours",
-        chosen,
         sets,
-        correlation(FAR),
+        Runtime(CPU),
+        layer="colours",
+        neurons=chosen,
+        correlation=correlation(FAR),
         count=3,
-        device=CPU,
         marked={"adversarial": torch.stack([aims == concept for concept in chosen])},
     )
     assert [[picture.framed for picture in row] for _, row in grid.rows] == [[False] * 3, [True] * 3] * 2

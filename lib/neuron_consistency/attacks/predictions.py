@@ -30,7 +30,7 @@ def class_scores(
         (seen.places, seen.logits.float().cpu(), seen.labels.cpu())
         for seen in over(model, images, on, attack=attack, shared=shared)
     ]
-    scores, labels = gather_rows(rows)
+    scores, labels = gather_rows(rows, shared=shared)
     return scores, labels
 
 
@@ -39,9 +39,11 @@ def predictions(model: nn.Module, images: ImageSet, on: Runtime, *, attack: Atta
     return class_scores(model, images, on, attack=attack)[0].argmax(1)
 
 
-def accuracy(model: nn.Module, images: ImageSet, on: Runtime, *, shared: bool = False) -> float:
+def accuracy(
+    model: nn.Module, images: ImageSet, on: Runtime, *, attack: Attack | None = None, shared: bool = False
+) -> float:
     """The share of the images that the model, in eval mode, classifies rightly."""
-    scores, labels = class_scores(model, images, on, shared=shared)
+    scores, labels = class_scores(model, images, on, attack=attack, shared=shared)
     return float((scores.argmax(1) == labels).float().mean())
 
 

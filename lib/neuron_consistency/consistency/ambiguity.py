@@ -4,79 +4,85 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.attacks.linf import Attack, fgsm, sign_noise
-from neuron_consistency.attacks.predictions import accuracy_row
-from neuron_consistency.consistency.measure import comparison, consistency_row, mean_consistency
+from neuron_consistency.attacks.linf import fgsm, sign_noise
+from neuron_consistency.attacks.predictions import accuracy_row, under_pgd
+from neuron_consistency.consistency.measure import comparison, consistency_row, mean_consistency, neuron_table
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import Attack
 from neuron_consistency.responses import Responses, respond
+from neuron_consistency.runtime import Runtime
 from neuron_consistency.show import Named, matched, seed_groups
 from neuron_consistency.statistics import Estimate, over_seeds
 
-REAL, FGSM, SUCCESSFUL, NOISE, WRONG, COMMON = (
+REAL, FGSM, SUCCESSFUL, NOISE, WRONG, COMMON, PGD = (
     "real",
     "FGSM",
     "FGSM, successful only",
     "sign noise, same size",
     "real, misclassified",
     "FGSM of one network for all",
+    "PGD",
 )
+BRIEF = ["m", "V", "V chance", "U", "U low", "U high", "U chance"]
+VIEWS = {  # the columns of `measure.consistency_row` that a page shows
+    "paper": ["m", "V", "V low", "V high", *BRIEF[2:], "V top", "U top", "excluded"],
+    "pair": ["images", *BRIEF, "excluded"],
+    "controls": ["images", *BRIEF, "U top", "excluded"],
+    "reactions": ["accuracy", *BRIEF, "excluded"],
+}
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The passes of one network over the real images and their controls, read at one layer."""
+class Passes:
+    """The passes of one network over the real images and what stands beside them, read at one layer.
+
+    Attributes:
+        sets: by name; that of PGD has predictions alone.
+    """
 
     layer: str
-    passes: dict[str, Responses]
+    sets: dict[str, Responses]
 
     def table(self, correlation: Tensor, *, equal_m: int) -> pd.DataFrame:
-        """One row a set and kind of label, with the columns of `measure.consistency_row`.
-
-        Shape:
-            correlation: (K, K).
-        """
+        """One row a set and kind of label, with the columns of `measure.consistency_row`."""
         rows = [
             {"set": name, "labels": kind}
             | consistency_row(responses, self.layer, correlation, kind=kind, equal_m=equal_m)
-            for name, responses in self.passes.items()
+            for name, responses in self.sets.items()
+            if responses.layers
             for kind in ("true", "predicted")
         ]
         return pd.DataFrame(rows)
 
-    def estimate(self, name: str, correlation: Tensor, *, kind: str = "true", unbiased: bool = True) -> Estimate:
-        """The mean over neurons of U (or V) on one of the sets.
+    def estimate(self, name: str, correlation: Tensor, *, kind: str = "true") -> Estimate:
+        """The mean of U over the neurons on one of the sets."""
+        return mean_consistency(self.sets[name].layers[self.layer].counts[kind], correlation, unbiased=True)
 
-        Shape:
-            correlation: (K, K).
-        """
-        counts = self.passes[name].layers[self.layer].counts[kind]
-        return mean_consistency(counts, correlation, unbiased=unbiased)
-
-    def real_and_adversarial(self) -> Sequence[tuple[str, Responses]]:
-        """The two sets of Table 1, by the name of their measure in the paper."""
-        return [("consis", self.passes[REAL]), ("consis_adv", self.passes[FGSM])]
+    def right(self, name: str) -> Tensor:
+        """Per cent right, image by image. Shape: (N,) float64, 0 or 100."""
+        return 100 * (self.sets[name].predictions == self.sets[name].labels).double()
 
 
 def measure_with_controls(
     model: Classifier,
     images: ImageSet,
+    on: Runtime,
     *,
     epsilon: float,
-    device: torch.device,
-    attacker: Classifier | None = None,
-    layer: str | None = None,
     quantile: float = 0.005,
     top_k: int = 20,
-    batch_size: int = 256,
-    precision: str = "auto",
-) -> Measured:
+    pgd_steps: int = 0,
+    controls: bool = True,
+    attacker: Classifier | None = None,
+) -> Passes:
     """The real images, their FGSM images, and the controls, each in one pass with the real images' thresholds.
 
     The controls: FGSM images that turned a right answer into a wrong one; noise of the same size without the
@@ -85,62 +91,85 @@ def measure_with_controls(
     that follows the (wrong) decision is as consistent as before; one that has become ambiguous is not.
 
     Args:
-        model: the network measured.
-        images: the real images.
-        epsilon: size of FGSM and noise.
-        device: where.
-        attacker: the network whose FGSM images all networks are shown; None leaves that set out.
-        layer: None is the last one.
+        epsilon: size of FGSM, PGD and the noise.
         quantile, top_k: see `responses.respond`.
-        batch_size: images a forward pass.
-        precision: of the forward passes.
+        pgd_steps: 0 leaves PGD out.
+        controls: whether they are measured at all.
+        attacker: None leaves its set out.
 
     Source: P1, Table 1; the controls are ours.
     """
-    name = layer or model.last_layer
+    see = partial(respond, model, on=on, quantile=quantile, top_k=top_k)
+    real = see(images)
+    fixed = {name: layer.thresholds for name, layer in real.layers.items()}
+    own: Attack = partial(fgsm, epsilon=epsilon)
+    sets = {REAL: real, FGSM: see(images, thresholds=fixed, attack=own)}
+    if controls:
+        noise = partial(sign_noise, epsilon=epsilon, generator=torch.Generator(on.device).manual_seed(0))
+        sets[NOISE] = see(images, thresholds=fixed, attack=lambda _network, batch, _labels: noise(batch))
+        if attacker is not None:
+            source = attacker.to(on.device).eval()
+            foreign: Attack = lambda _network, batch, labels: own(source, batch, labels)  # noqa: E731
+            sets[COMMON] = see(images, thresholds=fixed, attack=foreign)
+        right = real.predictions == real.labels
+        fooled = right & (sets[FGSM].predictions != real.labels)
+        for name, chosen, attack in ((SUCCESSFUL, fooled, own), (WRONG, ~right, None)):
+            if int(chosen.sum()) >= 2:  # fewer say nothing of consistency
+                sets[name] = see(images.subset(chosen.nonzero().squeeze(1)), thresholds=fixed, attack=attack)
+    if pgd_steps:
+        sets[PGD] = see(images, layers=[], attack=under_pgd(on, epsilon=epsilon, steps=pgd_steps))
+    return Passes(model.last_layer, sets)
 
-    def measure(
-        subset: ImageSet, attack: Attack | None = None, thresholds: dict[str, Tensor] | None = None
-    ) -> Responses:
-        return respond(
-            model,
-            subset,
-            device=device,
-            layers=[name],
-            quantile=quantile,
-            top_k=top_k,
-            thresholds=thresholds,
-            attack=attack,
-            batch_size=batch_size,
-            precision=precision,
-        )
 
-    real = measure(images)
-    fixed = {name: real.layers[name].thresholds}
+def consistency_table(passes: Mapping[str, Passes], correlation: Tensor, *, equal_m: int) -> pd.DataFrame:
+    """`Passes.table` of each network, one below the other, with its title in the column model."""
+    tables = {title: one.table(correlation, equal_m=equal_m) for title, one in passes.items()}
+    return pd.concat(tables, names=["model"]).reset_index("model")
 
-    def under(subset: ImageSet, attack: Attack | None) -> Responses:
-        return measure(subset, attack, fixed)
 
-    own: Attack = lambda network, batch, labels: fgsm(network, batch, labels, epsilon=epsilon)  # noqa: E731
-    generator = torch.Generator(device).manual_seed(0)
-    passes = {
-        REAL: real,
-        FGSM: under(images, own),
-        NOISE: under(images, lambda _network, batch, _labels: sign_noise(batch, epsilon=epsilon, generator=generator)),
-    }
-    if attacker is not None:
-        source = attacker.to(device).eval()
-        passes[COMMON] = under(images, lambda _network, batch, labels: fgsm(source, batch, labels, epsilon=epsilon))
-    right = real.predictions == real.labels
-    fooled = right & (passes[FGSM].predictions != real.labels)
-    for subset_name, chosen, attack in ((SUCCESSFUL, fooled, own), (WRONG, ~right, None)):
-        if int(chosen.sum()) >= 2:  # fewer say nothing of consistency
-            passes[subset_name] = under(images.subset(chosen.nonzero().squeeze(1)), attack)
-    return Measured(name, passes)
+def view(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The columns of such a table that a page shows, a name of `VIEWS`, indexed by what the rows are of.
+
+    "paper" are the two sets of Table 1 under the true labels, "pair" these under both.
+    """
+    if name in ("paper", "pair"):
+        rows = rows[rows["set"].isin([REAL, FGSM])]
+    if name == "paper":
+        rows = rows[rows["labels"] == "true"].drop(columns="labels")
+    return rows.set_index([key for key in ("model", "case", "set", "labels") if key in rows])[VIEWS[name]]
+
+
+def accuracy_table(passes: Mapping[str, Passes], sets: Mapping[str, str]) -> pd.DataFrame:
+    """Table 3 of P1: one row a network and set, with accuracy in per cent and its Wilson interval.
+
+    Args:
+        passes: by title.
+        sets: those shown, each with what the page calls it.
+    """
+    return pd.DataFrame(
+        {"model": title, "images": shown} | accuracy_row(one.sets[name].predictions, one.sets[name].labels)
+        for title, one in passes.items()
+        for name, shown in sets.items()
+    )
+
+
+def neuron_values(passes: Mapping[str, Passes], correlation: Tensor) -> pd.DataFrame:
+    """V and U of every neuron on the two sets of Table 1: `measure.neuron_table` with the columns model and measure."""
+    return pd.concat(
+        neuron_table(one.sets[name], one.layer, correlation).assign(model=title, measure=measure)
+        for title, one in passes.items()
+        for name, measure in ((REAL, "consis"), (FGSM, "consis_adv"))
+    )
+
+
+def value_counts(neurons: pd.DataFrame) -> pd.DataFrame:
+    """How many neurons of each network have each V, to three digits: what is kept of `neuron_values`."""
+    grouped = neurons.round({"V": 3}).groupby(["model", "measure", "V"], sort=False)
+    return grouped.size().rename("neurons").reset_index()
 
 
 def compare_trainings(
-    measured: Mapping[str, Measured],
+    passes: Mapping[str, Passes],
     recipes: Sequence[Named],
     titles: Mapping[str, str],
     correlation: Tensor,
@@ -150,26 +179,20 @@ def compare_trainings(
     """U of a network less that of another which differs in its objective alone; for several seeds also their mean.
 
     Args:
-        measured: by title.
-        recipes: of the networks.
+        passes: by title.
         titles: by key.
-        correlation: A.
         pairs: objectives, the first less the second.
         sets: names of sets of images, each with the kind of label.
 
     Returns:
         One row a pair of networks, or of groups of networks of several seeds, and set: first, second, set, labels, and
         the columns of `measure.comparison`.
-
-    Shape:
-        correlation: (K, K).
     """
     rows = []
     for objectives, (name, kind) in itertools.product(pairs, sets):
         for title, same in seed_groups(matched(recipes, *objectives), titles).items():
             found = [
-                [measured[titles[recipe.key]].estimate(name, correlation, kind=kind) for recipe in pair]
-                for pair in same
+                [passes[titles[recipe.key]].estimate(name, correlation, kind=kind) for recipe in pair] for pair in same
             ]
             lines = {
                 (titles[a.key], titles[b.key]): comparison(one, other)
@@ -181,48 +204,3 @@ def compare_trainings(
                 lines[title, f"{same[0][1].title}, {len(same)} seeds"] = comparison(one, other, difference)
             rows += [{"first": a, "second": b, "set": name, "labels": kind, **line} for (a, b), line in lines.items()]
     return pd.DataFrame(rows)
-
-
-def reaction_table(
-    cases: Mapping[str, tuple[Classifier, ImageSet]],
-    correlation: Tensor,
-    *,
-    device: torch.device,
-    quantile: float = 0.005,
-    top_k: int = 20,
-    batch_size: int = 256,
-    precision: str = "auto",
-) -> pd.DataFrame:
-    """Whether the measure reacts to what must move it, such as random weights or shuffled labels, at every layer.
-
-    Args:
-        cases: by name, a network and the images that it is shown.
-        correlation: A.
-        device: where.
-        quantile, top_k: see `responses.respond`.
-        batch_size: images a forward pass.
-        precision: of the forward passes.
-
-    Returns:
-        One row a case and layer: case, layer, accuracy in per cent, and the columns of `measure.consistency_row`.
-
-    Shape:
-        correlation: (K, K).
-
-    Source: the sanity checks of Adebayo et al. 2018, which randomise weights and labels, for this measure.
-    """
-    options = {"quantile": quantile, "top_k": top_k, "batch_size": batch_size, "precision": precision}
-    rows = []
-    for name, (model, images) in cases.items():
-        responses = respond(model, images, device=device, layers=list(model.layers), **options)  # type: ignore[arg-type]
-        right = accuracy_row(responses.predictions, responses.labels)["accuracy"]
-        for layer in model.layers:
-            row = consistency_row(responses, layer, correlation, equal_m=top_k)
-            rows.append({"case": name, "layer": layer, "accuracy": right} | row)
-    return pd.DataFrame(rows)
-
-
-def shuffled(images: ImageSet, *, seed: int = 0) -> ImageSet:
-    """The same images, each under the label of another drawn at random: what they show and are called has no link."""
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    return replace(images, labels=images.labels[order])

@@ -1,133 +1,133 @@
-"""What P1 leaves open, varied one at a time: networks that differ in one choice, and what the choice changes."""
+"""What P1 leaves open, varied one at a time: what each choice changes, and what strong attacks leave of accuracy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.attacks.linf import fgsm
-from neuron_consistency.consistency.ambiguity import FGSM, REAL, Measured
-from neuron_consistency.consistency.measure import consistency_row
+from neuron_consistency.attacks.predictions import (
+    accuracy_row,
+    auto_attack_predictions,
+    restarted_predictions,
+    under_pgd,
+)
+from neuron_consistency.consistency.ambiguity import FGSM, PGD, REAL, Passes, measure_with_controls
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.responses import respond
+from neuron_consistency.runtime import Runtime
 from neuron_consistency.statistics import Estimate, mean_over_seeds, over_seeds
 
 NORMAL, BASE, WITHOUT = "trained normally", "Eq. 6 as in chapter 3", "beta = 0"
 MEASURES = {"U, real": (REAL, "true"), "U, FGSM": (FGSM, "true"), "U, FGSM, predicted labels": (FGSM, "predicted")}
+ACCURACIES = {"accuracy": REAL, "accuracy, FGSM": FGSM, "accuracy, PGD": PGD}
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What one network did: its passes over real and FGSM images, and its predictions under PGD, (N,)."""
-
-    measured: Measured
-    pgd: Tensor
-
-    def right(self, labels: Tensor) -> dict[str, Tensor]:
-        """Per cent right, image by image (0 or 100), by kind of accuracy. Shape: labels (N,); result (N,) float64."""
-        predictions = {name: self.measured.passes[name].predictions for name in (REAL, FGSM)}
-        named = {"accuracy": predictions[REAL], "accuracy, FGSM": predictions[FGSM], "accuracy, PGD": self.pgd}
-        return {name: 100 * (said == labels).double() for name, said in named.items()}
-
-
-def choice_table(
-    seen: Mapping[str, Sequence[Seen]], labels: Tensor, correlation: Tensor, *, against: str = BASE
-) -> pd.DataFrame:
+def choice_table(passes: Mapping[str, Sequence[Passes]], correlation: Tensor, *, against: str = BASE) -> pd.DataFrame:
     """Every measure of every choice, and how it differs from that of the standing one.
 
     Args:
-        seen: by choice, a network for each seed, the seeds in one order.
-        labels: of the images.
-        correlation: A.
+        passes: by choice, those of a network for each seed, the seeds in one order; with PGD.
         against: the choice that all are held against.
 
     Returns:
         One row a choice and measure: choice, measure, value, low, high; difference, difference low, difference high
-        and verdict ("higher", "lower", "cannot be told"), of several seeds with their spread in the interval. Of
-        `against` itself the last four are 0 and "".
-
-    Shape:
-        labels: (N,) int64; correlation: (K, K).
+        and verdict ("higher", "lower", "cannot be told"). Intervals hold the spread of several seeds. The verdict of
+        `against` itself is "".
 
     Source: ours.
     """
     rows = []
 
     def add(choice: str, measure: str, value: Estimate, change: Estimate) -> None:
+        verdict = "" if choice == against else change.verdict(above=0)
         row = {"choice": choice, "measure": measure} | value.row("value", bare=True) | change.row("difference")
-        rows.append(row | {"verdict": change.verdict(above=0)})
+        rows.append(row | {"verdict": verdict})
 
-    for choice, each in seen.items():
+    for choice, each in passes.items():
         for measure, (name, kind) in MEASURES.items():
-            values = [one.measured.estimate(name, correlation, kind=kind) for one in each]
-            others = [one.measured.estimate(name, correlation, kind=kind) for one in seen[against]]
+            values, others = (
+                [one.estimate(name, correlation, kind=kind) for one in group] for group in (each, passes[against])
+            )
             change = over_seeds([a.minus(b) for a, b in zip(values, others, strict=True)])
             add(choice, measure, over_seeds(values), change)
-        points = [one.right(labels) for one in each]
-        theirs = [one.right(labels) for one in seen[against]]
-        for measure in points[0]:
-            mine = torch.stack([one[measure] for one in points])
-            gain = mine - torch.stack([one[measure] for one in theirs])
-            add(choice, measure, mean_over_seeds(mine), mean_over_seeds(gain))
-    table = pd.DataFrame(rows)
-    table.loc[table["choice"] == against, "verdict"] = ""
-    return table
+        for measure, name in ACCURACIES.items():
+            mine, theirs = (torch.stack([one.right(name) for one in group]) for group in (each, passes[against]))
+            add(choice, measure, mean_over_seeds(mine), mean_over_seeds(mine - theirs))
+    return pd.DataFrame(rows)
 
 
 def threshold_sweep(
     models: Mapping[str, Classifier],
     images: ImageSet,
+    on: Runtime,
     correlation: Tensor,
     quantiles: Iterable[float],
     *,
     epsilon: float,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "auto",
 ) -> pd.DataFrame:
     """Consistency of the last layer on real and FGSM images by the share of real images that activate a neuron.
 
     Args:
         models: by title.
-        images: the real ones.
-        correlation: A.
-        quantiles: the shares.
         epsilon: of FGSM.
-        device: where.
-        batch_size: images a forward pass.
-        precision: of the forward passes.
 
     Returns:
-        One row a network, share and set: model, quantile, set, and the columns of `measure.consistency_row`.
-
-    Shape:
-        correlation: (K, K).
+        One row a share, network and set: model, quantile, set, and the columns of `measure.consistency_row`.
     """
-    rows = []
+    tables = []
     for quantile in quantiles:
         for title, model in models.items():
-            options = {
-                "device": device,
-                "quantile": quantile,
-                "top_k": 2,
-                "batch_size": batch_size,
-                "precision": precision,
-            }
-            real = respond(model, images, **options)  # type: ignore[arg-type]
-            fixed = {name: layer.thresholds for name, layer in real.layers.items()}
-            attacked = respond(
-                model,
-                images,
-                thresholds=fixed,
-                attack=lambda network, batch, labels: fgsm(network, batch, labels, epsilon=epsilon),
-                **options,  # type: ignore[arg-type]
+            passes = measure_with_controls(
+                model, images, on, epsilon=epsilon, quantile=quantile, top_k=2, controls=False
             )
-            for name, responses in ((REAL, real), (FGSM, attacked)):
-                row = consistency_row(responses, model.last_layer, correlation, equal_m=2)
-                rows.append({"model": title, "quantile": quantile, "set": name} | row)
+            rows = passes.table(correlation, equal_m=2).query("labels == 'true'").drop(columns="labels")
+            rows.insert(0, "model", title)
+            rows.insert(1, "quantile", quantile)
+            tables.append(rows)
+    return pd.concat(tables, ignore_index=True)
+
+
+def strong_attacks(
+    cases: Mapping[tuple[str, int], tuple[Classifier, Passes]],
+    images: ImageSet,
+    places: Tensor,
+    on: Runtime,
+    *,
+    epsilon: float,
+    pgd_steps: int,
+    steps: int,
+    restarts: int,
+    queries: int = 0,
+) -> pd.DataFrame:
+    """Accuracy on some of the images under attacks stronger than any used in training, beside the weaker ones.
+
+    Args:
+        cases: by choice and seed, a network and its passes over `images`, with PGD of `pgd_steps`.
+        steps, restarts: of the stronger PGD, which goes on with each image until one start fools the network.
+        queries: of AutoAttack's last part, Square, at most; 0 leaves AutoAttack out.
+
+    Returns:
+        One row a network and attack: choice, seed, attack, and the columns of `attacks.predictions.accuracy_row`.
+
+    Shape:
+        places: (N',) int64.
+    """
+    some, rows = images.subset(places), []
+    for (choice, seed), (model, passes) in cases.items():
+        attack = under_pgd(on, epsilon=epsilon, steps=steps)
+        said = {
+            "none": passes.sets[REAL].predictions[places],
+            f"PGD, {pgd_steps} steps": passes.sets[PGD].predictions[places],
+            f"PGD, {steps} steps, {restarts} starts": restarted_predictions(
+                model, some, on, attack=attack, restarts=restarts
+            ),
+        }
+        if queries:
+            found = auto_attack_predictions(model, some, on, epsilon=epsilon, n_queries=queries)
+            said[f"AutoAttack, {queries} queries"] = found
+        about = {"choice": choice, "seed": seed}
+        rows += [about | {"attack": name} | accuracy_row(found, some.labels) for name, found in said.items()]
     return pd.DataFrame(rows)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
-from neuron_consistency.attacks.linf import Attack
 from neuron_consistency.consistency.measure import unbiased_consistency
 from neuron_consistency.consistency.occlusion import discrepancy_maps, highlighted_region
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import Attack, evaluating
 from neuron_consistency.plotting import Picture, PictureGrid
 from neuron_consistency.responses import Responses
+from neuron_consistency.runtime import Runtime
 
 
 def strongest_neurons(responses: Responses, layer: str, correlation: Tensor, *, count: int) -> list[int]:
@@ -33,33 +33,26 @@ def strongest_neurons(responses: Responses, layer: str, correlation: Tensor, *, 
 
 def top_image_rows(
     model: Classifier,
+    sets: Sequence[tuple[str, ImageSet, Responses, Attack | None]],
+    on: Runtime,
+    *,
     layer: str,
     neurons: Sequence[int],
-    sets: Sequence[tuple[str, ImageSet, Responses, Attack | None]],
     correlation: Tensor,
-    *,
     count: int,
-    device: torch.device,
     marked: Mapping[str, Tensor] | None = None,
-    precision: str = "auto",
 ) -> PictureGrid:
     """For every neuron a row of its strongest images in every set, to be drawn by `plotting.picture_grid`.
 
     An image is bright where it drives the neuron. Below it stands its true class, and the predicted one if it differs.
 
     Args:
-        model: the network, in eval mode.
-        layer: the layer of the neurons.
-        neurons: the neurons shown.
         sets: name, images, the pass over them, and the attack that made them adversarial in that pass.
-        correlation: A of Eq. 2, for the U in a row's title.
         count: images a row.
-        device: where the network is.
         marked: by name of a set, which of its images are framed in the row of each neuron.
-        precision: of the forward passes.
 
     Shape:
-        correlation: (K, K); marked: (len(neurons), N) bool.
+        correlation: (K, K), for the U in a row's title; marked: (len(neurons), N) bool.
 
     Source: P1, figures 3 and 4; P2, figure 2.
     """
@@ -69,10 +62,11 @@ def top_image_rows(
         indices = found.top_indices[:count, neuron][found.top_values[:count, neuron] > 0]
         if len(indices) == 0:
             return []
-        batch, labels = images.batch(indices, device)
+        batch, labels = images.batch(indices, on.device)
         if attack is not None:
-            batch = attack(model, batch, labels)
-        maps = discrepancy_maps(model, layer, batch, [[neuron]] * len(batch), precision=precision)
+            with evaluating(model):
+                batch = attack(model, batch, labels)
+        maps = discrepancy_maps(model, batch, on, layer=layer, neurons=[[neuron]] * len(batch))
         shown = []
         for index, image, region in zip(indices, batch.cpu(), highlighted_region(maps[:, 0]).cpu(), strict=True):
             true, predicted = (images.classes[int(of[index])] for of in (responses.labels, responses.predictions))

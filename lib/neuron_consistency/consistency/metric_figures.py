@@ -19,7 +19,8 @@ def tree_path(nodes: pd.DataFrame, edges: pd.DataFrame) -> Figure:
     made.set_layout_engine("none")  # without ticks and labels there is nothing to lay out
     for edge in edges.to_dict("records"):
         colour, width = ("tab:red", 2.5) if edge["on_path"] else ("0.7", 1)
-        axis.plot([edge["x"], edge["x_parent"]], [edge["y"], edge["y_parent"]], color=colour, lw=width, zorder=1)
+        ends = nodes.loc[[edge["child"], edge["parent"]]]
+        axis.plot(ends["x"], ends["y"], color=colour, lw=width, zorder=1)
     for node in nodes.to_dict("records"):
         box = {"boxstyle": "round", "fc": "white", "ec": "tab:red" if node["on_path"] else "0.7"}
         weight = "bold" if node["leaf"] else "normal"
@@ -58,7 +59,7 @@ def random_neurons(bands: pd.DataFrame) -> Figure:
     """V and U of neurons that fire at random, over the number of images m that activate them.
 
     Args:
-        bands: from `worked_examples.random_neuron_bands`; the chance level by formula is dashed.
+        bands: from `worked_examples.random_neurons`; the chance level by formula is dashed.
     """
     made, ((axis,),) = grid(6, 3.6)
     for (measure, part), colour in zip(bands.groupby("measure", sort=False), sns.color_palette(), strict=False):

@@ -28,11 +28,11 @@ def occluder_geometry(image_size: int) -> tuple[int, int]:
 @torch.no_grad()
 def discrepancy_maps(
     model: Classifier,
-    layer: str,
     images: Tensor,
-    neurons: Tensor | Sequence[Sequence[int]],
     on: Runtime,
     *,
+    layer: str,
+    neurons: Sequence[Sequence[int]] | Tensor,
     occluder: int | None = None,
     stride: int | None = None,
     fill: float = 0.5,
@@ -45,9 +45,9 @@ def discrepancy_maps(
     there, so that every pixel is covered. It is captum's `Occlusion` with `baselines=fill`.
 
     Args:
+        on: its batches are of occluded images.
         neurons: for each image, the channels of `layer` to look at: equally many.
-        occluder: side of the square in pixels; default `occluder_geometry`.
-        stride: step in pixels; default likewise.
+        occluder: side of the square in pixels; default `occluder_geometry`, as for the stride.
         fill: value of the occluder's pixels in [0, 1].
 
     Shape:
@@ -67,32 +67,36 @@ def discrepancy_maps(
         raise ParameterError(
             f"occluder={side}, stride={step} on {height}x{width} images: need stride <= occluder <= image"
         )
-    if not isinstance(neurons, Tensor):
-        if len({len(of_image) for of_image in neurons}) > 1:
-            raise ParameterError("discrepancy maps need equally many neurons for each image")
-        neurons = torch.tensor([list(of_image) for of_image in neurons])
-    device = on.device
-    top = torch.arange(-(-(height - side) // step) + 1, device=device) * step
-    left = torch.arange(-(-(width - side) // step) + 1, device=device) * step
+    if len({len(of_image) for of_image in neurons}) > 1:
+        raise ParameterError("discrepancy maps need equally many neurons for each image")
+    model.to(on.device)
+
+    def starts(length: int) -> Tensor:
+        return torch.arange(-(-(length - side) // step) + 1, device=on.device) * step
+
+    def bars(start: Tensor, length: int) -> Tensor:
+        """What squares that start there cover of an axis. Shape: (S, length) bool."""
+        offset = torch.arange(length, device=on.device) - start[:, None]
+        return (offset >= 0) & (offset < side)
+
+    top, left = starts(height), starts(width)
     corners = torch.cartesian_prod(top, left)
-    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
     drops = []
-    with evaluating(model.to(device)), read_layers(model, [layer]) as outputs, on.autocast():
-        for image, wanted in zip(images.to(device), neurons.to(device), strict=True):
+    with evaluating(model), read_layers(model, [layer]) as outputs:
+        for image, wanted in zip(images.to(on.device), torch.as_tensor(neurons, device=on.device), strict=True):
 
             def respond(batch: Tensor, wanted: Tensor = wanted) -> Tensor:
-                model(batch.contiguous(memory_format=torch.channels_last))
+                with on.autocast():
+                    model(batch.contiguous(memory_format=torch.channels_last))
                 return outputs.pop(layer)[:, wanted].amax((2, 3)).float()
 
-            occluded = []
-            for y, x in (chunk.unbind(1) for chunk in torch.split(corners, on.batch_size)):
-                hidden = ((rows >= y[:, None]) & (rows < y[:, None] + side))[:, None, :, None] & (
-                    (columns >= x[:, None]) & (columns < x[:, None] + side)
-                )[:, None, None, :]
-                occluded.append(respond(torch.where(hidden, fill, image)))
+            occluded = [
+                respond(torch.where(bars(y, height)[:, None, :, None] & bars(x, width)[:, None, None], fill, image))
+                for y, x in (chunk.unbind(1) for chunk in corners.chunk(-(-len(corners) // on.batch_size)))
+            ]
             drops.append(respond(image[None]) - torch.cat(occluded))
     per_corner = torch.stack(drops).transpose(1, 2).reshape(-1, 1, len(top), len(left))
-    square = torch.ones(1, 1, side, side, device=device)
+    square = torch.ones(1, 1, side, side, device=on.device)
     total = functional.conv_transpose2d(per_corner, square, stride=step)[..., :height, :width]
     covers = functional.conv_transpose2d(torch.ones_like(per_corner[:1]), square, stride=step)
     maps = total / covers[..., :height, :width]

@@ -24,50 +24,31 @@ def subtree(wnids: Sequence[str], *, highlight: tuple[str, str]) -> tuple[pd.Dat
         highlight: two of them, whose way is marked.
 
     Returns:
-        nodes (name, x, y, leaf, on_path), y being minus the longest way down from the top; edges (x, y, x_parent,
-        y_parent, on_path).
+        nodes by wnid (name, x, y, leaf, on_path), y being minus the longest way down from the top; edges (child,
+        parent, on_path).
 
     Raises:
         DatasetError: an unknown wnid.
     """
-    edges: set[tuple[str, str]] = set()  # (child, parent)
+    found: set[tuple[str, str]] = set()  # (child, parent)
     for other in wnids[1:]:
         for a, b in pairwise(path(wnids[0], other)):
-            edges.add((a, b) if b in hypernyms(a) else (b, a))
-    ordered = sorted(edges)
+            found.add((a, b) if b in hypernyms(a) else (b, a))
+    edges = pd.DataFrame(sorted(found), columns=["child", "parent"])
 
     def across(wnid: str) -> float:
         if wnid in wnids:
             return float(wnids.index(wnid))
-        return float(np.mean([across(child) for child, parent in ordered if parent == wnid]))
+        return float(np.mean([across(child) for child in edges["child"][edges["parent"] == wnid]]))
 
     def depth(wnid: str) -> int:
-        return max((1 + depth(parent) for child, parent in ordered if child == wnid), default=0)
+        return max((1 + depth(parent) for parent in edges["parent"][edges["child"] == wnid]), default=0)
 
     way = path(*highlight)
-    steps = {frozenset(step) for step in pairwise(way)}
-    nodes = pd.DataFrame(
-        {
-            "wnid": wnid,
-            "name": lemma(wnid),
-            "x": across(wnid),
-            "y": -depth(wnid),
-            "leaf": wnid in wnids,
-            "on_path": wnid in way,
-        }
-        for wnid in dict.fromkeys([*wnids, *(end for edge in ordered for end in edge)])
-    ).set_index("wnid")
-    lines = pd.DataFrame(
-        {
-            "x": nodes["x"][child],
-            "y": nodes["y"][child],
-            "x_parent": nodes["x"][parent],
-            "y_parent": nodes["y"][parent],
-            "on_path": frozenset((child, parent)) in steps,
-        }
-        for child, parent in ordered
-    )
-    return nodes.reset_index(drop=True), lines
+    names = list(dict.fromkeys([*wnids, *edges.to_numpy().flat]))
+    rows = ((lemma(wnid), across(wnid), -depth(wnid), wnid in wnids, wnid in way) for wnid in names)
+    nodes = pd.DataFrame(rows, index=names, columns=["name", "x", "y", "leaf", "on_path"])
+    return nodes, edges.assign(on_path=edges["child"].isin(way) & edges["parent"].isin(way))
 
 
 def consistency_terms(shares: Sequence[float], names: Sequence[str], correlation: Tensor) -> pd.DataFrame:
@@ -83,54 +64,35 @@ def consistency_terms(shares: Sequence[float], names: Sequence[str], correlation
 def random_neurons(
     labels: Tensor, correlation: Tensor, *, sizes: Sequence[int], repeats: int = 300, seed: int = 0
 ) -> pd.DataFrame:
-    """Neurons that fire on m images drawn blindly from a set: V and U over many draws, and their chance levels.
+    """V and U of neurons that fire on m images drawn blindly from a set: the mean over many draws and the middle 80 %.
 
     Args:
-        labels: of the images they are drawn from, without replacement.
-        correlation: A of Eq. 2.
+        labels: of the images, which are drawn without replacement.
         sizes: the numbers m.
         repeats: neurons of each m.
-        seed: of the draws.
 
     Returns:
-        One row a draw: m, measure ("V" or "U"), value, chance.
+        One row an m, rising, and measure: m, measure, value, chance, low, high.
 
     Shape:
         labels: (N,); correlation: (K, K).
     """
     generator = torch.Generator().manual_seed(seed)
-    level = chance(labels, correlation)
-    tables = []
-    for m in sizes:
+    level, rows = chance(labels, correlation), []
+    for m in sorted(sizes):
         drawn = torch.rand(repeats, len(labels), generator=generator).topk(m, dim=1).indices
         counts = torch.zeros(repeats, len(correlation)).scatter_add_(1, labels[drawn], torch.ones(repeats, m))
         for measure, values, expected in (
             ("V", consistency(counts, correlation), float(level.biased(torch.tensor(m)))),
             ("U", unbiased_consistency(counts, correlation), level.unbiased),
         ):
-            tables.append(pd.DataFrame({"m": m, "measure": measure, "value": values.numpy(), "chance": expected}))
-    return pd.concat(tables, ignore_index=True)
-
-
-def random_neuron_bands(draws: pd.DataFrame) -> pd.DataFrame:
-    """The mean over the draws of `random_neurons`, with their middle 80 %.
-
-    Returns:
-        One row a measure and m, m rising: measure, m, value, chance, low, high.
-    """
-    grouped = draws.sort_values("m", kind="stable").groupby(["measure", "m"], sort=False)
-    ends = {"low": grouped["value"].quantile(0.1), "high": grouped["value"].quantile(0.9)}
-    return grouped[["value", "chance"]].mean().assign(**ends).reset_index()
+            low, high = values.quantile(values.new_tensor([0.1, 0.9])).tolist()
+            rows.append((m, measure, float(values.mean()), expected, low, high))
+    return pd.DataFrame(rows, columns=["m", "measure", "value", "chance", "low", "high"])
 
 
 def interval_coverage(
-    preferences: Tensor,
-    correlation: Tensor,
-    *,
-    images: int,
-    repeats: int = 200,
-    resamples: int = 100,
-    seed: int = 0,
+    preferences: Tensor, correlation: Tensor, *, images: int, repeats: int = 200, resamples: int = 100, seed: int = 0
 ) -> pd.DataFrame:
     """How often an interval of 95 % holds the true mean consistency, over simulated sets of images.
 
@@ -141,11 +103,9 @@ def interval_coverage(
 
     Args:
         preferences: probability that a neuron fires on an image of a class.
-        correlation: A of Eq. 2.
         images: in a simulated set.
         repeats: simulated sets.
         resamples: of the bootstrap.
-        seed: of everything.
 
     Returns:
         One row an interval: interval, truth, estimate (mean), coverage (share of the sets), width (mean).

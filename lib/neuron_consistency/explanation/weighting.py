@@ -125,7 +125,7 @@ def weigh(
         return places, found.consistency.float().cpu(), found.flipped.cpu(), spared.cpu()
 
     rows = [(places, *found) for places, found in each_batch(model, images, on, columns_of, shared=shared)]
-    known, *columns = gather_rows(rows)
+    known, *columns = gather_rows(rows, shared=shared)
     consistency, spared = torch.full((2, len(images)), torch.nan)
     flipped = torch.zeros(len(images), dtype=torch.bool)
     consistency[known], flipped[known], spared[known] = columns

@@ -49,22 +49,19 @@ def loss_of(model: Classifier, objective: Objective) -> Loss:
 
 
 def training_step(
-    loss_of_batch: Loss,
-    optimiser: torch.optim.Optimizer,
-    batch: Tensor,
-    labels: Tensor,
-    on: Runtime,
-    *,
-    weights: Tensor | None = None,
-    grouping: Grouping | None = None,
+    loss_of_batch: Loss, optimiser: torch.optim.Optimizer, batch: Tensor, labels: Tensor, on: Runtime, **more: Any
 ) -> StepLoss:
-    """One step of the optimiser on a batch, the model in the mode it is in; `loss_of_batch` is from `loss_of`.
+    """One step of the optimiser on a batch, the model in the mode it is in.
+
+    Args:
+        loss_of_batch: from `loss_of`.
+        more: the images' weights and the grouping of filters, as in `Objective`.
 
     Shape:
-        batch: (B, 3, H, W) in [0, 1]; labels: (B,) int64, or (B, K) float of 0 and 1; weights: (B,).
+        batch: (B, 3, H, W) in [0, 1]; labels: (B,) int64, or (B, K) float of 0 and 1.
     """
     with on.autocast():
-        step = loss_of_batch(batch, labels, weights=weights, grouping=grouping)
+        step = loss_of_batch(batch, labels, **more)
     optimiser.zero_grad(set_to_none=True)
     trained = [p for group in optimiser.param_groups for p in group["params"]]
     step.loss.backward(inputs=trained)  # type: ignore[no-untyped-call]  # not the image's gradient
@@ -85,35 +82,28 @@ def _epoch(
     grouping: Grouping | None,
 ) -> dict[str, float]:
     """One pass over the training set, each process with its part of every batch; one synchronisation, at the end."""
-    share = this_process()
-    generator = torch.Generator().manual_seed(schedule.seed * 100_003 + epoch)
-    order = torch.randperm(len(images), generator=generator)
+    share, seed = this_process(), schedule.seed * 100_003 + epoch
+    generator = torch.Generator().manual_seed(seed)
     per_epoch = max(1, len(images) // schedule.batch_size)
-    order = order[: per_epoch * schedule.batch_size]
+    order = torch.randperm(len(images), generator=generator)[: per_epoch * schedule.batch_size]
     own = order.view(per_epoch, share.size, -1)[:, share.rank].flatten()
     sums: dict[str, Tensor] = {}
     model.train()
-    batches = images.subset(own).batches(schedule.batch_size // share.size, device=on.device)
-    for number, (places, batch, labels) in enumerate(batches):
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.rate(epoch * per_epoch + number, schedule.epochs * per_epoch)
-        batch = augment(batch, generator=generator, part=share)
-        step = training_step(
-            loss_of_batch,
-            optimiser,
-            batch,
-            labels,
-            on,
-            weights=None if weights is None else weights[own[places]].to(on.device),
-            grouping=grouping,
-        )
-        for name, value in (step.parts | {"loss": step.loss.detach()}).items():
-            sums[name] = sums.get(name, torch.zeros((), device=on.device)) + value
+    with torch.random.fork_rng(devices=[on.device] if on.device.type == "cuda" else []):
+        torch.manual_seed(seed + share.rank * 1_000_000_007)  # each process has a dropout of its own
+        batches = images.subset(own).batches(schedule.batch_size // share.size, device=on.device)
+        for number, (places, batch, labels) in enumerate(batches):
+            for group in optimiser.param_groups:
+                group["lr"] = schedule.rate(epoch * per_epoch + number, schedule.epochs * per_epoch)
+            batch = augment(batch, generator=generator, part=share)
+            weighed = None if weights is None else weights[own[places]].to(on.device)
+            step = training_step(loss_of_batch, optimiser, batch, labels, on, weights=weighed, grouping=grouping)
+            for name, value in (step.parts | {"loss": step.loss.detach()}).items():
+                sums[name] = sums.get(name, torch.zeros((), device=on.device)) + value
     broadcast_buffers(model)
     all_reduce(*sums.values())
     of = {name: len(order) if name.endswith("correct") else per_epoch * share.size for name in sums}
-    means = {name: value.item() / of[name] for name, value in sums.items()}
-    return {name.replace("correct", "accuracy"): value for name, value in means.items()}
+    return {name.replace("correct", "accuracy"): value.item() / of[name] for name, value in sums.items()}
 
 
 def _watch(
@@ -121,29 +111,30 @@ def _watch(
 ) -> dict[str, Any]:
     """FGSM and PGD accuracy on a few training images: FGSM training can collapse, and only PGD shows it."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(schedule.seed))
-    batch, labels = images.batch(order[: schedule.watched_images], on.device)  # sets may lie sorted by class
-    model.eval()
-    with on.autocast():
-        generator = torch.Generator(on.device).manual_seed(schedule.seed)
-        attacked = {
-            "fgsm_accuracy": fgsm(model, batch, labels, epsilon=objective.epsilon),
-            "pgd_accuracy": pgd(
-                model,
-                batch,
-                labels,
-                epsilon=objective.epsilon,
-                steps=schedule.watch_steps,
-                generator=generator,
-            ),
-        }
-        with torch.no_grad():
-            row: dict[str, Any] = {
-                name: (model(adversarial).argmax(1) == labels).float().mean().item()
-                for name, adversarial in attacked.items()
-            }
-    chance = 1 / images.num_classes
-    row["collapsed"] = row["fgsm_accuracy"] > 3 * chance and row["pgd_accuracy"] < row["fgsm_accuracy"] / 4
-    return row
+    watched = images.subset(order[: schedule.watched_images])  # sets may lie sorted by class
+    generator = torch.Generator(on.device).manual_seed(schedule.seed)
+    attacks = {
+        "fgsm_accuracy": partial(fgsm, epsilon=objective.epsilon),
+        "pgd_accuracy": partial(pgd, epsilon=objective.epsilon, steps=schedule.watch_steps, generator=generator),
+    }
+    row: dict[str, Any] = {name: accuracy(model, watched, on, attack=attack) for name, attack in attacks.items()}
+    told = row["fgsm_accuracy"] > 3 / images.num_classes  # than by chance
+    return row | {"collapsed": told and row["pgd_accuracy"] < row["fgsm_accuracy"] / 4}
+
+
+def _check(images: ImageSet, schedule: Schedule, weighting: Weighting | None, groups: FilterGroups | None) -> None:
+    if len(images) < schedule.batch_size:
+        raise ParameterError(
+            f"batch_size={schedule.batch_size} is more than the {len(images)} training images: lower it"
+        )
+    if weighting is not None and weighting.warm_up >= schedule.epochs:
+        raise ParameterError(
+            f"warm_up={weighting.warm_up} leaves none of the {schedule.epochs} epochs to weighted training: lower it"
+        )
+    size = this_process().size
+    if schedule.batch_size % size or (groups is not None and size > 1):
+        cure = ": let their number divide batch_size" if groups is None else " with filter groups: use one"
+        raise ParameterError(f"{size} processes cannot train batches of {schedule.batch_size}{cure}")
 
 
 def train(
@@ -166,17 +157,11 @@ def train(
     on from there, and ends with the weights of an uninterrupted run (bit for bit on the CPU in float32).
 
     Within a `process_group` all processes call this alike and end with the same weights. Each takes its part of every
-    batch, augmented as it would be in one process, and gradients are averaged. What a batch has of its own, the
-    statistics of batch norm in train mode and the scale of phi in d, is of a process's part; the running statistics
-    are the first process's. A network with batch norm so differs from the same one trained in one process, as one of
-    smaller batches does; without, the two differ by rounding (and dropout's draws).
+    batch, augmented as it would be in one process, and gradients are averaged. The statistics of batch norm and the
+    scale of phi in d are those of a process's part of a batch, so a network with batch norm differs from one trained
+    in one process as if its batches were smaller. A network without differs by rounding and by the draws of dropout.
 
     Args:
-        model: the network; moved to `device`.
-        images: the training set.
-        objective: what to minimise.
-        schedule: how.
-        device: where.
         weighting: P3's weights of the images, taken anew every few epochs; None weighs all alike.
         filter_groups: icCNN's grouping of a layer's filters, formed anew every few epochs; None groups none.
         validation: its accuracy (or mAP) is measured after every epoch; never the set that is reported.
@@ -191,20 +176,8 @@ def train(
 
     Source: P1, Eq. 6; P3's pipeline of training and weighing in turn; the watch for collapse follows Wong et al. 2020.
     """
-    if len(images) < schedule.batch_size:
-        raise ParameterError(
-            f"batch_size={schedule.batch_size} is more than the {len(images)} training images: lower it"
-        )
-    if weighting is not None and weighting.warm_up >= schedule.epochs:
-        raise ParameterError(
-            f"warm_up={weighting.warm_up} leaves none of the {schedule.epochs} epochs to weighted training: lower it"
-        )
-    share = this_process()
-    if schedule.batch_size % share.size or (filter_groups is not None and share.size > 1):
-        raise ParameterError(
-            f"{share.size} processes cannot train batches of {schedule.batch_size}"
-            + (": let their number divide batch_size" if filter_groups is None else " with filter groups: use one")
-        )
+    _check(images, schedule, weighting, filter_groups)
+    on, first = Runtime(device, schedule.precision, schedule.batch_size), this_process().rank == 0
     model.to(device)
     images = images.to(device)
     optimiser = optimiser_of(model, schedule)
@@ -217,7 +190,6 @@ def train(
         if grouping is not None:
             grouping.restore(state["grouping"])
     loss_of_batch = loss_of(model, objective)
-    on = Runtime(device, schedule.precision, schedule.batch_size)
     for epoch in range(len(history), schedule.epochs):
         started = time.perf_counter()
         row: dict[str, Any] = {"epoch": epoch + 1}
@@ -227,19 +199,8 @@ def train(
             row |= weighed.row() | {"weighing_seconds": time.perf_counter() - started}
         if grouping is not None and grouping.due(epoch):
             grouping.form(model, images, on)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(schedule.seed * 100_003 + epoch + share.rank * 1_000_000_007)  # dropout is each one's own
-            row |= _epoch(
-                model,
-                images,
-                loss_of_batch,
-                schedule,
-                optimiser,
-                on,
-                epoch=epoch,
-                weights=weights,
-                grouping=grouping,
-            )
+        now: dict[str, Any] = {"epoch": epoch, "weights": weights, "grouping": grouping}
+        row |= _epoch(model, images, loss_of_batch, schedule, optimiser, on, **now)
         row["seconds"] = time.perf_counter() - started  # of the training alone, without the checks
         if not math.isfinite(row["loss"]):
             raise TrainingError(
@@ -259,17 +220,10 @@ def train(
         if validation is not None:
             row |= validation_row(model, validation, on, shared=True)
         history.append(row)
-        if checkpoint is not None and share.rank == 0:
-            save_checkpoint(
-                checkpoint,
-                checkpoint_key,
-                model,
-                optimiser,
-                history=history,
-                weights=weights,
-                grouping=None if grouping is None else grouping.state(),
-            )
-        if report is not None and share.rank == 0:
+        if checkpoint is not None and first:
+            kept = {"history": history, "weights": weights, "grouping": grouping and grouping.state()}
+            save_checkpoint(checkpoint, checkpoint_key, model, optimiser, **kept)
+        if report is not None and first:
             report(row, schedule.epochs)
     return history
 

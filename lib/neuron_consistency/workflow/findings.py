@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.consistency.ambiguity import FGSM, REAL, Measured
+from neuron_consistency.consistency.ambiguity import FGSM, PGD, REAL, Passes
 from neuron_consistency.consistency.measure import chance
 from neuron_consistency.explanation.scores import GAP, OWN_E
-from neuron_consistency.show import matched, seed_groups
+from neuron_consistency.show import Named, matched, seed_groups
 from neuron_consistency.statistics import Estimate, mean, mean_over_seeds, over_seeds
 from neuron_consistency.tracing.detection import MISMATCH
 from neuron_consistency.tracing.detection_tables import ERRORS
@@ -42,33 +42,22 @@ EXPLANATION_CLAIMS = {
 
 
 def evaluation_findings(
-    recipes: Sequence[Recipe],
-    titles: Mapping[str, str],
-    measured: Mapping[str, Measured],
-    pgd: Mapping[str, Tensor],
-    labels: Tensor,
-    correlation: Tensor,
+    recipes: Sequence[Named], titles: Mapping[str, str], passes: Mapping[str, Passes], correlation: Tensor
 ) -> Findings:
     """Chapter 4: consistency and accuracy, real and attacked, before and after training.
 
     Networks that differ in seeds alone are one case, whose interval covers both other images and other seeds.
 
     Args:
-        recipes: of the networks.
-        titles: by their keys.
-        measured: by title, the passes.
-        pgd: by title, the predictions under PGD.
-        labels: of the images.
-        correlation: A.
-
-    Shape:
-        labels, each of pgd: (N,); correlation: (K, K).
+        titles: by the networks' keys.
+        passes: by title, with PGD.
     """
 
-    def estimate(recipe: Recipe, name: str, kind: str = "true") -> Estimate:
-        return measured[titles[recipe.key]].estimate(name, correlation, kind=kind)
+    def estimate(recipe: Named, name: str, kind: str = "true") -> Estimate:
+        return passes[titles[recipe.key]].estimate(name, correlation, kind=kind)
 
     rows = []
+    labels = next(iter(passes.values())).sets[REAL].labels
     level = chance(labels, correlation).unbiased
     normal = [(recipe,) for recipe in recipes if recipe.objective == "normal"]
     for title, same in seed_groups(normal, titles).items():
@@ -81,23 +70,17 @@ def evaluation_findings(
         for title, same in seed_groups(matched(recipes, "consistent", rival), titles).items():
             gains = [estimate(one, FGSM).minus(estimate(other, FGSM)) for one, other in same]
             rows.append(finding(claim, title, over_seeds(gains), above=0))
-    predictions = {
-        "clean": {title: one.passes[REAL].predictions for title, one in measured.items()},
-        "FGSM": {title: one.passes[FGSM].predictions for title, one in measured.items()},
-        "PGD": pgd,
-    }
     for title, same in seed_groups(matched(recipes, "consistent", "normal"), titles).items():
         changes = [estimate(one, REAL).minus(estimate(other, REAL)) for one, other in same]
         most = over_seeds([estimate(other, REAL) for _, other in same]).value / 10
         rows.append(finding("real-images-unchanged", title, over_seeds(changes), above=-most, below=most))
-        for claim, images, bounds in (
-            ("clean-accuracy-falls", "clean", {"below": 0.0}),
-            ("attacked-accuracy-rises", "FGSM", {"above": 0.0}),
-            ("no-hidden-gradient", "PGD", {"above": 0.0}),
+        for claim, name, bounds in (
+            ("clean-accuracy-falls", REAL, {"below": 0.0}),
+            ("attacked-accuracy-rises", FGSM, {"above": 0.0}),
+            ("no-hidden-gradient", PGD, {"above": 0.0}),
         ):
-            right = {title: (said == labels).double() for title, said in predictions[images].items()}
-            points = torch.stack([100 * (right[titles[one.key]] - right[titles[other.key]]) for one, other in same])
-            rows.append(finding(claim, title, mean_over_seeds(points), **bounds))
+            points = [passes[titles[a.key]].right(name) - passes[titles[b.key]].right(name) for a, b in same]
+            rows.append(finding(claim, title, mean_over_seeds(torch.stack(points)), **bounds))
     return rows
 
 

@@ -8,7 +8,11 @@ from typing import Any
 
 import pandas as pd
 from myst_nb import glue
+from torch import Tensor
 
+from neuron_consistency.artifacts import artifacts
+from neuron_consistency.attacks.stored_set import AdversarialSet, obtain_adversarial_set
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.runtime import Runtime
 from neuron_consistency.show import distinct_titles
 from neuron_consistency.training.obtain import TrainedModel, obtain
@@ -61,6 +65,13 @@ class Page:
         for net in found:
             print(f"  {self.titles[net.recipe.key]} [{net.recipe.key}]")
         return found
+
+    def adversarial_set(
+        self, nets: Iterable[TrainedModel], images: ImageSet, targets: Tensor, **options: Any
+    ) -> AdversarialSet:
+        """The stored set of targeted images that is made on these networks; see `obtain_adversarial_set`."""
+        models, folder = {net.recipe.key: net.model for net in nets}, artifacts(self.profile) / "adversarial"
+        return obtain_adversarial_set(models, images, targets, self.on, folder=folder, **options)
 
     def say(self, values: Mapping[str, object] | None = None, **named: object) -> None:
         """Values for the prose, by the names that it calls them by; `closed_form=...` is called closed-form there."""
