@@ -22,7 +22,7 @@ from neuron_consistency.artifacts import commit
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.responses import respond
-from neuron_consistency.runtime import describe_device
+from neuron_consistency.runtime import Runtime, describe_device
 from neuron_consistency.workflow.results import keep_tables
 
 IMAGES, CHANNELS = (1_000, 10_000, 100_000), (64, 256, 1_024)  # one of them grows, the other stays at its first
@@ -54,10 +54,10 @@ def measure(images: int, channels: int) -> dict[str, float]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model, data = network(channels), synthetic(images)
-    options = {"device": torch.device("cpu"), "batch_size": BATCH, "precision": "float32"}
-    respond(model, data.subset(torch.arange(BATCH)), **options)  # type: ignore[arg-type]  # what is set up once
+    on = Runtime.of("cpu", "float32", BATCH)
+    respond(model, data.subset(torch.arange(BATCH)), on)  # what is set up once
     before, began = resident(), time.perf_counter()
-    respond(model, data, **options)  # type: ignore[arg-type]
+    respond(model, data, on)
     seconds = time.perf_counter() - began
     return {"seconds": seconds, "MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before}
 

@@ -68,9 +68,7 @@ def streaming(size: Size) -> Pair:
         for _, batch, _ in images.batches(128, device=size.device):
             model(batch)
 
-    ours = partial(
-        respond, model, images, device=size.device, layers=list(model.layers), batch_size=128, precision="float32"
-    )
+    ours = partial(respond, model, images, Runtime(size.device, "float32", 128), layers=list(model.layers))
     return Pair(ours, theirs, f"ResNet-18, {len(model.layers)} layers, {len(images)} images of {SIDE} px")
 
 

@@ -423,16 +423,16 @@ def test_schedule_values_that_cannot_work_are_named(bad: dict[str, Any]) -> None
 # augmentation
 
 
-@given(size=st.integers(8, 33), padding=st.none() | st.integers(0, 4), seed=st.integers(0, 99))
+@given(size=st.integers(8, 50), seed=st.integers(0, 99))
 @settings(max_examples=30)
-def test_augmentation_keeps_shape_range_and_memory_format(size: int, padding: int | None, seed: int) -> None:
+def test_augmentation_keeps_shape_range_and_memory_format(size: int, seed: int) -> None:
     """Every value comes from the same channel of the same image."""
     generator = torch.Generator().manual_seed(seed)
     base = torch.arange(12).view(4, 3, 1, 1) / 12
     images = (base + torch.rand(4, 3, size, size, generator=generator) / 12).contiguous(
         memory_format=torch.channels_last
     )
-    moved = augment(images, generator=generator, padding=padding)
+    moved = augment(images, generator=generator)
     assert moved.shape == images.shape
     assert moved.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal((moved * 12).floor(), base.mul(12).round().expand_as(moved))

@@ -16,7 +16,7 @@ from neuron_consistency.explanation.filter_groups import FilterGroups, Grouping,
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import read_layers
 from neuron_consistency.runtime import Runtime
-from neuron_consistency.training.objective import DISTANCES, Objective, feature_distance, frozen_norm_statistics
+from neuron_consistency.training.objective import CHOICES, Objective, feature_distance, frozen_norm_statistics
 from toys import CPU, toy_images, toy_model
 
 EPSILON = 8 / 255
@@ -150,7 +150,7 @@ def test_feature_layer_is_the_one_named(batch: tuple[Tensor, Tensor]) -> None:
 # the distance
 
 
-@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("distance", CHOICES["distance"])
 def test_only_the_raw_distance_falls_with_the_scale_of_phi(distance: str) -> None:
     """Weights of the layer shrunk twentyfold: raw d falls 400-fold, the others do not move."""
     generator = torch.Generator().manual_seed(0)
@@ -167,7 +167,7 @@ def test_distances_by_hand() -> None:
     assert feature_distance(phi, attacked, distance="cosine") == pytest.approx(1 - 24 / 25)
 
 
-@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("distance", CHOICES["distance"])
 def test_distance_of_equal_and_of_dead_features_is_finite(distance: str) -> None:
     """A layer that has died must not make the loss NaN."""
     for phi in (torch.rand(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)):
@@ -178,7 +178,7 @@ def test_distance_of_equal_and_of_dead_features_is_finite(distance: str) -> None
         assert bool(gradient.isfinite().all())
 
 
-@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("distance", CHOICES["distance"])
 def test_only_the_raw_distance_gains_by_shrinking_both_features(distance: str) -> None:
     """The slope of d along a common scale of phi(x) and phi(x*): a slope there kills networks without batch norm."""
     phi, attacked = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4)
@@ -191,7 +191,7 @@ def test_only_the_raw_distance_gains_by_shrinking_both_features(distance: str) -
 # weights
 
 
-@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("distance", CHOICES["distance"])
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (0.5, 0.0), (0.4, 2.0)])
 def test_weights_of_one_change_no_gradient(
     alpha: float, beta: float, distance: str, batch: tuple[Tensor, Tensor]

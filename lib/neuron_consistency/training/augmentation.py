@@ -9,21 +9,20 @@ from torch.nn import functional
 from neuron_consistency.runtime import WHOLE, Part
 
 
-def augment(images: Tensor, *, generator: torch.Generator, padding: int | None = None, part: Part = WHOLE) -> Tensor:
-    """Each image mirrored with probability 1/2 and shifted by up to `padding` pixels (reflected edges).
+def augment(images: Tensor, *, generator: torch.Generator, part: Part = WHOLE) -> Tensor:
+    """Each image mirrored with probability 1/2 and shifted by up to a sixteenth of its height (reflected edges).
 
     Args:
         images: a batch, or this process's part of one.
         generator: the same in all processes.
-        padding: H / 16 if not given.
-        part: of several processes that have equal parts of a batch in turn, this one: an image is moved alike
-            whatever their number.
+        part: this one of the processes that have equal parts of a batch in turn. An image moves alike whatever their
+            number.
 
     Shape:
         images, result: (B, 3, H, W).
     """
     batch, _, height, width = images.shape
-    pad = height // 16 if padding is None else padding
+    pad = height // 16
     own = slice(part.rank * batch, (part.rank + 1) * batch)
     mirror = (torch.rand(part.size * batch, generator=generator) < 0.5)[own].to(images.device)
     shift = torch.randint(0, 2 * pad + 1, (part.size * batch, 2), generator=generator)[own].to(images.device)

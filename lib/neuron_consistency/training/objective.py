@@ -16,9 +16,11 @@ from neuron_consistency.explanation.filter_groups import Grouping
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import read_layers
 
-DISTANCES = ("normalised", "raw", "cosine")
-ATTACK_LABELS = ("true", "predicted", "least-likely")
-NORM_STATISTICS = ("both", "clean")
+CHOICES = {
+    "distance": ("normalised", "raw", "cosine"),
+    "attack_label": ("true", "predicted", "least-likely"),
+    "norm_statistics": ("both", "clean"),
+}
 
 
 def _weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
@@ -68,7 +70,7 @@ def feature_distance(
         return raw
     if distance == "normalised":
         return raw / features.square().mean().clamp_min(1e-12)
-    raise ParameterError(f"distance={distance!r}: use one of {', '.join(DISTANCES)}")
+    raise ParameterError(f"distance={distance!r}: use one of {', '.join(CHOICES['distance'])}")
 
 
 @contextmanager
@@ -136,11 +138,7 @@ class Objective:
             raise ParameterError(
                 f"alpha={self.alpha} must be in [0, 1]; beta={self.beta}, epsilon={self.epsilon} not negative"
             )
-        for name, known in (
-            ("distance", DISTANCES),
-            ("attack_label", ATTACK_LABELS),
-            ("norm_statistics", NORM_STATISTICS),
-        ):
+        for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ParameterError(f"{name}={getattr(self, name)!r}: use one of {', '.join(known)}")
 
@@ -190,8 +188,7 @@ class Objective:
                 return StepLoss(loss, parts)
             two_examples = self.second_example and self.beta > 0
             adversarial = self._attack(clean, logits, labels, clean_losses.mean()).requires_grad_(two_examples)
-            frozen = self.norm_statistics == "clean"
-            with frozen_norm_statistics(model, frozen):
+            with frozen_norm_statistics(model, self.norm_statistics == "clean"):
                 adversarial_logits = model(adversarial)
                 compared = outputs[layer]
             if two_examples:
@@ -199,14 +196,14 @@ class Objective:
                 with frozen_norm_statistics(model, True):  # recorded: the passes of Eq. 6 alone, as without it
                     model(second)
                 compared = outputs[layer]
-            adversarial_losses = label_losses(adversarial_logits, labels)
-            distance = feature_distance(features, compared, distance=self.distance)
+        adversarial_losses = label_losses(adversarial_logits, labels)
+        distance = feature_distance(features, compared, distance=self.distance)
         loss = loss + (1 - self.alpha) * _weighted_mean(adversarial_losses, weights)
         if self.beta > 0:
-            weighted = distance
+            weighed = distance
             if weights is not None:
-                weighted = feature_distance(features, compared, distance=self.distance, weights=weights)
-            loss = loss + self.beta * weighted
+                weighed = feature_distance(features, compared, distance=self.distance, weights=weights)
+            loss = loss + self.beta * weighed
         parts |= {
             "adversarial_loss": adversarial_losses.mean().detach(),
             "adversarial_correct": (adversarial_logits.argmax(1) == labels).sum(),
@@ -217,11 +214,10 @@ class Objective:
     def _attack(self, clean: Tensor, logits: Tensor, labels: Tensor, clean_loss: Tensor) -> Tensor:
         """x* by FGSM from the graph of the clean forward; only the image's gradient is computed."""
         loss, epsilon = clean_loss, self.epsilon
-        if self.attack_label != "true":
-            towards = self.attack_label == "least-likely"
-            chosen = logits.detach().argmin(1) if towards else logits.detach().argmax(1)
-            loss = functional.cross_entropy(logits.float(), chosen)
-            epsilon = -epsilon if towards else epsilon
+        if self.attack_label == "predicted":
+            loss = functional.cross_entropy(logits.float(), logits.detach().argmax(1))
+        if self.attack_label == "least-likely":
+            loss, epsilon = functional.cross_entropy(logits.float(), logits.detach().argmin(1)), -epsilon
         (gradient,) = torch.autograd.grad(loss, clean, retain_graph=True)
         return fgsm_step(clean, gradient, epsilon=epsilon)
 

@@ -25,9 +25,9 @@ from neuron_consistency.training.schedule import optimiser_of
 from neuron_consistency.versions import TRAINING
 
 
-def training_images(recipe: Recipe, **options: Any) -> tuple[ImageSet, ImageSet]:
+def training_images(recipe: Recipe) -> tuple[ImageSet, ImageSet]:
     """The recipe's training images, and those held out of them for selection."""
-    images = load_images(**data_arguments(recipe.data, "train", recipe.profile), **options)
+    images = load_images(**data_arguments(recipe.data, "train", recipe.profile))
     return images.split_off(recipe.held_out, seed=0)
 
 
@@ -47,10 +47,8 @@ def background_images(recipe: Recipe, *, per_class: int = 0) -> tuple[ImageSet, 
     """
     if "variant" not in options_of(recipe.dataset):
         return None
-    same, other = (
-        evaluation_images(recipe, per_class=per_class, variant=variant) for variant in ("mixed-same", "mixed-rand")
-    )
-    return same, other
+    same = evaluation_images(recipe, per_class=per_class, variant="mixed-same")
+    return same, evaluation_images(recipe, per_class=per_class, variant="mixed-rand")
 
 
 @dataclass(frozen=True)
@@ -94,11 +92,7 @@ def untrained(net: TrainedModel) -> Classifier:
 
 def _build(recipe: Recipe, num_classes: int, weights: str | None = None) -> Classifier:
     return build_model(
-        recipe.architecture,
-        num_classes=num_classes,
-        image_size=recipe.image_size,
-        weights=weights,
-        seed=recipe.seed,
+        recipe.architecture, num_classes=num_classes, image_size=recipe.image_size, weights=weights, seed=recipe.seed
     )
 
 

@@ -17,7 +17,7 @@ class Schedule:
 
     Attributes:
         epochs: passes over the training set.
-        batch_size: images a step, of all processes together; an incomplete last batch is left out.
+        batch_size: images a step, over all processes; an incomplete last batch is left out.
         learning_rate: the peak, reached linearly over the first fifth of the steps; then a cosine to 0.
         weight_decay: decoupled (AdamW), on weights of convolutions and linear maps only.
         seed: of the order of images, augmentation and dropout; each epoch draws from (seed, epoch) alone.
@@ -51,10 +51,7 @@ class Schedule:
 
 
 def optimiser_of(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": schedule.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=schedule.learning_rate)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": schedule.weight_decay}
+    plain = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
+    return torch.optim.AdamW([decayed, plain], lr=schedule.learning_rate)
