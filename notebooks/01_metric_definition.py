@@ -8,47 +8,7 @@
 # This page builds the measure in its three equations, works one case by hand, and then finds out what the measure
 # cannot do: what it reads for a neuron that fires at random, how it depends on the number of images, and how far an
 # interval around it can be trusted. Every later page leans on the answers.
-
-# %% tags=["parameters"]
-profile: str = "demo"  # only names the run: this page needs no trained network
-device: str = "auto"  # unused here; every page has it
-dataset: str = "scenes"  # whose classes stand in the matrix: scenes, tiny-imagenet, imagenet, cifar10, stl10, ...
-animals: list[str] = ["Persian cat", "Siamese cat", "wolfhound", "beagle"]  # of the tree, left to right
-counted: list[int] = [6, 3, 1, 0]  # worked example: images of each animal that activate the neuron
-sigma: float = 2.0  # how fast correlation decays with distance
-sigmas: list[float] = [1.0, 1.5, 2.0, 2.5, 3.0]  # of the curves
-per_class: int = 60  # images of each class in the simulated set
-sizes: list[int] = [2, 3, 5, 10, 20, 50, 100]  # m: images that activate a simulated neuron
-draws: int = 1000  # neurons simulated for each m
-simulated_neurons: int = 24  # neurons in the test of the intervals
-simulated_sets: int = 200  # sets of images in the test of the intervals
-seed: int = 0  # of the simulations
-
-# %%
-from neuron_consistency.workflow.parameters import check
-
-parameters = check(globals())
-
-# %%
-import pandas as pd
-import torch
-from myst_nb import glue
-
-from neuron_consistency.consistency import metric_figures
-from neuron_consistency.consistency.measure import chance, consistency, unbiased_consistency
-from neuron_consistency.consistency.worked_examples import (
-    consistency_terms,
-    interval_coverage,
-    random_neuron_bands,
-    random_neurons,
-    subtree,
-)
-from neuron_consistency.taxonomy import class_synsets, correlation, distance, distance_matrix, lemma, path, resolve
-from neuron_consistency.workflow import paper
-from neuron_consistency.workflow.stamps import stamp_outputs
-
-stamp_outputs("01_metric_definition", parameters, globals())
-# %% [markdown]
+#
 # ## Eq. 1: what a neuron fires for
 #
 # Let $n$ be a neuron, that is a channel of a convolutional layer, and $c$ a class. P1 defines
@@ -68,20 +28,47 @@ stamp_outputs("01_metric_definition", parameters, globals())
 # chairs. The tree that tells them apart is WordNet {cite}`miller1995wordnet`, where each concept hangs below a more
 # general one. The distance $d(w_i, w_j)$ of two classes is the number of edges on the shortest way between them.
 
-# %%
-wnids = [resolve(name) for name in animals]
-nodes, edges = subtree(wnids, highlight=(wnids[0], wnids[2]))
-metric_figures.tree_path(nodes, edges)
+# %% tags=["parameters"]
+# what is looked at
+dataset: str = "scenes"  # whose classes stand in the matrix: scenes, tiny-imagenet, imagenet, cifar10, stl10, ...
+animals: list[str] = ["Persian cat", "Siamese cat", "wolfhound", "beagle"]  # of the tree, left to right
+counted: list[int] = [6, 3, 1, 0]  # worked example: images of each animal that activate the neuron
+# how it is measured
+sigma: float = 2.0  # how fast correlation decays with distance
+sigmas: list[float] = [1.0, 1.5, 2.0, 2.5, 3.0]  # of the curves
+per_class: int = 60  # images of each class in the simulated set
+sizes: list[int] = [2, 3, 5, 10, 20, 50, 100]  # m: images that activate a simulated neuron
+draws: int = 1000  # neurons simulated for each m
+simulated_neurons: int = 24  # neurons in the test of the intervals
+simulated_sets: int = 200  # sets of images in the test of the intervals
+seed: int = 0  # of the simulations
+# how it runs
+profile: str = "demo"  # only names the run: this page needs no trained network
+device: str = "auto"  # unused here; every page has it
 
-# %%
-quoted = [
-    {"from": a, "to": b, "in the papers' figure": value, "in WordNet 3.0": distance(resolve(a), resolve(b))}
-    for (a, b), value in paper.TREE_DISTANCES.items()
-]
+# %% tags=["hide-input"]
+import pandas as pd
+import torch
+
+from neuron_consistency.consistency import metric_figures, worked_examples
+from neuron_consistency.consistency.measure import chance, consistency, unbiased_consistency
+from neuron_consistency.taxonomy import class_synsets, correlation, distance, distance_matrix, lemma, path, resolve
+from neuron_consistency.workflow.page import open_page
+from neuron_consistency.workflow.results import paper_table
+
+page = open_page("01_metric_definition", globals())
+
+# %% tags=["hide-input"]
+wnids = [resolve(name) for name in animals]
+metric_figures.tree_path(*worked_examples.subtree(wnids, highlight=(wnids[0], wnids[2])))
+
+# %% tags=["hide-input"]
 way = [lemma(wnid) for wnid in path(wnids[0], wnids[2])]
-glue("tree-way", " → ".join(way), display=False)
-glue("tree-steps", len(way) - 1, display=False)
-pd.DataFrame(quoted)
+page.say(tree_way=" → ".join(way), tree_steps=len(way) - 1)
+pd.DataFrame(
+    {"from": a, "to": b, "in the papers' figure": value, "in WordNet 3.0": distance(resolve(a), resolve(b))}
+    for (a, b), value in paper_table("tree_distances")["distance"].items()
+)
 
 # %% [markdown]
 # The marked way, {glue:text}`tree-way`, has {glue:text}`tree-steps` edges; the papers' figure of the tree
@@ -103,12 +90,8 @@ pd.DataFrame(distances.numpy(), index=animals, columns=animals)
 # 1 for a class with itself, and falling towards 0 along the tree. How fast is decided by $\sigma$, which the paper does
 # not state.
 
-# %%
-reach = torch.arange(0, 15)
-curves = pd.concat(
-    pd.DataFrame({"distance": reach, "sigma": str(value), "correlation": correlation(reach, sigma=value)})
-    for value in sigmas
-)
+# %% tags=["hide-input"]
+curves = pd.DataFrame({str(value): correlation(torch.arange(15), sigma=value) for value in sigmas})
 metric_figures.correlation_decay(curves)
 
 # %% [markdown]
@@ -136,7 +119,7 @@ metric_figures.correlation_map(pd.DataFrame(A.numpy(), index=list(synsets), colu
 #
 # Suppose ten images activate a neuron, in the numbers below.
 
-# %%
+# %% tags=["hide-input"]
 shares = [count / sum(counted) for count in counted]
 pd.DataFrame({"images": counted, "p": shares}, index=animals)
 
@@ -145,15 +128,12 @@ pd.DataFrame({"images": counted, "p": shares}, index=animals)
 
 # %%
 small = correlation(distances, sigma=sigma)
-terms = consistency_terms(shares, animals, small)
+terms = worked_examples.consistency_terms(shares, animals, small)
 terms.round(4)
 
 # %%
-by_hand = float(terms.to_numpy().sum())
-by_library = float(consistency(torch.tensor(counted), small))
-same_class = float(terms.to_numpy().diagonal().sum())
-glue("by-hand", f"{by_hand:.3f}", display=False)
-glue("same-class", f"{same_class:.3f}", display=False)
+by_hand, by_library = float(terms.to_numpy().sum()), float(consistency(torch.tensor(counted), small))
+page.say(by_hand=f"{by_hand:.3f}", same_class=f"{terms.to_numpy().diagonal().sum():.3f}")
 print(f"sum of the terms {by_hand:.6f}, the library's consistency() {by_library:.6f}")
 
 # %% [markdown]
@@ -181,20 +161,16 @@ print(f"sum of the terms {by_hand:.6f}, the library's consistency() {by_library:
 #
 # which has the same chance level for every $m$. Both are drawn below, against the formulas.
 
-# %%
+# %% tags=["hide-input"]
 labels = torch.arange(len(synsets)).repeat_interleave(per_class)
-simulated = random_neuron_bands(random_neurons(labels, A, sizes=sizes, repeats=draws, seed=seed))
+simulated = worked_examples.random_neurons(labels, A, sizes=sizes, repeats=draws, seed=seed)
 metric_figures.random_neurons(simulated)
 
-# %%
-level = chance(labels, A)
-smallest, largest = min(sizes), max(sizes)
-glue("chance-small-m", f"{float(level.biased(torch.tensor(smallest))):.3f}", display=False)
-glue("chance-large-m", f"{float(level.biased(torch.tensor(largest))):.3f}", display=False)
-glue("small-m", smallest, display=False)
-glue("large-m", largest, display=False)
-glue("chance-unbiased", f"{level.unbiased:.3f}", display=False)
-simulated.set_index(["measure", "m"])[["value", "chance"]].unstack("measure").round(4)
+# %% tags=["hide-input"]
+level, ends = chance(labels, A), {"small": min(sizes), "large": max(sizes)}
+page.say({f"{name}-m": m for name, m in ends.items()}, chance_unbiased=f"{level.unbiased:.3f}")
+page.say({f"chance-{name}-m": f"{float(level.biased(torch.tensor(m))):.3f}" for name, m in ends.items()})
+simulated.set_index(["measure", "m"])[["value", "chance"]].unstack("measure", sort=False).round(4)
 
 # %% [markdown]
 # On {glue:text}`small-m` images a random neuron reads V = {glue:text}`chance-small-m`, on {glue:text}`large-m` images
@@ -212,25 +188,19 @@ pd.DataFrame(
 # Chance also depends on $\sigma$ and on the classes: with a large $\sigma$ everything is near to everything. Uniform
 # shares over this dataset's classes and over ImageNet's 1000 {cite}`deng2009imagenet` give $s$ of
 
-# %%
-every = distance_matrix(list(class_synsets("imagenet").values()))
-pd.DataFrame(
-    {
-        "sigma": value,
-        f"s, {dataset}": float(correlation(tree, sigma=value).mean()),
-        "s, imagenet": float(correlation(every, sigma=value).mean()),
-    }
-    for value in sigmas
-).set_index("sigma").round(4)
+# %% tags=["hide-input"]
+trees = {dataset: tree, "imagenet": distance_matrix(list(class_synsets("imagenet").values()))}
+means = {f"s, {name}": [float(correlation(one, sigma=value).mean()) for value in sigmas] for name, one in trees.items()}
+pd.DataFrame(means, index=pd.Index(sigmas, name="sigma")).round(4)
 
 # %% [markdown]
 # The paper's own table means, between {glue:text}`paper-lowest` and {glue:text}`paper-highest`, are from ImageNet.
 # Neurons that fire at random already read the last column, and a little more. Means this low are above chance only
 # for the smaller $\sigma$, which bounds what the paper can have used.
 
-# %%
-glue("paper-lowest", f"{paper.TABLE_1.min().min():.4f}", display=False)
-glue("paper-highest", f"{paper.TABLE_1.max().max():.4f}", display=False)
+# %% tags=["hide-input"]
+theirs = paper_table("table_1")
+page.say(paper_lowest=f"{theirs.min().min():.4f}", paper_highest=f"{theirs.max().max():.4f}")
 
 # %% [markdown]
 # ## Can the interval be trusted?
@@ -243,17 +213,17 @@ glue("paper-highest", f"{paper.TABLE_1.max().max():.4f}", display=False)
 # The test: neurons whose true consistency is known, sets of images drawn at random, and the share of sets whose
 # interval holds the truth. It should be 95 %.
 
-# %%
+# %% tags=["hide-input"]
 some = torch.linspace(0, len(A) - 1, min(len(A), 30)).long()  # classes enough
 few = A[some][:, some]
 chosen = torch.randint(0, len(few), (simulated_neurons,), generator=torch.Generator().manual_seed(seed))
 preferences = 0.01 + 0.3 * few[chosen].float()  # a neuron likes one class, its relatives less, and any a little
-coverage = interval_coverage(preferences, few, images=20 * len(few), repeats=simulated_sets, seed=seed)
-found = coverage.set_index("interval")["coverage"]
-glue("coverage-jackknife", f"{100 * found['U, jackknife']:.0f} %", display=False)
-glue("coverage-biased", f"{100 * found['V, jackknife']:.0f} %", display=False)
-glue("coverage-bootstrap", f"{100 * found['U, plain bootstrap over images']:.0f} %", display=False)
-coverage.set_index("interval").round(3)
+coverage = worked_examples.interval_coverage(
+    preferences, few, images=20 * len(few), repeats=simulated_sets, seed=seed
+).set_index("interval")
+names = {"U, jackknife": "jackknife", "V, jackknife": "biased", "U, plain bootstrap over images": "bootstrap"}
+page.say({f"coverage-{name}": f"{100 * coverage['coverage'][row]:.0f} %" for row, name in names.items()})
+coverage.round(3)
 
 # %% [markdown]
 # The interval of U holds the truth in {glue:text}`coverage-jackknife` of the sets. Around V it does so in

@@ -43,14 +43,11 @@ def correlation_map(correlation: pd.DataFrame) -> Figure:
     return made
 
 
-def correlation_decay(rows: pd.DataFrame) -> Figure:
-    """Correlation over tree distance, a curve for each sigma.
-
-    Args:
-        rows: columns distance, sigma, correlation.
-    """
+def correlation_decay(curves: pd.DataFrame) -> Figure:
+    """Correlation over tree distance, the rows of the table, for each sigma, its columns."""
     made, ((axis,),) = grid(5.5, 3.4)
-    sns.lineplot(rows, x="distance", y="correlation", hue="sigma", palette="crest", marker="o", ax=axis, legend="full")
+    rows = curves.melt(var_name="sigma", value_name="correlation", ignore_index=False)
+    sns.lineplot(rows, x=rows.index, y="correlation", hue="sigma", palette="crest", marker="o", ax=axis, legend="full")
     axis.set(xlabel="distance d in the tree", ylabel="correlation a(d)")
     return made
 
