@@ -28,7 +28,7 @@ def artifacts(profile: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _explained(error, folder) from error
+        raise explained(error, folder) from error
     return folder
 
 
@@ -47,15 +47,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield part
         os.replace(part, path)
     except OSError as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
     except SafetensorError as error:  # holds the system's error as text alone
-        raise _explained(OSError(str(error)), path) from error
+        raise explained(OSError(str(error)), path) from error
     finally:
         with suppress(OSError):  # most often it has become `path`
             part.unlink()
 
 
-def _explained(error: OSError, path: Path) -> StoreError:
+def explained(error: OSError, path: Path) -> StoreError:
+    """What keeps a path from being written, and what to do about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         return StoreError(f"no space left for {path}: free some space, then run again; nothing else is lost")
     return StoreError(f"{path} cannot be written ({error}): check the folder's permissions")

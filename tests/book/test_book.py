@@ -187,6 +187,15 @@ def test_book_with_an_unknown_profile_or_data_folder_starts_nothing(
     assert "no such folder" in capsys.readouterr().err
 
 
+def test_artifacts_that_cannot_be_written_are_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".lock").mkdir()  # a folder cannot be opened to write by anybody, not even by root
+    monkeypatch.setenv("NEURON_CONSISTENCY_ARTIFACTS", str(tmp_path))
+    assert main(["book", "--strict"]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
 @pytest.fixture
 def book_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A build of the book in a folder of its own, up to the network of the smoke profile that it is asked for."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from neuron_consistency.artifacts import artifacts, repository_root
+from neuron_consistency.artifacts import artifacts, explained, repository_root
 from neuron_consistency.errors import DatasetError, NeuronConsistencyError, ParameterError
 from neuron_consistency.workflow.pairs import sync_pairs
 from neuron_consistency.workflow.run import injected_parameters
@@ -23,16 +23,19 @@ def _alone(path: Path) -> Iterator[int]:
 
     Raises:
         NeuronConsistencyError: another process holds it.
+        StoreError: its file cannot be written.
     """
-    with path.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            holder = lock.read()
-            raise NeuronConsistencyError(
-                f"the workflow runs here already (process {holder}): wait for it, or end it"
-            ) from error
+    try:
+        lock = path.open("a+")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = path.read_text()
+        raise NeuronConsistencyError(
+            f"the workflow runs here already (process {holder}): wait for it, or end it"
+        ) from error
+    except OSError as error:
+        raise explained(error, path) from error
+    with lock:
         lock.truncate(0)
         print(os.getpid(), end="", file=lock, flush=True)
         yield lock.fileno()

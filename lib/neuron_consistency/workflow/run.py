@@ -55,7 +55,7 @@ def _told(notebook: Path, cells: int, starts: list[float], before: list[float]) 
             starts.append(time.monotonic() - began)
             if starts[-1] - shown > 2:
                 shown = starts[-1]
-                left = f", about {before[-1] - before[len(starts) - 1]:.0f} s left" if len(before) > cells else ""
+                left = f", about {before[-1] - before[len(starts) - 1]:.0f} s left" if len(before) == cells + 1 else ""
                 print(f"{place} {len(starts)} of {cells}, {shown:.0f} s{left}", flush=True)
 
     return cell_starts
