@@ -8,60 +8,7 @@
 #
 # This page repeats the finding on a normally trained network, and then asks a question the paper does not: has the
 # neuron lost its meaning, or does it faithfully follow a decision that is wrong?
-
-# %% tags=["parameters"]
-profile: str = "demo"  # whose networks and results: artifacts/<profile>/
-device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
-precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
-architecture: str = "resnet18"  # which normally trained network is looked at
-per_class: int = 25  # validation images of each class; 0 takes all
-targeted_per_class: int = 8  # of these, so many are made into targeted adversarial images
-trade_off: float = 10.0  # lambda: how much reaching the target weighs against staying near
-steps: int = 30  # steps of Adam for each image
-learning_rate: float = 0.004  # of Adam, in units of the pixel range
-search_steps: int = 1  # values of lambda tried for each image; 1 keeps it fixed
-epsilon: float = 4 / 255  # size of FGSM and of the noise, in units of the pixel range
-quantile: float = 0.005  # share of the real images that activate a neuron ...
-top_k: int = 20  # ... but at least so many
-sigma: float = 2.0  # how fast correlation decays with WordNet distance
-shown_neurons: int = 4  # neurons in the picture, two rows each
-shown_images: int = 6  # images in a row
-batch_size: int = 200  # images a forward pass
-
-# %%
-from neuron_consistency.workflow.parameters import check
-
-parameters = check(globals())
-
-# %%
-import pandas as pd
-from myst_nb import glue
-
-from neuron_consistency.attacks.predictions import accuracy_row
-from neuron_consistency.attacks.stored_set import obtain_adversarial_set
-from neuron_consistency.attacks.targeted import random_targets
-from neuron_consistency.consistency import figures
-from neuron_consistency.consistency.ambiguity import FGSM, NOISE, REAL, SUCCESSFUL, WRONG, measure_with_controls
-from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
-from neuron_consistency.consistency.measure import chance, comparison, consistency_row, neuron_table
-from neuron_consistency.plotting import picture_grid
-from neuron_consistency.responses import respond
-from neuron_consistency.runtime import resolve_device
-from neuron_consistency.show import with_intervals
-from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.training.obtain import evaluation_images, obtain
-from neuron_consistency.workflow.networks import current_models, find_recipe
-from neuron_consistency.workflow.results import provenance
-from neuron_consistency.workflow.stamps import stamp_outputs
-
-stamp_outputs("02_ambiguity_discovery", parameters, globals())
-where = resolve_device(device)
-net = obtain(find_recipe(current_models(profile), architecture=architecture, objective="normal"), device=device)
-images = evaluation_images(net.recipe, per_class=per_class)
-A = correlation(distance_matrix(images.synsets), sigma=sigma)
-print(f"{net.title} [{net.recipe.key}], {len(images)} validation images of {images.num_classes} classes")
-
-# %% [markdown]
+#
 # ## Images that look like one thing and are taken for another
 #
 # P1's attack looks for the nearest image that the network takes for a target class $y^*$:
@@ -73,27 +20,66 @@ print(f"{net.title} [{net.recipe.key}], {len(images)} validation images of {imag
 # Each image gets a target at random among the other classes. The nearest image found is stored in 8 bits, and success
 # is counted after that.
 
+# %% tags=["parameters"]
+# what is looked at
+architecture: str = "resnet18"  # which normally trained network is looked at
+per_class: int = 25  # validation images of each class; 0 takes all
+targeted_per_class: int = 8  # of these, so many are made into targeted adversarial images
+shown_neurons: int = 4  # neurons in the picture, two rows each
+shown_images: int = 6  # images in a row
+# how it is measured
+trade_off: float = 10.0  # lambda: how much reaching the target weighs against staying near
+steps: int = 30  # steps of Adam for each image
+learning_rate: float = 0.004  # of Adam, in units of the pixel range
+search_steps: int = 1  # values of lambda tried for each image; 1 keeps it fixed
+epsilon: float = 4 / 255  # size of FGSM and of the noise, in units of the pixel range
+quantile: float = 0.005  # share of the real images that activate a neuron ...
+top_k: int = 20  # ... but at least so many
+sigma: float = 2.0  # how fast correlation decays with WordNet distance
+# how it runs
+profile: str = "demo"  # whose networks and results: artifacts/<profile>/
+device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
+batch_size: int = 200  # images a forward pass
+
+# %% tags=["hide-input"]
+from neuron_consistency.attacks.targeted import random_targets
+from neuron_consistency.consistency import figures
+from neuron_consistency.consistency.ambiguity import (
+    FGSM,
+    NOISE,
+    REAL,
+    accuracy_table,
+    compare_sets,
+    consistency_table,
+    measure_with_controls,
+    neuron_pairs,
+    view,
+)  # fmt: skip
+from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
+from neuron_consistency.plotting import picture_grid
+from neuron_consistency.responses import respond
+from neuron_consistency.show import with_intervals
+from neuron_consistency.taxonomy import correlation, distance_matrix
+from neuron_consistency.training.obtain import evaluation_images
+from neuron_consistency.workflow.networks import current_models, find_recipe
+from neuron_consistency.workflow.page import open_page
+
+page = open_page("02_ambiguity_discovery", globals())
+(net,) = page.obtain([find_recipe(current_models(profile), architecture=architecture, objective="normal")])
+images = evaluation_images(net.recipe, per_class=per_class)
+A = correlation(distance_matrix(images.synsets), sigma=sigma)
+print(f"{net.title} [{net.recipe.key}], {len(images)} validation images of {images.num_classes} classes")
+
 # %%
 clean = evaluation_images(net.recipe, per_class=targeted_per_class)
-targeted = obtain_adversarial_set(
-    [net],
-    clean,
-    random_targets(clean.labels, num_classes=clean.num_classes)[:, None],
-    device=where,
-    batch_size=batch_size,
-    precision=precision,
-    trade_off=trade_off,
-    steps=steps,
-    learning_rate=learning_rate,
-    search_steps=search_steps,
-    stop_early=False,
-)
+targets = random_targets(clean.labels, num_classes=clean.num_classes)[:, None]
+how = {"trade_off": trade_off, "steps": steps, "learning_rate": learning_rate, "search_steps": search_steps}
+targeted = page.adversarial_set([net], clean, targets, stop_early=False, **how)
 reached = targeted.success.all(1)
-success = float(reached.float().mean())
-change = 255 * float(targeted.rmsd[reached].mean())
-glue("targeted-success", f"{100 * success:.0f} %", display=False)
-glue("targeted-change", f"{change:.1f}", display=False)
-print(f"{len(clean)} images: target reached for {100 * success:.1f} %, mean change {change:.2f} of 255 (RMS)")
+success, change = 100 * float(reached.float().mean()), 255 * float(targeted.rmsd[reached].mean())
+page.say(targeted_success=f"{success:.0f} %", targeted_change=f"{change:.1f}")
+print(f"{len(clean)} images: target reached for {success:.1f} %, mean change {change:.2f} of 255 (RMS)")
 
 # %% [markdown]
 # The attack reached its target for {glue:text}`targeted-success` of the images, at a root mean squared change of
@@ -108,32 +94,17 @@ print(f"{len(clean)} images: target reached for {100 * success:.1f} %, mean chan
 # image: its class to us, then what the network takes it for.
 
 # %%
-measured = measure_with_controls(
-    net.model,
-    images,
-    epsilon=epsilon,
-    device=where,
-    quantile=quantile,
-    top_k=top_k,
-    batch_size=batch_size,
-    precision=precision,
-)
-layer = measured.layer
-real = measured.passes[REAL]
-adversarial = respond(
-    net.model,
-    targeted,
-    device=where,
-    layers=[layer],
-    quantile=quantile,
-    top_k=top_k,
-    thresholds={layer: real.layers[layer].thresholds},
-    batch_size=batch_size,
-    precision=precision,
-)
+how = {"quantile": quantile, "top_k": top_k}
+passes = measure_with_controls(net.model, images, page.on, epsilon=epsilon, **how)
+layer, real = passes.layer, passes.sets[REAL]
+fixed = {layer: real.layers[layer].thresholds}  # what counts as active is settled on the real images
+adversarial = respond(net.model, targeted, page.on, thresholds=fixed, **how)
+
+# %% tags=["hide-input"]
 neurons = strongest_neurons(real, layer, A, count=shown_neurons)
 sets = [("real", images, real, None), ("adversarial", targeted, adversarial, None)]
-picture_grid(top_image_rows(net.model, layer, neurons, sets, A, count=shown_images, device=where, precision=precision))
+rows = top_image_rows(net.model, sets, page.on, layer=layer, neurons=neurons, correlation=A, count=shown_images)
+picture_grid(rows)
 
 # %% [markdown]
 # In the real rows the images of a neuron share a class or a close relative of it. In the adversarial rows the pictures
@@ -146,17 +117,8 @@ picture_grid(top_image_rows(net.model, layer, neurons, sets, A, count=shown_imag
 # {doc}`01_metric_definition`. Left, active images are filed under their true class, as in the paper; right, under the
 # class the network gave them.
 
-# %%
-scatter = pd.concat(
-    neuron_table(real, layer, A, kind="true")[["neuron"]].assign(
-        labels=kind,
-        real=neuron_table(real, layer, A, kind=kind)["U"],
-        adversarial=neuron_table(measured.passes[FGSM], layer, A, kind=kind)["U"],
-        chance=chance(images.labels, A).unbiased,
-    )
-    for kind in ("true", "predicted")
-)
-figures.consistency_scatter(scatter)
+# %% tags=["hide-input"]
+figures.consistency_scatter(neuron_pairs(passes, A))
 
 # %% [markdown]
 # ## The controls
@@ -165,21 +127,13 @@ figures.consistency_scatter(scatter)
 # direction; the *misclassified* images are real, and wrong without any attack; *successful only* leaves out attacks
 # that changed nothing.
 
-# %%
-rows = measured.table(A, equal_m=top_k)
-targeted_rows = pd.DataFrame(
-    {"set": "targeted", "labels": kind} | consistency_row(adversarial, layer, A, kind=kind, equal_m=top_k)
-    for kind in ("true", "predicted")
-)
-rows = pd.concat([rows, targeted_rows], ignore_index=True).assign(model=net.title)
+# %% tags=["hide-input"]
+passes.sets["targeted"] = adversarial
+rows = consistency_table({net.title: passes}, A, equal_m=top_k)
 figures.consistency_intervals(rows)
 
-# %%
-with_intervals(
-    rows.set_index(["set", "labels"])[
-        ["images", "m", "V", "V chance", "U", "U low", "U high", "U chance", "U top", "excluded"]
-    ]
-)
+# %% tags=["hide-input"]
+with_intervals(view(rows, "controls").droplevel("model"))
 
 # %% [markdown]
 # ## Ambiguity, or obedience?
@@ -187,18 +141,12 @@ with_intervals(
 # The verdicts below are computed from the intervals. A neuron population that had become ambiguous would be less
 # consistent under the *predicted* labels too, and more so than on real images that are simply misclassified.
 
-
-# %%
-questions = [(FGSM, "true"), (FGSM, "predicted"), (NOISE, "true")]
-answers = pd.DataFrame(
-    {"set": name, "labels": kind} | comparison(*(measured.estimate(images, A, kind=kind) for images in (name, REAL)))
-    for name, kind in questions
-)
-fall = -answers["difference"][0]
-explained = 1 - max(0.0, -answers["difference"][1]) / fall if fall > 0 else float("nan")
-glue("fall-true", f"{fall:.3f}", display=False)
-glue("fall-explained", f"{100 * explained:.0f} %", display=False)
-with_intervals(answers.rename(columns={"U there": "U of real images"}).set_index(["set", "labels"]))
+# %% tags=["hide-input"]
+answers = compare_sets(passes, A, [(FGSM, "true"), (FGSM, "predicted"), (NOISE, "true")])
+fall, obeying = -answers["difference"].iloc[0], max(0.0, -answers["difference"].iloc[1])
+explained = 1 - obeying / fall if fall > 0 else float("nan")
+page.say(fall_true=f"{fall:.3f}", fall_explained=f"{100 * explained:.0f} %")
+with_intervals(answers)
 
 # %% [markdown]
 # Under the true labels consistency falls by {glue:text}`fall-true`; of that fall, {glue:text}`fall-explained` is gone
@@ -207,13 +155,9 @@ with_intervals(answers.rename(columns={"U there": "U of real images"}).set_index
 # attacked: if their U under the true labels is as low, being wrong is enough to lower it. Few neurons fire for so few
 # images, so look at the interval and at the share excluded.
 
-# %%
-accuracy = pd.DataFrame(
-    {"images": name} | accuracy_row(responses.predictions, responses.labels)
-    for name, responses in measured.passes.items()
-    if name not in (SUCCESSFUL, WRONG)
-)
-with_intervals(accuracy.set_index("images"), decimals=1)
+# %% tags=["hide-input"]
+accuracies = accuracy_table({net.title: passes}, {name: name for name in (REAL, FGSM, NOISE)})
+with_intervals(accuracies.drop(columns="model").set_index("images"), decimals=1)
 
-# %%
-provenance(profile, [net])
+# %% tags=["hide-input"]
+page.provenance()

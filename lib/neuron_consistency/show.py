@@ -32,6 +32,11 @@ def with_intervals(table: pd.DataFrame, *, decimals: int = 3) -> pd.DataFrame:
     return shown
 
 
+def stacked(tables: Mapping[str, pd.DataFrame], by: str = "network") -> pd.DataFrame:
+    """The tables of all networks, or of what else `by` names, as one; the name comes first."""
+    return pd.concat(tables, names=[by]).reset_index(by).reset_index(drop=True)
+
+
 class Named(Protocol):
     """A network as tables name it, such as a `training.recipes.Recipe`; `spec` holds all that it was trained with."""
 

@@ -55,11 +55,11 @@ def test_examples_hold_the_explanations_of_the_images_named(trained_toy: Classif
 
 def test_networks_explain_the_true_class_beside_each_other(trained_toy: Classifier) -> None:
     images, places = toy_images(12), [0, 5]
-    models = {"one": (trained_toy, None), "two": (trained_toy, "first")}
+    models = {"one": (trained_toy, Probe()), "two": (trained_toy, Probe(layer="first"))}
     grid = network_rows(models, images, places, ON)
     batch, labels = images.batch(torch.tensor(places), CPU)
-    for title, (_, layer) in models.items():
-        expected = normalised(grad_cam(trained_toy, batch, labels, layer=layer))
+    for title, (_, probe) in models.items():
+        expected = normalised(grad_cam(trained_toy, batch, labels, layer=probe.layer))
         assert torch.allclose(heats(dict(grid.rows)[title]), upsampled(expected, (16, 16))[:, 0])
     assert grid.above == [picture.caption for picture in dict(grid.rows)["one"]] == ["class 0", "class 1"]
     assert drawn(explanation_figures.maps_of_networks(grid)) == 3 * 2
@@ -71,7 +71,7 @@ def test_several_labels_show_their_first_class(trained_toy: Classifier) -> None:
     grid = explanation_rows(trained_toy, several, [1, 2], Probe(), ON)
     assert [caption.split("\n")[0] for caption in grid.above] == ["class 1", "class 2"]
     assert heats(grid.rows[1][1]).shape == (2, 16, 16)
-    assert network_rows({"one": (trained_toy, None)}, several, [3], ON).above == ["class 3"]
+    assert network_rows({"one": (trained_toy, Probe())}, several, [3], ON).above == ["class 3"]
 
 
 def test_rows_show_each_group_where_it_looks() -> None:

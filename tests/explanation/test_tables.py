@@ -25,6 +25,8 @@ from neuron_consistency.explanation.weighting import QUANTILES
 from planted_groups import corners, noise
 from toys import ON, toy_recipe
 
+TITLES = {f"{objective}{seed}": f"{objective}{seed}" for objective in ("normal", "reweighted") for seed in range(4)}
+
 
 def draws(shift: float, *, seeds: int, images: int = 200, spread: float = 0.0) -> dict[str, ImageScores]:
     """Planted: reweighting moves "E" by `shift` in every seed, give or take `spread`, and "deletion" down."""
@@ -44,7 +46,7 @@ def draws(shift: float, *, seeds: int, images: int = 200, spread: float = 0.0) -
 def test_a_planted_difference_is_found_with_its_direction(seeds: int) -> None:
     """Lower is better for deletion; with one seed the unit is the image, with several the seed."""
     recipes = [toy_recipe(objective, seed) for objective in ("normal", "reweighted") for seed in range(seeds)]
-    table = compared(draws(0.1, seeds=seeds), recipes, "reweighted", "normal").set_index("measure")
+    table = compared(draws(0.1, seeds=seeds), recipes, TITLES, "reweighted", "normal").set_index("measure")
     assert table["verdict"].to_dict() == {
         "E": "better",
         "deletion": "better",
@@ -54,7 +56,7 @@ def test_a_planted_difference_is_found_with_its_direction(seeds: int) -> None:
     assert set(table["unit"]) == {"image" if seeds == 1 else "seed"}
     assert table.loc["E", "difference"] == pytest.approx(0.1, abs=0.02)
     assert table.loc["deletion", "difference"] == pytest.approx(-0.1, abs=0.02)
-    turned = compared(draws(-0.1, seeds=seeds), recipes, "reweighted", "normal").set_index("measure")
+    turned = compared(draws(-0.1, seeds=seeds), recipes, TITLES, "reweighted", "normal").set_index("measure")
     assert turned["verdict"].to_dict() == {
         "E": "worse",
         "deletion": "worse",
@@ -66,7 +68,7 @@ def test_a_planted_difference_is_found_with_its_direction(seeds: int) -> None:
 def test_seeds_that_disagree_show_nothing_however_many_images_there_are() -> None:
     """The unit of a claim about a method is the seed: images alone would call this difference sure."""
     recipes = [toy_recipe(objective, seed) for objective in ("normal", "reweighted") for seed in range(3)]
-    table = compared(draws(0.02, seeds=3, images=5000, spread=0.1), recipes, "reweighted", "normal")
+    table = compared(draws(0.02, seeds=3, images=5000, spread=0.1), recipes, TITLES, "reweighted", "normal")
     assert set(table["verdict"]) == {"not shown"}
 
 
@@ -80,14 +82,16 @@ def test_no_difference_is_shown_as_often_as_the_level_allows() -> None:
             each.key: ImageScores(pd.DataFrame(generator.random((60, 10)), columns=[f"m{i}" for i in range(10)]), {})
             for each in recipes
         }
-        wrong += bool((compared(measured, recipes, "reweighted", "normal")["verdict"] != "not shown").any())
+        wrong += bool((compared(measured, recipes, TITLES, "reweighted", "normal")["verdict"] != "not shown").any())
     assert wrong <= 4
 
 
 def test_every_other_objective_is_held_against_the_baseline() -> None:
     recipes = [toy_recipe(objective) for objective in ("normal", "reweighted")]
-    table, scores = verdicts(draws(0.1, seeds=1), recipes), draws(0.1, seeds=1)
-    pd.testing.assert_frame_equal(table.drop(columns="objective"), compared(scores, recipes, "reweighted", "normal"))
+    table, scores = verdicts(draws(0.1, seeds=1), recipes, TITLES), draws(0.1, seeds=1)
+    pd.testing.assert_frame_equal(
+        table.drop(columns="objective"), compared(scores, recipes, TITLES, "reweighted", "normal")
+    )
     assert set(table["objective"]) == {"reweighted"}
 
 
@@ -138,7 +142,7 @@ def test_a_training_is_told_by_its_last_epoch_and_the_cost_of_its_weights() -> N
 
 def test_nothing_to_compare_or_to_show_is_told() -> None:
     with pytest.raises(ParameterError, match="no reweighted network has its like among normal ones"):
-        compared({}, [toy_recipe("reweighted")], "reweighted", "normal")
+        compared({}, [toy_recipe("reweighted")], {}, "reweighted", "normal")
     with pytest.raises(ParameterError, match="none of these networks weighs its images"):
         explanation_history({"none": records()["none"]})
 

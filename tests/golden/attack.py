@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from golden.setting import EPSILON, SHARED, images, networks, recipe
+from golden.setting import EPSILON, ON, images, networks, recipe
 from neuron_consistency.attacks.linf import background_attack, fgsm, least_likely, linf_attack, pgd, sign_noise
 from neuron_consistency.attacks.targeted import least_likely_targets, optimise_targeted, random_targets
 from neuron_consistency.networks.models import Classifier
@@ -38,7 +38,7 @@ def numbers() -> dict[str, object]:
     model, other = nets.values()
     shown = images(8, seed=7)
     clean, labels = shown.batch(torch.arange(8), CPU)
-    targets = least_likely_targets([model, other], shown, count=2, **SHARED)
+    targets = least_likely_targets([model, other], shown, ON, count=2)
     found: dict[str, object] = {
         "least likely targets": targets,
         "random targets": random_targets(labels, num_classes=4, seed=2),

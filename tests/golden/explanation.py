@@ -50,11 +50,11 @@ def numbers() -> dict[str, object]:
     nets, titles = networks(recipes, training)
     options: dict[str, Any] = {"weighting": Weighting(), "epsilon": EPSILON, "pgd_steps": 2, "backgrounds": backgrounds}
     scores = {
-        key: score_images(model, shown, ON, curve_images=4, curve_steps=3, **options) for key, model in nets.items()
+        titles[key]: score_images(model, shown, ON, curve_images=4, curve_steps=3, **options)
+        for key, model in nets.items()
     }
     scores["untrained"] = score_images(network(seed=9).eval(), shown, ON, **options)
-    by_title = {titles.get(key, key): found for key, found in scores.items()}
-    differences = verdicts(scores, recipes)
+    differences = verdicts(scores, recipes, titles)
     model = nets[recipes[0].key]
     weighed = {name: weigh(model, shown, weighting, ON) for name, weighting in weightings().items()}
     records = {name: {"history": [{"epoch": 1} | found.row()]} for name, found in weighed.items()}
@@ -65,10 +65,10 @@ def numbers() -> dict[str, object]:
     pairs = [(objective, "normal") for objective in OBJECTIVES[1:]] + [("both", "consistent")]
     return {
         "readers": reader_table(),
-        "measures": scores_table(by_title),
-        "E of every image": {title: found.values[OWN_E].tolist() for title, found in by_title.items()},
+        "measures": scores_table(scores),
+        "E of every image": {title: found.values[OWN_E].tolist() for title, found in scores.items()},
         "verdicts": differences,
-        "added": compared(scores, recipes, "both", "consistent"),
+        "added": compared(scores, recipes, titles, "both", "consistent"),
         "consistency": explanation_history(records),
         "weights": {name: found.weights for name, found in weighed.items()},
         "neurons": consistency_table(passes, A, equal_m=5),

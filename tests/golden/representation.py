@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from golden.setting import DISTANCES, SHARED, A, images, networks, recipe
+from golden.setting import ON, images, networks, recipe
 from neuron_consistency.attacks.stored_set import AdversarialSet, write_adversarial_set
 from neuron_consistency.attacks.targeted import least_likely_targets
 from neuron_consistency.representation.centroids import class_centroids, distance_ratios
-from neuron_consistency.representation.measure import measure_neurons, top_responses
-from neuron_consistency.representation.tables import ratio_claims, ratio_means, success_table, transfer_table
+from neuron_consistency.representation.tables import (
+    measure_networks,
+    ratio_claims,
+    ratio_means,
+    success_table,
+    transfer_table,
+)
+from neuron_consistency.show import stacked
 from neuron_consistency.workflow.costs import full_size_table
 from neuron_consistency.workflow.findings import representation_findings, success_findings
 
@@ -21,52 +27,40 @@ BINS = 3
 RATE = ({"rank": 0, "images": 20, "seconds": 4.0},)  # in place of what a clock says
 
 
-def stacked(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The tables of all networks as one, as in the notebook."""
-    return pd.concat(tables, names=["network"]).reset_index("network").reset_index(drop=True)
-
-
 def numbers() -> dict[str, object]:
     """As in the notebook of chapter 6: a set made on two networks, shown to all."""
     recipes = [recipe("normal"), recipe("normal", architecture="alexnet"), recipe("consistent"), recipe("adversarial")]
     nets, titles = networks(recipes)
-    real = images(48, seed=7)
+    real, training = images(48, seed=7), images(40, seed=5)
     places = real.first_of_each_class(4)
     clean = real.subset(places)
     ensemble = {one.key: nets[one.key] for one in recipes[:2]}
-    targets = least_likely_targets(list(ensemble.values()), clean, count=2, **SHARED)
+    targets = least_likely_targets(list(ensemble.values()), clean, ON, count=2)
     found: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         made = {"shard_size": 20, "trade_off": 10.0, "steps": 12, "learning_rate": 0.02, "fusion": "loss"}
-        write_adversarial_set(Path(folder) / "set", ensemble, clean, targets, **SHARED, **made)  # type: ignore[arg-type]
+        write_adversarial_set(Path(folder) / "set", ensemble, clean, targets, ON, **made)  # type: ignore[arg-type]
         stored = replace(AdversarialSet.open(Path(folder) / "set"), runs=RATE)
         found["set"] = {"targets": stored.targets, "indices": stored.indices, "rmsd": stored.rmsd}
         found["set"] |= {"success": stored.success.int()}  # type: ignore[operator]
-        success = success_table(stored, ensemble, clean, **SHARED).assign(set="first")
-        others = {key: model for key, model in nets.items() if key not in ensemble}
+        success = success_table({"first": stored}, ensemble, clean, ON)
         found["success"] = success
-        found["transfer"] = transfer_table(stored, others, clean, **SHARED).assign(set="first")
+        found["transfer"] = transfer_table({"first": stored}, nets, clean, ON)
         found["full size"] = full_size_table(stored, devices=[1, 8], price=3.0)
-        neurons, ratios, labels, training = {}, {}, {}, images(40, seed=5)
-        top = {"share": 0.01, "min_images": 6, "max_images": 5000} | SHARED
-        for one in recipes:
-            model, title = nets[one.key], titles[one.key]
-            labels[title] = one.spec["objective"]
-            neurons[title] = measure_neurons(
-                top_responses(model, real, **top),
-                top_responses(model, stored, **top),
-                stored.targets,
-                places[stored.indices],
-                A,
-                DISTANCES,
-                near=2,
-                purity=0.5,
-                draws=4,
-            )
-            for pooling in ("mean", "max", "none") if one is recipes[0] else ("mean",):
-                centroids = class_centroids(model, training, pooling=pooling, **SHARED)
-                name = title if pooling == "mean" else f"{title}, {pooling}"
-                ratios[name] = distance_ratios(model, clean, stored, centroids, pooling=pooling, **SHARED)
+        top = {"share": 0.01, "min_images": 6, "max_images": 5000}
+        concepts = {"near": 2, "purity": 0.5, "draws": 4}
+        measured = measure_networks(
+            nets, titles, [stored], real, places, training, ON, sigma=2.0, top=top, concepts=concepts
+        )
+        ratios = {}
+        for title, one in measured.items():
+            ratios[title] = one.ratios
+            for pooling in ("max", "none") if one.network == recipes[0].key else ():
+                centroids = class_centroids(nets[one.network], training, ON, pooling=pooling)
+                name = f"{title}, {pooling}"
+                ratios[name] = distance_ratios(nets[one.network], clean, stored, centroids, ON, pooling=pooling)
+    neurons = {title: one.neurons for title, one in measured.items()}
+    labels = {titles[one.key]: one.objective for one in recipes}
     ratio_rows = {title: ratio_claims(one, tolerance=0.05) for title, one in ratios.items()}
     neuron_rows = {title: one.claims(bins=BINS) for title, one in neurons.items()}
     findings = [

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neuron_consistency.attacks.linf import fgsm, sign_noise
 from neuron_consistency.attacks.predictions import accuracy_row, under_pgd
-from neuron_consistency.consistency.measure import comparison, consistency_row, mean_consistency, neuron_table
+from neuron_consistency.consistency.measure import chance, comparison, consistency_row, mean_consistency, neuron_table
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import Attack
@@ -153,6 +153,16 @@ def accuracy_table(passes: Mapping[str, Passes], sets: Mapping[str, str]) -> pd.
     )
 
 
+def neuron_pairs(passes: Passes, correlation: Tensor) -> pd.DataFrame:
+    """U of every neuron on real and on FGSM images: neuron, labels (a kind), real, adversarial, chance."""
+    tables, level = [], chance(passes.sets[REAL].labels, correlation).unbiased
+    for kind in ("true", "predicted"):
+        one, other = (neuron_table(passes.sets[name], passes.layer, correlation, kind=kind) for name in (REAL, FGSM))
+        values = {"labels": kind, "real": one["U"], "adversarial": other["U"], "chance": level}
+        tables.append(one[["neuron"]].assign(**values))
+    return pd.concat(tables)
+
+
 def neuron_values(passes: Mapping[str, Passes], correlation: Tensor) -> pd.DataFrame:
     """V and U of every neuron on the two sets of Table 1: `measure.neuron_table` with the columns model and measure."""
     return pd.concat(
@@ -166,6 +176,20 @@ def value_counts(neurons: pd.DataFrame) -> pd.DataFrame:
     """How many neurons of each network have each V, to three digits: what is kept of `neuron_values`."""
     grouped = neurons.round({"V": 3}).groupby(["model", "measure", "V"], sort=False)
     return grouped.size().rename("neurons").reset_index()
+
+
+def compare_sets(passes: Passes, correlation: Tensor, sets: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """U on sets of images less U on the real ones: the columns of `measure.comparison`, by set and kind of label.
+
+    Args:
+        sets: names, each with the kind of label.
+    """
+    rows = {
+        (name, kind): comparison(*(passes.estimate(one, correlation, kind=kind) for one in (name, REAL)))
+        for name, kind in sets
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["set", "labels"])
+    return table.rename(columns={"U there": "U of real images"})
 
 
 def compare_trainings(

@@ -57,12 +57,12 @@ def explanation_rows(
 
 
 def network_rows(
-    models: Mapping[str, tuple[Classifier, str | None]], images: ImageSet, places: Sequence[int], on: Runtime
+    models: Mapping[str, tuple[Classifier, Probe]], images: ImageSet, places: Sequence[int], on: Runtime
 ) -> PictureGrid:
     """Images with the Grad-CAM maps that networks give of their true class, to be drawn by `figures.maps_of_networks`.
 
     Args:
-        models: by title, each with the layer whose maps are shown; None is its last one.
+        models: by title, each with the probe that names its layer.
 
     Source: P3, figure 3.
     """
@@ -70,9 +70,9 @@ def network_rows(
     batch, _ = shown.batch(torch.arange(len(shown)), on.device)
     classes = _first_classes(shown)
     rows = [("image", [Picture(image) for image in batch.cpu()])]
-    for title, (model, layer) in models.items():
+    for title, (model, probe) in models.items():
         with on.autocast():
-            maps = grad_cam(model, batch, classes.to(on.device), layer=layer)
+            maps = grad_cam(model, batch, classes.to(on.device), layer=probe.layer)
         said = [images.classes[label] for label in predictions(model, shown, on).tolist()]
         rows.append((in_lines(title), under_maps(batch.cpu(), maps, said)))
     return PictureGrid(rows, [images.classes[label] for label in classes.tolist()])

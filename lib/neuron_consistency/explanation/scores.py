@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -145,6 +147,17 @@ def score_images(
     if bool(images.masked.all()):
         frame[TRUE_E] = weigh(model, images, masked["truth"], on).consistency.numpy()
     return ImageScores(frame, chance)
+
+
+def score_networks(
+    models: Mapping[str, tuple[Classifier, Weighting]], images: ImageSet, on: Runtime, **options: Any
+) -> dict[str, ImageScores]:
+    """`score_images` of networks, each with its weighting, by title; `options` are the rest of its arguments."""
+    scores = {}
+    for title, (model, weighting) in models.items():
+        print(f"measuring {title}", flush=True)
+        scores[title] = score_images(model, images, on, weighting=weighting, **options)
+    return scores
 
 
 def _by_image(scores: pd.DataFrame) -> pd.DataFrame:

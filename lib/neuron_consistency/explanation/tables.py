@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -74,7 +74,7 @@ def quantiles_in_columns(history: pd.DataFrame) -> pd.DataFrame:
 
 
 def scores_table(scores: Mapping[str, ImageScores]) -> pd.DataFrame:
-    """One row a network and measure: network, and the columns of `ImageScores.table`; scores are by title."""
+    """One row a network and measure: network, and the columns of `ImageScores.table`. The scores are by title."""
     tables = {title: found.table() for title, found in scores.items()}
     return pd.concat(tables, names=["network"]).reset_index("network").reset_index(drop=True)
 
@@ -99,19 +99,18 @@ def e_of_every_image(scores: Mapping[str, ImageScores]) -> pd.DataFrame:
 
 
 def compared(
-    scores: Mapping[str, ImageScores], recipes: Sequence[Named], first: str, second: str, *, level: float = LEVEL
+    scores: Mapping[str, ImageScores], recipes: Iterable[Named], titles: Mapping[str, str], first: str, second: str
 ) -> pd.DataFrame:
     """Every measure of the networks of the objective `first` less those of `second`, and a verdict by one rule.
 
     The rule: a difference counts where its interval leaves zero out. With one seed the unit is the image, paired, and
     the verdict is of these two networks; with several the unit is the seed, and it is of the method. The intervals
-    share `level` among the measures (each is of 1 - (1 - level) / measures), so that all of a table hold at once.
+    share 95 % among the measures of an architecture (by Bonferroni), so that all of them hold at once.
 
     Args:
-        scores: by the networks' keys.
-        recipes: the networks.
+        scores: by title.
+        titles: by the recipes' keys.
         first, second: objectives.
-        level: of all intervals of an architecture together.
 
     Returns:
         One row an architecture and measure: architecture, measure, difference with low and high, unit, verdict
@@ -125,22 +124,24 @@ def compared(
         raise ParameterError(f"no {first} network has its like among {second} ones: add both to objectives")
     for architecture in dict.fromkeys(a.architecture for a, _ in pairs):
         like = [pair for pair in pairs if pair[0].architecture == architecture]
-        differences, one = [scores[a.key].values - scores[b.key].values for a, b in like], len(like) == 1
+        differences, one = (
+            [scores[titles[a.key]].values - scores[titles[b.key]].values for a, b in like],
+            len(like) == 1,
+        )
         units = differences[0] if one else pd.DataFrame([difference.mean() for difference in differences])
         units = units.dropna(axis=1, how="all")
-        each = 1 - (1 - level) / units.shape[1]
         for name, column in units.items():
-            found = mean(column, level=each, lone=math.inf)
+            found = mean(column, level=1 - (1 - LEVEL) / units.shape[1], lone=math.inf)
             words = *WORDS.get(str(name), ("better", "worse")), "not shown"
             row = {"architecture": architecture, "measure": name} | found.row("difference", bare=True)
             rows.append(row | {"unit": "image" if one else "seed", "verdict": found.verdict(above=0, words=words)})
     return pd.DataFrame(rows)
 
 
-def verdicts(scores: Mapping[str, ImageScores], recipes: Sequence[Named], *, baseline: str = "normal") -> pd.DataFrame:
-    """`compared` for every other objective against the baseline: its columns, and before them objective."""
-    others = dict.fromkeys(recipe.objective for recipe in recipes if recipe.objective != baseline)
-    tables = {objective: compared(scores, recipes, objective, baseline) for objective in others}
+def verdicts(scores: Mapping[str, ImageScores], recipes: Sequence[Named], titles: Mapping[str, str]) -> pd.DataFrame:
+    """`compared` for every objective against normal training: its columns, and before them objective."""
+    others = dict.fromkeys(recipe.objective for recipe in recipes if recipe.objective != "normal")
+    tables = {objective: compared(scores, recipes, titles, objective, "normal") for objective in others}
     return pd.concat(tables, names=["objective"]).reset_index("objective")
 
 

@@ -16,13 +16,14 @@ from neuron_consistency.errors import DatasetError, ParameterError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 SMALL_FORM_BELOW = 128  # pixels: smaller images get the small form
+Layers = dict[str, tuple[str, int]]  # by name the path of a module and its channels
 
 
 class Classifier(nn.Module):
     """A torchvision network that takes [0, 1] images and knows the layers a measure may read.
 
     Attributes:
-        architecture: "alexnet", "vgg16", "resnet18" or "resnet50".
+        architecture: one of `ARCHITECTURES`.
         layers: name -> number of channels, from input to output; a layer is read after its ReLU.
         last_layer: the layer phi of Eq. 5 and 6, which the consistency of neurons is read from.
 
@@ -35,7 +36,7 @@ class Classifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, architecture: str, layers: dict[str, tuple[str, int]]) -> None:
+    def __init__(self, network: nn.Module, architecture: str, layers: Layers) -> None:
         super().__init__()
         self.network = network
         self.architecture = architecture
@@ -52,13 +53,12 @@ class Classifier(nn.Module):
     def layer_module(self, name: str) -> nn.Module:
         """The module whose output is the layer `name`."""
         if name not in self.module_paths:
-            raise ParameterError(
-                f"{self.architecture} has no layer {name!r}: use one of {', '.join(self.module_paths)}"
-            )
+            known = ", ".join(self.module_paths)
+            raise ParameterError(f"{self.architecture} has no layer {name!r}: use one of {known}")
         return self.network.get_submodule(self.module_paths[name])
 
 
-def _relu_layers(network: nn.Module, names: Sequence[str]) -> dict[str, tuple[str, int]]:
+def _relu_layers(network: nn.Module, names: Sequence[str]) -> Layers:
     """The ReLUs of a sequential network, each named and with the channels of the convolution before it."""
     found: list[tuple[str, int]] = []
     channels = 0
@@ -83,37 +83,29 @@ def _with_small_head(build: Callable[..., nn.Module], channels: int, num_classes
     return network
 
 
-def _alexnet(num_classes: int, small: bool) -> tuple[nn.Module, dict[str, tuple[str, int]]]:
+def _alexnet(num_classes: int, small: bool) -> tuple[nn.Module, Layers]:
     build = torchvision.models.alexnet
     network = _with_small_head(build, 256, num_classes) if small else build(num_classes=num_classes)
     return network, _relu_layers(network, [f"relu{i}" for i in range(1, 6)])
 
 
-def _vgg16(num_classes: int, small: bool) -> tuple[nn.Module, dict[str, tuple[str, int]]]:
-    if small:
-        network = _with_small_head(torchvision.models.vgg16_bn, 512, num_classes)
-    else:
-        network = torchvision.models.vgg16(num_classes=num_classes)
-    depth = {1: 2, 2: 2, 3: 3, 4: 3, 5: 3}
-    names = [f"conv{block}_{i}" for block, convs in depth.items() for i in range(1, convs + 1)]
-    return network, _relu_layers(network, names)
+def _vgg16(num_classes: int, small: bool) -> tuple[nn.Module, Layers]:
+    build, build_small = torchvision.models.vgg16, torchvision.models.vgg16_bn
+    network = _with_small_head(build_small, 512, num_classes) if small else build(num_classes=num_classes)
+    depths = enumerate((2, 2, 3, 3, 3), start=1)
+    return network, _relu_layers(network, [f"conv{block}_{i + 1}" for block, depth in depths for i in range(depth)])
 
 
-def _resnet(
-    build: Callable[..., nn.Module], expansion: int, num_classes: int, small: bool
-) -> tuple[nn.Module, dict[str, tuple[str, int]]]:
-    network = build(num_classes=num_classes)  # its own head is small already
-    layers = {"conv1": ("relu", 64)}
-    for stage, channels in enumerate((64, 128, 256, 512), start=1):
-        layers[f"layer{stage}"] = (f"layer{stage}", channels * expansion)
-    return network, layers
+def _resnet(build: Callable[..., nn.Module], width: int, num_classes: int, _small: bool) -> tuple[nn.Module, Layers]:
+    stages = {f"layer{stage}": (f"layer{stage}", width * 2**stage // 2) for stage in range(1, 5)}
+    return build(num_classes=num_classes), {"conv1": ("relu", 64), **stages}  # its own head is small already
 
 
-ARCHITECTURES: dict[str, Callable[[int, bool], tuple[nn.Module, dict[str, tuple[str, int]]]]] = {
+ARCHITECTURES: dict[str, Callable[[int, bool], tuple[nn.Module, Layers]]] = {
     "alexnet": _alexnet,
     "vgg16": _vgg16,
-    "resnet18": partial(_resnet, torchvision.models.resnet18, 1),
-    "resnet50": partial(_resnet, torchvision.models.resnet50, 4),
+    "resnet18": partial(_resnet, torchvision.models.resnet18, 64),
+    "resnet50": partial(_resnet, torchvision.models.resnet50, 256),
 }
 
 
@@ -122,13 +114,11 @@ def build_model(
 ) -> Classifier:
     """A network by name: torchvision's, or its small-image form for images under 128 px.
 
-    The small form has the same convolutions and a head of global average pooling, dropout and one linear
-    map instead of the three wide ones (AlexNet, VGG-16), batch norm in VGG-16, and He initialisation, without
-    which neither learns in a few epochs. The ResNets are torchvision's in both forms, their first max-pool kept.
+    The small form has the same convolutions and a head of global average pooling, dropout and one linear map instead
+    of the three wide ones (AlexNet, VGG-16). VGG-16 gets batch norm, and convolutions start from He's initialisation,
+    without which neither learns in a few epochs. The ResNets are torchvision's in both forms, first max-pool included.
 
     Args:
-        architecture: "alexnet", "vgg16", "resnet18" or "resnet50".
-        num_classes: number of outputs.
         image_size: side of the images it will be trained on, which decides the form.
         weights: None for random ones, "imagenet" for torchvision's (downloaded once), or the path of a
             .safetensors file of this library.
@@ -154,16 +144,14 @@ def build_model(
     if weights == "imagenet":
         if num_classes != 1000:
             raise ParameterError(f"weights='imagenet' are for 1000 classes, not {num_classes}")
+        known = torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"]
         try:
-            state = torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"].get_state_dict(
-                progress=True, check_hash=True
-            )
+            network.load_state_dict(known.get_state_dict(progress=True, check_hash=True))
         except OSError as error:
             raise DatasetError(
                 f"the ImageNet weights of {architecture} cannot be downloaded ({error}): put torchvision's "
                 f"file into {torch.hub.get_dir()}/checkpoints, or set weights to None"
             ) from error
-        network.load_state_dict(state)
     elif weights is not None:
         load_weights(model, Path(weights))
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

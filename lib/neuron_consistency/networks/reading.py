@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import NamedTuple, TypeVar, cast
 
 import torch
@@ -47,19 +48,14 @@ def read_layers(model: Classifier, names: Sequence[str]) -> Iterator[dict[str, T
     """
     outputs: dict[str, Tensor] = {}
 
-    def keeper(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            outputs[name] = output
-
-        return keep
+    def keep(name: str, _module: nn.Module, _inputs: object, output: Tensor) -> None:
+        outputs[name] = output
 
     modules = [(name, model.layer_module(name)) for name in names]
-    handles = [module.register_forward_hook(keeper(name)) for name, module in modules]
-    try:
+    with ExitStack() as hooks:
+        for name, module in modules:
+            hooks.enter_context(module.register_forward_hook(partial(keep, name)))
         yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -87,10 +83,6 @@ def each_batch(
     may stop, or fail, anywhere.
 
     Args:
-        model: moved to the runtime's device.
-        images: the set.
-        on: where and how it runs.
-        compute: what is computed of a batch.
         shared: the processes of a group deal the batches out among them; `runtime.gather_rows` joins what they find.
 
     Shape:
@@ -113,11 +105,10 @@ def over(
     attack: Attack | None = None,
     shared: bool = False,
 ) -> Iterator[Seen]:
-    """One pass over a set: every batch, attacked first if asked, with its logits and the maps of some layers.
+    """One pass over a set, see `each_batch`: every batch, attacked first if asked, with its logits and some maps.
 
     Args:
         model: a classifier of [0, 1] images; a `Classifier` where layers are read.
-        images, on, shared: as in `each_batch`.
         layers: which layers are read.
         attack: makes the images adversarial, with the model in eval mode too.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -15,38 +16,26 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.representation.neurons import MEASURES, NeuronMeasures
 from neuron_consistency.responses import JACKKNIFE_GROUPS, LayerResponses, Responses, deal, respond
+from neuron_consistency.runtime import Runtime
 
 
 def top_responses(
     model: Classifier,
     images: ImageSet,
+    on: Runtime,
     *,
-    device: torch.device,
     share: float = 0.01,
     min_images: int = 20,
     max_images: int = 5000,
-    batch_size: int = 256,
-    precision: str = "auto",
 ) -> Responses:
     """The images that fire the neurons of every convolutional layer most, found in one pass over a set.
 
     A neuron's top images are the ceil(share N) strongest, at least `min_images` and at most `max_images`, the
     strongest first; they are exact. Memory: so many values and places for each channel of all layers, and the
-    class counts of `respond` (groups x channels x classes); nothing grows with the number of images beyond
-    `max_images` but one label and one prediction an image.
-
-    Args:
-        model: a classifier.
-        images: real images, or an adversarial set.
-        device: where.
-        share: of the set, in (0, 1].
-        min_images: top images of a small set.
-        max_images: cap on the top images of a large one.
-        batch_size: images a forward pass.
-        precision: of the forward passes.
+    class counts of `respond`; nothing else grows with the number of images but one label and one prediction an image.
 
     Raises:
-        ParameterError: share out of range, or min_images outside 1 to max_images.
+        ParameterError: share is not in (0, 1], or min_images is outside 1 to max_images.
 
     Source: P2, LC: "the images that activate it most"; 1 % is ours, so is taking it of each set by itself.
     """
@@ -55,16 +44,7 @@ def top_responses(
             f"share={share} must be in (0, 1], min_images={min_images} from 1 to max_images={max_images}"
         )
     count = min(max(math.ceil(share * len(images)), min_images), max_images)
-    return respond(
-        model,
-        images,
-        device=device,
-        layers=list(model.layers),
-        quantile=1 / len(images),
-        top_k=count,
-        batch_size=batch_size,
-        precision=precision,
-    )
+    return respond(model, images, on, layers=list(model.layers), quantile=1 / len(images), top_k=count)
 
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:
@@ -105,14 +85,10 @@ def measure_neurons(
 
     Args:
         real, adversarial: from `top_responses`, of the same network.
-        targets: the target of each adversarial image.
         origins: the place, among the real images, of the image that each adversarial one was made of.
         correlation: A of Eq. 2.
         distances: of the classes, `taxonomy.distance_matrix`.
-        near: so far from the concept a class still counts as it.
-        purity: share of the top real images from which a concept is clear.
         draws: shuffles behind the chance of CS1 and CS2.
-        seed: of the shuffles.
 
     Shape:
         targets, origins: (M,) int64; correlation, distances: (K, K).
@@ -125,63 +101,56 @@ def measure_neurons(
     """
     if not 0 < purity <= 1 or draws < 1:
         raise ParameterError(f"purity={purity} must be in (0, 1] and draws={draws} at least 1")
-    images, classes = len(adversarial.labels), adversarial.num_classes
+    labels, images, classes = adversarial.labels, len(adversarial.labels), adversarial.num_classes
     if len(targets) != images or len(origins) != images:
         raise ParameterError(f"{len(targets)} targets and {len(origins)} origins for {images} adversarial images")
     generator = torch.Generator().manual_seed(seed)
     shuffles = [torch.randperm(images, generator=generator) for _ in range(draws)]
-    real_groups = deal(real.labels)
-    groups = real_groups[origins]
-    named = (adversarial.labels, targets)
-    level = chance(real.labels, correlation)
+    groups, level = deal(real.labels)[origins], chance(real.labels, correlation)
     close = (distances <= near).to(torch.float64)
-    joint = torch.bincount(adversarial.labels * classes + targets, minlength=classes**2).view(classes, classes).double()
+    joint = torch.bincount(labels * classes + targets, minlength=classes**2).view(classes, classes).double()
     by_concept = {
         "shows": close @ joint.sum(1) / images,
         "merely targets": ((1 - close) @ joint * close).sum(1) / images,
     }
     tables, replicates = [], []
-    for name in real.layers:
-        fired, shown = _Pairs.of(real.layers[name]), _Pairs.of(adversarial.layers[name])
-        h = fired.counts(real.labels, classes, real_groups)
+    for name, layer in real.layers.items():
+        shown = _Pairs.of(adversarial.layers[name])
+        h = real.top_counts(name, "true", len(layer.top_indices))
         profile, m = h.sum(0), h.sum((0, 2))
         concept, share = profile.argmax(1), profile.amax(1) / m
         clear = torch.where((share >= purity) & (m >= 2), 1.0, torch.nan)
-        near_true, near_target = (close[concept[shown.channels], names[shown.images]] for names in named)
-        parts = {
-            "h": h,
-            "true": shown.counts(adversarial.labels, classes, groups),
-            "target": shown.counts(targets, classes, groups),
-            "shows": shown.sums(near_true, groups),
-            "merely targets": shown.sums(near_target * (1 - near_true), groups),
-        }
-        found = _measures({part: value.sum(0) for part, value in parts.items()}, correlation, clear)
-        left_out = [
-            _measures({part: value.sum(0) - value[group] for part, value in parts.items()}, correlation, clear)
-            for group in range(JACKKNIFE_GROUPS)
-        ]
+        near_true, near_target = (close[concept[shown.channels], of[shown.images]] for of in (labels, targets))
+        parts = (
+            h,
+            shown.sums(labels, classes, groups),
+            shown.sums(targets, classes, groups),
+            shown.sums(torch.zeros_like(labels), 1, groups, near_target * (1 - near_true)),
+        )
+        concepts = clear[:, None] * close[concept]
+        found = _measures([part.sum(0) for part in parts], correlation, concepts)
+        left_out = _measures([part.sum(0) - part for part in parts], correlation, concepts)
         cs1, cs2 = (
-            torch.stack([cosine(profile, shown.counts(names[one], classes)[0]) for one in shuffles]).mean(0)
-            for names in named
+            torch.stack([cosine(profile, shown.sums(of[one], classes)[0]) for one in shuffles]).mean(0)
+            for of in (labels, targets)
         )
         chances = {"LC": level.biased(m), "U": torch.full(m.shape, level.unbiased), "CS1": cs1, "CS2": cs2}
         chances |= {part: shares[concept] for part, shares in by_concept.items()}
-        columns = {"neuron": torch.arange(len(m)), "m": m, "images": parts["true"].sum((0, 2))}
+        columns = {"neuron": torch.arange(len(m)), "m": m, "images": parts[1].sum((0, 2))}
         columns |= {"concept": concept, "purity": share}
-        for part in MEASURES:
-            columns |= {part: found[part], f"{part} chance": chances[part]}
+        for measure in MEASURES:
+            columns |= {measure: found[measure], f"{measure} chance": chances[measure]}
         table = pd.DataFrame({column: value.numpy() for column, value in columns.items()})
         table.insert(0, "layer", name)
         tables.append(table)
-        replicates.append({part: torch.stack([one[part] for one in left_out]) for part in MEASURES})
+        replicates.append(left_out)
     return NeuronMeasures(
         pd.concat(tables, ignore_index=True),
-        {part: torch.cat([one[part] for one in replicates], dim=1) for part in MEASURES},
+        {measure: torch.cat([one[measure] for one in replicates], dim=1) for measure in MEASURES},
     )
 
 
-@dataclass(frozen=True)
-class _Pairs:
+class _Pairs(NamedTuple):
     """The pairs of a neuron of a layer and one of its top images, where it fires at all.
 
     Shape:
@@ -197,37 +166,33 @@ class _Pairs:
         rows, channels = torch.nonzero(layer.top_values > 0, as_tuple=True)
         return cls(layer.top_indices[rows, channels], channels, layer.top_indices.shape[1])
 
-    def counts(self, names: Tensor, classes: int, groups: Tensor | None = None) -> Tensor:
-        """How many images of each class a neuron has, by group of images where groups are given.
+    def sums(self, names: Tensor, classes: int, groups: Tensor | None = None, values: Tensor | None = None) -> Tensor:
+        """How many images of each class a neuron has, or the sum of the pairs' values, by group where there are groups.
 
         Shape:
-            names, groups: (N,) int64; result: (JACKKNIFE_GROUPS or 1, neurons, classes) int64.
+            names, groups: (N,) int64; values: (P,) float64; result: (JACKKNIFE_GROUPS or 1, neurons, classes), int64
+            or float64.
         """
-        place = self._places(groups) * classes + names[self.images]
+        rows = self.channels if groups is None else groups[self.images] * self.neurons + self.channels
         parts = 1 if groups is None else JACKKNIFE_GROUPS
-        return torch.bincount(place, minlength=parts * self.neurons * classes).view(parts, self.neurons, classes)
-
-    def sums(self, values: Tensor, groups: Tensor) -> Tensor:
-        """The sum of the pairs' values for each neuron, by group of images.
-
-        Shape:
-            values: (P,) float64; groups: (N,) int64; result: (JACKKNIFE_GROUPS, neurons) float64.
-        """
-        total = torch.bincount(self._places(groups), values, minlength=JACKKNIFE_GROUPS * self.neurons)
-        return total.view(JACKKNIFE_GROUPS, self.neurons)
-
-    def _places(self, groups: Tensor | None) -> Tensor:
-        return self.channels if groups is None else groups[self.images] * self.neurons + self.channels
+        place = rows * classes + names[self.images]
+        return torch.bincount(place, values, parts * self.neurons * classes).view(parts, self.neurons, classes)
 
 
-def _measures(parts: dict[str, Tensor], correlation: Tensor, clear: Tensor) -> dict[str, Tensor]:
-    """MEASURES from the class counts of each neuron's top images; `clear` is NaN for neurons without a concept."""
-    images = parts["true"].sum(-1)
+def _measures(parts: Sequence[Tensor], correlation: Tensor, concepts: Tensor) -> dict[str, Tensor]:
+    """MEASURES from the class counts of each neuron's top images, and how many merely target its concept.
+
+    Shape:
+        parts: h and the counts of true and of target classes, (..., neurons, K); how many merely target, (..., neurons,
+        1). concepts: (neurons, K) float64, 1 for classes that count as the concept, NaN for neurons without one.
+    """
+    h, true, target, merely = parts
+    images = true.sum(-1)
     return {
-        "LC": consistency(parts["h"], correlation),
-        "U": unbiased_consistency(parts["h"], correlation),
-        "CS1": cosine(parts["h"], parts["true"]),
-        "CS2": cosine(parts["h"], parts["target"]),
-        "shows": clear * parts["shows"] / images,
-        "merely targets": clear * parts["merely targets"] / images,
+        "LC": consistency(h, correlation),
+        "U": unbiased_consistency(h, correlation),
+        "CS1": cosine(h, true),
+        "CS2": cosine(h, target),
+        "shows": (concepts * true).sum(-1) / images,
+        "merely targets": concepts.amax(-1) * merely.squeeze(-1) / images,
     }

@@ -44,37 +44,37 @@ class NeuronMeasures:
 
         Source: ours.
         """
-        values = self.table[measure].to_numpy()
-        kept = ~np.isnan(values) & (np.ones(len(values), dtype=bool) if rows is None else rows)
+        rows = np.ones(len(self.table), dtype=bool) if rows is None else rows
+        kept = self._measured(measure, rows)
         if not kept.any():
             return jackknife(float("nan"), np.full(JACKKNIFE_GROUPS, np.nan), 1.0)
-        level = self.table[f"{measure} chance"].to_numpy()[kept].mean() if above_chance else 0.0
+        level = self._level(measure, kept) if above_chance else 0.0
+        value = float(self.table[measure].to_numpy()[kept].mean())
         left_out = self.replicates[measure][:, torch.from_numpy(kept)].nanmean(1).numpy()
-        asked = len(values) if rows is None else int(rows.sum())
-        return jackknife(float(values[kept].mean() - level), left_out - level, 1 - kept.sum() / asked)
+        return jackknife(value - level, left_out - level, 1 - kept.sum() / rows.sum())
+
+    def _measured(self, measure: str, rows: np.ndarray) -> np.ndarray:
+        return rows & self.table[measure].notna().to_numpy()
+
+    def _level(self, measure: str, kept: np.ndarray) -> float:
+        return float(self.table.loc[kept, f"{measure} chance"].mean())
 
     def summary(self) -> pd.DataFrame:
         """Means by layer and over all of them, one row each: neurons, silent (share without top images in either set),
         with concept (share of those with a clear one), and each of MEASURES as "X", "X low", "X high", "X chance".
         """
         layers = self.table["layer"].to_numpy()
-        parts = {name: layers == name for name in dict.fromkeys(layers)} | {"all": np.ones(len(layers), dtype=bool)}
         rows = []
-        for name, part in parts.items():
-            row: dict[str, float | str] = {"layer": name, "neurons": int(part.sum())}
-            row |= {"silent": self.estimate("CS1", part).excluded}
-            row |= {"with concept": 1 - self.estimate("shows", part).excluded}
-            for measure in MEASURES:
-                found = self._row(measure, part)
-                row |= Estimate.read(found, "value", bare=True).row(measure) | {f"{measure} chance": found["chance"]}
+        for name in [*dict.fromkeys(layers), "all"]:
+            part = np.ones(len(layers), dtype=bool) if name == "all" else layers == name
+            found = {measure: self.estimate(measure, part) for measure in MEASURES}
+            row: dict[str, float | str] = {"layer": name, "neurons": int(part.sum()), "silent": found["CS1"].excluded}
+            row["with concept"] = 1 - found["shows"].excluded
+            for measure, estimate in found.items():
+                level = self._level(measure, self._measured(measure, part))
+                row |= estimate.row(measure) | {f"{measure} chance": level}
             rows.append(row)
         return pd.DataFrame(rows)
-
-    def _row(self, measure: str, rows: np.ndarray) -> dict[str, float]:
-        estimate = self.estimate(measure, rows)
-        kept = self.table[rows & self.table[measure].notna().to_numpy()]
-        level = float(kept[f"{measure} chance"].mean())
-        return {"neurons": len(kept)} | estimate.row("value", bare=True) | {"chance": level}
 
     def bins(self, count: int) -> np.ndarray:
         """The neurons of all layers dealt by their LC into `count` bins of equal number; -1 where CS is not defined.
@@ -96,13 +96,14 @@ class NeuronMeasures:
 
         Source: P2, figure 4 ("averaged over neurons around each LC value"); the bins are ours.
         """
-        which = self.bins(bins)
-        lc = self.table["LC"].to_numpy()
-        return pd.DataFrame(
-            {"measure": measure, "LC": lc[which == place].mean()} | self._row(measure, which == place)
-            for measure in ("CS1", "CS2")
-            for place in range(which.max() + 1)
-        )
+        which, lc = self.bins(bins), self.table["LC"].to_numpy()
+        rows = []
+        for measure in ("CS1", "CS2"):
+            for part in (which == place for place in range(which.max() + 1)):
+                row = {"measure": measure, "LC": lc[part].mean(), "neurons": int(part.sum())}
+                row |= self.estimate(measure, part).row("value", bare=True)
+                rows.append(row | {"chance": self._level(measure, part)})
+        return pd.DataFrame(rows)
 
     def claims(self, *, bins: int) -> pd.DataFrame:
         """The claims of P2 about neurons, differences settled by intervals: claim, value, low, high, verdict.

@@ -1,20 +1,110 @@
-"""How often networks are fooled, and how distances to class centroids compare, as tables."""
+"""How often networks are fooled, what is measured of them and the sets made against them, and the claims, as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from neuron_consistency.attacks.predictions import predictions
 from neuron_consistency.attacks.stored_set import AdversarialSet
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.responses import respond
+from neuron_consistency.representation.centroids import class_centroids, distance_ratios
+from neuron_consistency.representation.measure import measure_neurons, top_responses
+from neuron_consistency.representation.neurons import NeuronMeasures
+from neuron_consistency.responses import Responses
+from neuron_consistency.runtime import Runtime
+from neuron_consistency.show import stacked, with_intervals
 from neuron_consistency.statistics import Estimate, mean, share
+from neuron_consistency.taxonomy import correlation, distance_matrix
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a network makes of a set of adversarial images.
+
+    Attributes:
+        network: its key.
+        passes: over the real and over the adversarial images, of the last layer alone.
+        ratios: from `distance_ratios`.
+    """
+
+    network: str
+    passes: tuple[Responses, Responses]
+    neurons: NeuronMeasures
+    ratios: pd.DataFrame
+
+
+def measure_networks(
+    models: Mapping[str, Classifier],
+    titles: Mapping[str, str],
+    sets: Sequence[AdversarialSet],
+    real: ImageSet,
+    places: Tensor,
+    training: ImageSet,
+    on: Runtime,
+    *,
+    sigma: float = 2.0,
+    pooling: str = "mean",
+    top: Mapping[str, Any],
+    concepts: Mapping[str, Any],
+) -> dict[str, Measured]:
+    """Everything that chapter 6 measures: every network on the first set, and on those that were made on it.
+
+    A network's pass over the real images and its centroids serve all its sets.
+
+    Args:
+        models, titles: by key.
+        sets: all made of the same clean images.
+        places: where these are among the real ones, in their order.
+        training: what centroids are taken from.
+        sigma: of A, Eq. 2.
+        pooling: see `class_centroids`.
+        top, concepts: options of `top_responses` and of `measure_neurons`.
+
+    Returns:
+        By title, which is followed by ", own set" for a set that was made on the network and is not the first.
+    """
+    distances, clean, found = distance_matrix(real.synsets), real.subset(places), {}
+    for key, model in models.items():
+        print(f"measuring {titles[key]}", flush=True)
+        strongest = top_responses(model, real, on, **top)
+        centroids = class_centroids(model, training, on, pooling=pooling)
+        own = {f"{titles[key]}, own set": one for one in sets[1:] if key in one.networks}
+        for label, shown in {titles[key]: sets[0], **own}.items():
+            fooled = top_responses(model, shown, on, **top)
+            origins, similar = places[shown.indices], correlation(distances, sigma=sigma)
+            neurons = measure_neurons(strongest, fooled, shown.targets, origins, similar, distances, **concepts)
+            ratios = distance_ratios(model, clean, shown, centroids, on, pooling=pooling)
+            found[label] = Measured(key, (_last(model, strongest), _last(model, fooled)), neurons, ratios)
+    return found
+
+
+def _last(model: Classifier, passed: Responses) -> Responses:
+    return replace(passed, layers={model.last_layer: passed.layers[model.last_layer]})
+
+
+def lc_table(measured: Mapping[str, Measured]) -> pd.DataFrame:
+    """LC over all neurons of all layers, and how many are silent: without top images in one of the sets."""
+    return (
+        stacked({label: one.neurons.table for label, one in measured.items()})
+        .groupby("network", sort=False)
+        .agg(
+            neurons=("LC", "size"),
+            silent=("CS1", lambda values: values.isna().sum()),
+            lowest=("LC", "min"),
+            median=("LC", "median"),
+            highest=("LC", "max"),
+            chance=("LC chance", "mean"),
+        )
+    )
 
 
 def against_noise(ratios: pd.DataFrame, ratio: str) -> pd.DataFrame:
@@ -77,101 +167,91 @@ def ratio_claims(ratios: pd.DataFrame, *, tolerance: float) -> pd.DataFrame:
     )
 
 
+def mean_columns(means: pd.DataFrame) -> pd.DataFrame:
+    """The stacked tables of `ratio_means` with intervals as text, images and noise beside each other.
+
+    Means over one clean image, which have no interval, are left out.
+    """
+    shown = with_intervals(means, decimals=2)
+    shown = shown[(shown["of"] != "difference") & (shown["clean images"] > 1)]
+    shown = shown.assign(column=shown["ratio"] + ", " + shown["of"])
+    return shown.set_index(["network", "subset", "images", "column"])["value"].unstack(sort=False)
+
+
+def claim_columns(claims: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The claims of all networks, a column each: number, interval and verdict as text."""
+    shown = with_intervals(stacked(claims), decimals=2)
+    shown["value"] += ": " + shown["verdict"]
+    return shown.set_index(["network", "claim"])["value"].unstack(sort=False)
+
+
 def success_table(
-    adversarial: AdversarialSet,
-    models: Mapping[str, Classifier],
-    clean: ImageSet,
-    *,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "auto",
+    sets: Mapping[str, AdversarialSet], models: Mapping[str, Classifier], clean: ImageSet, on: Runtime
 ) -> pd.DataFrame:
-    """How often the networks that the set was made on say the target: one row each, and one for all of them at once.
+    """How often the networks that a set was made on say the target: one row each, and one for all of them at once.
 
     Columns: network, images; `reached`, `reached low`, `reached high`, in per cent (see `share`); `reached clean`,
     its chance level, how often the clean image is taken for the target already; `RMSD` and `RMSD of 255`, means over
-    the images that reached their target.
+    the images that reached their target; set.
 
     Args:
-        adversarial: the set, whose stored success is read.
-        models: its networks, by key.
-        clean: the images it was made from.
-        device: where.
-        batch_size: images a forward pass.
-        precision: of the forward passes over the clean images.
+        sets: by name, whose stored success is read.
+        models: their networks, by key.
+        clean: the images they were made from.
 
     Raises:
         ParameterError: `clean` is another set, or a network is missing.
 
     Source: P2 reports RMSD; chance levels and intervals are ours.
     """
-    _check_clean(adversarial, clean)
-    if missing := [name for name in adversarial.networks if name not in models]:
-        raise ParameterError(f"the set was made on {', '.join(missing)} too: hand in all of its networks")
-    names, before = adversarial.networks, []
-    for name in names:
-        said = _said(models[name], clean, device=device, batch_size=batch_size, precision=precision)
-        before.append(said[adversarial.indices] == adversarial.targets)
-    reached = [*adversarial.success.unbind(1), adversarial.success.all(1)]
     rows = []
-    for name, after, unattacked in zip([*names, "all"], reached, [*before, torch.stack(before).all(0)], strict=True):
-        rmsd = float(adversarial.rmsd[after].mean())
-        row = {"network": name, "images": len(after), **_shares("reached", after, unattacked, adversarial.indices)}
-        rows.append(row | {"RMSD": rmsd, "RMSD of 255": 255 * rmsd})
+    for title, made in sets.items():
+        _check_clean(made, clean)
+        if missing := [name for name in made.networks if name not in models]:
+            raise ParameterError(f"the set was made on {', '.join(missing)} too: hand in all of its networks")
+        said = [predictions(models[name], clean, on)[made.indices] == made.targets for name in made.networks]
+        before = torch.stack([*said, torch.stack(said).all(0)])
+        reached = [*made.success.unbind(1), made.success.all(1)]
+        for name, after, unattacked in zip([*made.networks, "all"], reached, before, strict=True):
+            row = {"network": name, "images": len(after), **_shares("reached", after, unattacked, made.indices)}
+            rmsd = float(made.rmsd[after].mean())
+            rows.append(row | {"RMSD": rmsd, "RMSD of 255": 255 * rmsd, "set": title})
     return pd.DataFrame(rows)
 
 
 def transfer_table(
-    adversarial: AdversarialSet,
-    models: Mapping[str, Classifier],
-    clean: ImageSet,
-    *,
-    device: torch.device,
-    batch_size: int = 256,
-    precision: str = "auto",
+    sets: Mapping[str, AdversarialSet], models: Mapping[str, Classifier], clean: ImageSet, on: Runtime
 ) -> pd.DataFrame:
-    """What networks say of a set that was made without them: one row each.
+    """What networks say of the sets that were made without them: one row each.
 
     Columns: network, images; `reached` (they say the target), `wrong` (any class but the true one), each in per
     cent with its interval, as `reached low` and `reached high` (see `share`), and with its chance level `reached
-    clean`, the share of the clean images.
+    clean`, the share of the clean images; set.
 
     Args:
-        adversarial: the set.
-        models: the networks left out of its ensemble, by key.
-        clean: the images it was made from.
-        device: where.
-        batch_size: images a forward pass.
-        precision: of the forward passes.
+        sets: by name.
+        models: by key; of each set, those that it was not made on.
+        clean: the images they were made from.
 
     Raises:
-        ParameterError: `clean` is another set, or a network is one of the ensemble.
+        ParameterError: `clean` is another set.
     """
-    _check_clean(adversarial, clean)
-    if own := [name for name in models if name in adversarial.networks]:
-        raise ParameterError(f"the set was made on {', '.join(own)}: transfer is to other networks, see success_table")
     rows = []
-    for name, model in models.items():
-        after, before = (
-            _said(model, images, device=device, batch_size=batch_size, precision=precision)
-            for images in (adversarial, clean)
-        )
-        before, aims, labels = before[adversarial.indices], adversarial.targets, adversarial.labels
-        reached = _shares("reached", after == aims, before == aims, adversarial.indices)
-        wrong = _shares("wrong", after != labels, before != labels, adversarial.indices)
-        rows.append({"network": name, "images": len(after), **reached, **wrong})
+    for title, made in sets.items():
+        _check_clean(made, clean)
+        for name, model in models.items():
+            if name in made.networks:
+                continue
+            after, before = predictions(model, made, on), predictions(model, clean, on)[made.indices]
+            reached = _shares("reached", after == made.targets, before == made.targets, made.indices)
+            wrong = _shares("wrong", after != made.labels, before != made.labels, made.indices)
+            rows.append({"network": name, "images": len(after), **reached, **wrong, "set": title})
     return pd.DataFrame(rows)
 
 
 def _shares(title: str, after: Tensor, before: Tensor, clusters: Tensor) -> dict[str, float]:
     found = share(after, clusters, whole=100).row(title)
     return found | {f"{title} clean": 100 * float(before.float().mean())}
-
-
-def _said(model: Classifier, images: ImageSet, *, device: torch.device, batch_size: int, precision: str) -> Tensor:
-    """What the model says of every image, on the CPU (N,)."""
-    passed = respond(model, images, device=device, layers=[], top_k=1, batch_size=batch_size, precision=precision)
-    return passed.predictions
 
 
 def _check_clean(adversarial: AdversarialSet, clean: ImageSet) -> None:

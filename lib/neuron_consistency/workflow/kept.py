@@ -99,7 +99,7 @@ def beside_seeds(consistency: pd.DataFrame) -> pd.DataFrame:
             change = by_seed[first] - by_seed[second]
             row = {"first": first, "second": second, "set": images, "labels": labels, "difference": change.mean()}
             spread = {"difference low": change.min(), "difference high": change.max()}
-            found.append(row | spread | {"seeds apart": apart[[first, second]].max()})
+            found.append(row | spread | {"seeds apart": max(apart[first], apart[second])})
     return pd.DataFrame(found)
 
 

@@ -80,10 +80,22 @@ class Page:
         ).items():
             glue(name, value, display=False)
 
+    def with_recipes(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A table with the title of a network in its first column, network, and behind it what tells the network."""
+        recipes = {self.titles[net.recipe.key]: net.recipe for net in self.nets}
+        told = pd.DataFrame(
+            {"network": title, "key": recipe.key}
+            | {name: getattr(recipe, name) for name in ("architecture", "objective", "seed")}
+            for title, recipe in recipes.items()
+        )
+        return told.merge(table, how="right", on="network")
+
     def keep(
         self, tables: Mapping[str, pd.DataFrame], findings: Iterable[Mapping[str, Any]] | None = None
     ) -> pd.DataFrame | None:
         """Keeps the findings for the ledger of claims and, where the parameters name a study, its tables and them.
+
+        Tables without rows are left out.
 
         Returns:
             The findings as a table.
@@ -94,7 +106,8 @@ class Page:
         """
         table = None if findings is None else keep_findings(self.profile, self.start.notebook, findings)
         if study := self.parameters.get("study"):
-            kept = dict(tables) if table is None else {**tables, "findings": table}
+            kept = {name: rows for name, rows in tables.items() if len(rows)}
+            kept |= {} if table is None else {"findings": table}
             keep_result(study, self.start, kept, parameters=self.parameters, nets=self.nets)
         return table
 
@@ -115,7 +128,7 @@ def open_page(notebook: str, namespace: Mapping[str, object], *topics: str) -> P
         ParameterError: a parameter is unknown or has the wrong type, or the device is not to be had.
     """
     parameters = check(namespace)
-    pd.set_option("display.max_rows", 500)  # tables are shown whole
+    pd.set_option("display.max_rows", 500, "display.max_colwidth", 200)  # tables are shown whole
     how = {name: parameters[name] for name in ("device", "precision", "batch_size") if name in parameters}
     page = Page(parameters, Runtime.of(**how), start_of(notebook, *topics))
     stamp_outputs(notebook, parameters, lambda: {net.recipe.seed for net in page.nets})
