@@ -50,11 +50,11 @@ def distances(size: Size) -> Pair:
         return [synsets[wnids[i]].shortest_path_distance(synsets[wnids[j]]) for i, j in chosen]
 
     def difference() -> float:
-        found = distance_matrix(wnids, source="bundled")
+        found = distance_matrix(wnids)
         return float(max(abs(int(found[i, j]) - value) for (i, j), value in zip(chosen, theirs(), strict=True)))
 
     return Pair(
-        partial(distance_matrix, wnids, source="bundled"), theirs, f"{len(wnids)} classes, nltk on {len(chosen)} pairs",
+        partial(distance_matrix, wnids), theirs, f"{len(wnids)} classes, nltk on {len(chosen)} pairs",
         scale=len(pairs) / len(chosen), difference=difference,
     )  # fmt: skip
 

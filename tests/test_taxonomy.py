@@ -48,7 +48,8 @@ def nltk_wordnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[An
         monkeypatch.setattr(reader, "map_wn", lambda *_, **__: None, raising=False)
         monkeypatch.setattr(nltk.data, "path", [str(tmp_path), *nltk.data.path])
     yield nltk.corpus.wordnet
-    taxonomy._nltk.cache_clear()
+    for cached in (taxonomy._nltk, taxonomy._synset, taxonomy._ancestors):
+        cached.cache_clear()
 
 
 def test_four_animals_by_hand() -> None:
@@ -84,15 +85,21 @@ def test_a_thousand_classes_equal_nltk_and_take_under_a_second() -> None:
     assert hashlib.sha256(matrix.numpy().astype("<i2").tobytes()).hexdigest() == NLTK_DISTANCES
 
 
-def test_sources_agree_on_distances_and_names(nltk_wordnet: Any) -> None:
+def test_nltk_agrees_on_distances_and_names(nltk_wordnet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It serves what the table lacks: a class of each must be as far apart as two of one."""
     wnids = sorted(set(class_synsets("imagenet").values()) | set(class_synsets("cub200").values()))[::12]
-    assert torch.equal(distance_matrix(wnids, source="bundled"), distance_matrix(wnids, source="nltk"))
+    names = ("Persian cat", "kitty-cat", "tabby.n.01", TABBY)
+    matrix, found = distance_matrix(wnids), [resolve(name) for name in names]
+    titles = [synset_name(wnid) for wnid in wnids]
+    assert resolve("aardvark") == "n02082791"  # not in the table
     nodes = [nltk_wordnet.synset_from_pos_and_offset("n", int(wnid[1:])) for wnid in wnids[:8]]
-    assert [distance(wnids[0], wnid) for wnid in wnids[:8]] == [nodes[0].shortest_path_distance(n) for n in nodes]
-    for name in ("Persian cat", "kitty-cat", "tabby.n.01", TABBY):
-        assert resolve(name, source="bundled") == resolve(name, source="nltk")
-    assert [synset_name(wnid, source="nltk") for wnid in wnids] == [synset_name(wnid) for wnid in wnids]
-    assert resolve("aardvark") == "n02082791"  # not in the table: nltk serves it
+    assert matrix[0, :8].tolist() == [nodes[0].shortest_path_distance(node) for node in nodes]
+    monkeypatch.setattr(taxonomy, "_backends", lambda: [taxonomy._nltk()])
+    for cached in (taxonomy._synset, taxonomy._ancestors):
+        cached.cache_clear()
+    assert torch.equal(distance_matrix(wnids), matrix)
+    assert [resolve(name) for name in names] == found
+    assert [synset_name(wnid) for wnid in wnids] == titles
 
 
 def test_repeated_classes_are_at_distance_zero() -> None:
@@ -117,7 +124,7 @@ def test_repeated_classes_are_at_distance_zero() -> None:
 def test_known_sets_are_whole_and_in_the_table(dataset: str, classes: int) -> None:
     synsets = class_synsets(dataset)
     assert len(synsets) == classes
-    assert all(resolve(wnid, source="bundled") == wnid for wnid in synsets.values())
+    assert set(synsets.values()) <= taxonomy._bundled().synsets.keys()
 
 
 def test_rendered_classes_are_in_the_table() -> None:
@@ -141,9 +148,10 @@ def test_names_resolve() -> None:
         ("cat.n.77", "no synset"),
     ],
 )
-def test_unresolvable_class_is_named_with_candidates(name: str, message: str) -> None:
+def test_unresolvable_class_is_named_with_candidates(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taxonomy, "_nltk", lambda: None)
     with pytest.raises(DatasetError, match=name) as error:
-        resolve(name, source="bundled")
+        resolve(name)
     assert message in str(error.value)
 
 

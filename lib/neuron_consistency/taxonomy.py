@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,13 @@ from neuron_consistency.errors import DatasetError, ParameterError
 
 TABLE_FILE = Path(__file__).parent / "wordnet.tsv"
 CLASSES_FILE = Path(__file__).parent / "classes.tsv"
-Source = Literal["auto", "bundled", "nltk"]
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    """The rows of a table of the package, without comments and head."""
+    lines = (line for line in path.read_text(encoding="utf8").splitlines() if not line.startswith("#"))
+    next(lines)
+    return (line.split("\t") for line in lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +46,19 @@ def normalise(name: str) -> str:
     return re.sub(r"[\s_-]+", "_", name.strip().lower())
 
 
-def resolve(name: str, *, source: Source = "auto") -> str:
+def resolve(name: str) -> str:
     """The wnid that a class name stands for: a wnid, a synset name ("tabby.n.01") or a lemma of one sense alone.
 
     Args:
         name: a lemma may be written with spaces, hyphens or underscores, in any case.
-        source: "bundled" looks into the bundled table, "nltk" into nltk's WordNet, "auto" into the first and
-            for what is not there into the second.
 
     Raises:
         DatasetError: there is no such synset, or several; the message names the closest candidates.
     """
     cure = "Name the synset by its wnid (n02123045) or its name (tabby.n.01)."
     if re.fullmatch(r"n\d{8}", name):
-        return _synset(name, source).wnid
-    for backend in _backends(source):
+        return _synset(name).wnid
+    for backend in _backends():
         found = backend.find(name)
         if len(found) == 1 and (name in (found[0].wnid, found[0].name) or normalise(name) in found[0].unambiguous):
             return found[0].wnid
@@ -67,31 +71,30 @@ def resolve(name: str, *, source: Source = "auto") -> str:
     raise DatasetError(f"The class {name!r} has no synset in WordNet 3.0. Closest: {near or 'none'}. {cure}")
 
 
-def synset_name(wnid: str, *, source: Source = "auto") -> str:
+def synset_name(wnid: str) -> str:
     """WordNet's name of a synset, as nltk writes it: "tabby.n.01". Raises: DatasetError for an unknown wnid."""
-    return _synset(wnid, source).name
+    return _synset(wnid).name
 
 
-def lemma(wnid: str, *, source: Source = "auto") -> str:
+def lemma(wnid: str) -> str:
     """The first lemma of a synset, with spaces: "Persian cat". Raises: DatasetError for an unknown wnid."""
-    return _synset(wnid, source).lemmas[0].replace("_", " ")
+    return _synset(wnid).lemmas[0].replace("_", " ")
 
 
-def hypernyms(wnid: str, *, source: Source = "auto") -> tuple[str, ...]:
+def hypernyms(wnid: str) -> tuple[str, ...]:
     """The wnids directly above a synset; WordNet's tree is a graph, so some have two. Raises: DatasetError."""
-    return _synset(wnid, source).hypernyms
+    return _synset(wnid).hypernyms
 
 
 @functools.cache
 def class_synsets(dataset: str) -> dict[str, str]:
     """Class name to wnid for a set whose classes are known: imagenet, tiny-imagenet, imagenette, cifar10, stl10,
-    voc, cub200, scenes. Where WordNet lacks a bird of cub200, `data/classes.tsv` says so and names its ancestor.
+    voc, cub200, scenes. Where WordNet lacks a bird of cub200, `classes.tsv` says so and names its ancestor.
 
     Raises:
         DatasetError: no such set.
     """
-    lines = CLASSES_FILE.read_text(encoding="utf8").splitlines()
-    rows = [line.split("\t") for line in lines if not line.startswith(("#", "set\t"))]
+    rows = list(_rows(CLASSES_FILE))
     chosen = {name: wnid for owner, name, wnid, _ in rows if owner == dataset}
     if not chosen:
         known = ", ".join(dict.fromkeys(row[0] for row in rows))
@@ -99,7 +102,7 @@ def class_synsets(dataset: str) -> dict[str, str]:
     return chosen
 
 
-def distance(a: str, b: str, *, source: Source = "auto") -> int:
+def distance(a: str, b: str) -> int:
     """Edges on the shortest way from `a` up to a common hypernym and down to `b` (both wnids).
 
     Equals nltk's `shortest_path_distance` on WordNet 3.0. Source: the tree distance d of Eq. 2.
@@ -107,29 +110,28 @@ def distance(a: str, b: str, *, source: Source = "auto") -> int:
     Raises:
         DatasetError: an unknown wnid.
     """
-    return len(path(a, b, source=source)) - 1
+    return len(path(a, b)) - 1
 
 
-def path(a: str, b: str, *, source: Source = "auto") -> list[str]:
+def path(a: str, b: str) -> list[str]:
     """The wnids on one shortest way from `a` to `b`, both ends included; ties go to the smallest wnid at the top.
 
     Raises:
         DatasetError: an unknown wnid, or no common hypernym.
     """
-    up, down = _ancestors(a, source), _ancestors(b, source)
+    up, down = _ancestors(a), _ancestors(b)
     common = up.keys() & down.keys()
     if not common:
         raise DatasetError(f"{a} and {b} have no common hypernym in WordNet.")
     top = min(common, key=lambda wnid: (up[wnid] + down[wnid], wnid))
-    return [*_climb(a, top, up, source), *reversed(_climb(b, top, down, source)[:-1])]
+    return [*_climb(a, top, up), *reversed(_climb(b, top, down)[:-1])]
 
 
-def distance_matrix(wnids: Sequence[str], *, source: Source = "auto") -> Tensor:
-    """All distances among classes at once.
+def distance_matrix(wnids: Sequence[str]) -> Tensor:
+    """All distances among classes at once, a thousand of them in some hundredths of a second.
 
-    The classes are put in the order of the tree, so that those below an ancestor stand side by side but for the few
-    synsets with two hypernyms. Each ancestor then lowers one slice of the matrix to the outer sum of the steps up to
-    it: a few numpy operations an ancestor, and 1000 classes take some hundredths of a second.
+    In the order of the tree the classes below an ancestor stand side by side, but for the few synsets with two
+    hypernyms. So each ancestor lowers one slice of the matrix to the outer sum of the steps up to it.
 
     Shape:
         returns (K, K) int16, symmetric, zero on the diagonal; entry (i, j) is `distance(wnids[i], wnids[j])`.
@@ -137,7 +139,7 @@ def distance_matrix(wnids: Sequence[str], *, source: Source = "auto") -> Tensor:
     Raises:
         DatasetError: an unknown wnid, or two classes without a common hypernym.
     """
-    above = [_ancestors(wnid, source) for wnid in wnids]
+    above = [_ancestors(wnid) for wnid in wnids]
     order = sorted(range(len(wnids)), key=[list(steps)[::-1] for steps in above].__getitem__)
     below: dict[str, dict[int, int]] = {}
     for place, index in enumerate(order):
@@ -182,24 +184,13 @@ class _Bundled:
     def __init__(self) -> None:
         self.synsets: dict[str, Synset] = {}
         self.spellings: dict[str, list[Synset]] = {}
-        for line in TABLE_FILE.read_text(encoding="utf8").splitlines():
-            if not line.startswith(("#", "wnid\t")):
-                wnid, name, words, above = line.split("\t")
-                marked = words.split("|")
-                self._add(
-                    Synset(
-                        wnid,
-                        name,
-                        tuple(word.removesuffix("*") for word in marked),
-                        frozenset(normalise(word) for word in marked if not word.endswith("*")),
-                        tuple(above.split("|")) if above else (),
-                    )
-                )
-
-    def _add(self, synset: Synset) -> None:
-        self.synsets[synset.wnid] = synset
-        for key in {synset.name, *map(normalise, synset.lemmas)}:
-            self.spellings.setdefault(key, []).append(synset)
+        for wnid, name, words, above in _rows(TABLE_FILE):
+            marked = words.split("|")
+            lemmas = tuple(word.removesuffix("*") for word in marked)
+            alone = frozenset(normalise(word) for word in marked if not word.endswith("*"))
+            self.synsets[wnid] = synset = Synset(wnid, name, lemmas, alone, tuple(filter(None, above.split("|"))))
+            for key in {name, *map(normalise, lemmas)}:
+                self.spellings.setdefault(key, []).append(synset)
 
     def get(self, wnid: str) -> Synset | None:
         return self.synsets.get(wnid)
@@ -261,23 +252,16 @@ def _nltk() -> _Nltk | None:
         return None
 
 
-def _backends(source: Source) -> Iterator[_Bundled | _Nltk]:
+def _backends() -> Iterator[_Bundled | _Nltk]:
     """Where to look, in order; nltk, slow to import, only once it is asked for."""
-    if source not in ("auto", "bundled", "nltk"):
-        raise ParameterError(f"source must be 'auto', 'bundled' or 'nltk', got {source!r}.")
-    if source != "nltk":
-        yield _bundled()
-    if source != "bundled":
-        other = _nltk()
-        if other is not None:
-            yield other
-        elif source == "nltk":
-            raise DatasetError("nltk's WordNet is not installed: python -m nltk.downloader wordnet")
+    yield _bundled()
+    if (other := _nltk()) is not None:
+        yield other
 
 
 @functools.cache
-def _synset(wnid: str, source: Source) -> Synset:
-    known = next((synset for backend in _backends(source) if (synset := backend.get(wnid))), None)
+def _synset(wnid: str) -> Synset:
+    known = next((synset for backend in _backends() if (synset := backend.get(wnid))), None)
     if known is None:
         raise DatasetError(
             f"{wnid!r} is not a noun synset of WordNet 3.0 that can be looked up here. Is it a wnid (n02123045)? "
@@ -288,22 +272,22 @@ def _synset(wnid: str, source: Source) -> Synset:
 
 
 @functools.cache
-def _ancestors(wnid: str, source: Source) -> dict[str, int]:
+def _ancestors(wnid: str) -> dict[str, int]:
     """Everything above a synset, itself included, with the fewest edges to it (breadth first)."""
     steps = {wnid: 0}
     level = [wnid]
     while level:
-        above = dict.fromkeys(parent for child in level for parent in _synset(child, source).hypernyms)
+        above = dict.fromkeys(parent for child in level for parent in _synset(child).hypernyms)
         depth = steps[level[0]] + 1
         level = [parent for parent in above if parent not in steps]
         steps.update(dict.fromkeys(level, depth))
     return steps
 
 
-def _climb(start: str, top: str, up: dict[str, int], source: Source) -> list[str]:
+def _climb(start: str, top: str, up: dict[str, int]) -> list[str]:
     """A shortest chain of hypernyms from `start` to `top`, found downwards by distance from `start`."""
     chain = [top]
     while chain[-1] != start:
         nearer = (wnid for wnid, steps in up.items() if steps == up[chain[-1]] - 1)
-        chain.append(min(wnid for wnid in nearer if chain[-1] in _synset(wnid, source).hypernyms))
+        chain.append(min(wnid for wnid in nearer if chain[-1] in _synset(wnid).hypernyms))
     return chain[::-1]
