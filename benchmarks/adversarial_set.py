@@ -18,7 +18,7 @@ from neuron_consistency.attacks.stored_set import AdversarialSet, write_adversar
 from neuron_consistency.attacks.targeted import least_likely_targets
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import build_model
-from neuron_consistency.runtime import describe_device, resolve_device, resolve_precision
+from neuron_consistency.runtime import Runtime, describe_device
 from neuron_consistency.workflow.costs import full_size_table
 
 CLASSES, EACH = 1000, 10  # of ILSVRC; targets an image
@@ -46,21 +46,20 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=1, help="P, equal devices that share the real set")
     parser.add_argument("--price", type=float, default=0.0, help="of one device for an hour")
     given = parser.parse_args()
-    device = resolve_device(given.device)
-    options = {"device": device, "precision": given.precision, "batch_size": given.batch_size}
+    on = Runtime.of(given.device, given.precision, given.batch_size)
     models = {
         name: build_model(name, num_classes=CLASSES, image_size=given.size, weights=given.weights)
         for name in given.architectures
     }
     images = synthetic(-(-given.images // EACH), given.size)
-    targets = least_likely_targets(list(models.values()), images, count=EACH, **options)
+    targets = least_likely_targets(list(models.values()), images, on, count=EACH)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         first = torch.arange(min(len(images), -(-given.batch_size // EACH)))
-        write_adversarial_set(Path(folder, "warm"), models, images.subset(first), targets[first], steps=1, **options)
+        write_adversarial_set(Path(folder, "warm"), models, images.subset(first), targets[first], on, steps=1)
         for title, stop_early in (("all steps", False), ("stopping early", True)):
             path = Path(folder, title)
-            write_adversarial_set(path, models, images, targets, steps=given.steps, stop_early=stop_early, **options)
+            write_adversarial_set(path, models, images, targets, on, steps=given.steps, stop_early=stop_early)
             made = AdversarialSet.open(path)
             full = full_size_table(made, image_size=given.size, devices=[given.devices], price=given.price)
             on_disk = sum(shard.stat().st_size for shard in path.glob("*.safetensors")) / len(made)
@@ -68,7 +67,7 @@ def main() -> None:
             rows.append(full.assign(run=title, **{"reached %": reached, "bytes an image": on_disk}))
     print(
         f"{', '.join(models)} ({given.weights or 'random'} weights), {given.size} px, at most {given.steps} steps, "
-        f"{describe_device(device)}, {resolve_precision(given.precision, device)}"
+        f"{describe_device(on.device)}, {on.precision}"
     )
     print(pd.concat(rows).set_index("run").round(2).to_string())
 

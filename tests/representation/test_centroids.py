@@ -1,9 +1,8 @@
-"""r1 and r2 in a feature space made by hand, their noise, their intervals and their claims."""
+"""r1 and r2 in a feature space made by hand, and their noise."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +14,8 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import read_layers
 from neuron_consistency.representation.centroids import class_centroids, distance_ratios, noisy_images
-from neuron_consistency.representation.tables import against_noise, ratio_claims, ratio_means
-from toys import CPU, assert_same_state, attacked_set, bytes_of, image_set, state_of, toy_images, toy_model
+from neuron_consistency.runtime import Runtime
+from toys import CPU, ON, assert_same_state, attacked_set, bytes_of, image_set, state_of, toy_images, toy_model
 
 
 def flat(greys: list[tuple[int, int, int]]) -> Tensor:
@@ -38,23 +37,20 @@ def colour_space() -> Classifier:
     return model
 
 
-OPTIONS: dict[str, Any] = {"device": CPU, "precision": "float32"}
-
-
 def test_r1_and_r2_are_the_distances_worked_out_by_hand() -> None:
     """Were numerator and denominator, or true class and target, exchanged, the numbers would be others."""
     model = colour_space()
     train = image_set(
         flat([(0, 0, 0), (100, 0, 0), (0, 200, 200), (0, 200, 200)]), torch.tensor([0, 0, 1, 1]), num_classes=2
     )
-    centroids = class_centroids(model, train, **OPTIONS)
+    centroids = class_centroids(model, train, ON)
     assert torch.allclose(centroids * 255, torch.tensor([[50.0, 0, 0], [0, 200, 200]]))
     clean = image_set(flat([(50, 30, 40), (0, 200, 170)]), torch.tensor([0, 1]), num_classes=2)
     made = attacked_set(
         clean, flat([(50, 60, 80), (50, 30, 140), (0, 110, 80)]), torch.tensor([0, 0, 1]), torch.tensor([1, 1, 0])
     )
     before = state_of(model)
-    found = distance_ratios(model, clean, made, centroids, **OPTIONS)
+    found = distance_ratios(model, clean, made, centroids, ON)
     assert_same_state(before, model)
     assert found["r1"].tolist() == pytest.approx([100 / 50, math.hypot(30, 140) / 50, 150 / 30], rel=1e-5)
     away = math.hypot(50, 170, 160)
@@ -82,11 +78,11 @@ def test_streaming_equals_all_at_once(pooling: str) -> None:
     noise = torch.randint(-20, 21, (30, 3, 16, 16), generator=generator)
     pixels = (bytes_of(clean)[indices].int() + noise).clamp(0, 255).to(torch.uint8)
     made = attacked_set(clean, pixels, indices, (clean.labels[indices] + 1) % 4)
-    centroids = class_centroids(model, train, pooling=pooling, batch_size=7, **OPTIONS)
+    centroids = class_centroids(model, train, Runtime(CPU, "float32", 7), pooling=pooling)
     features = near_by_hand(model, train.batch(torch.arange(40), CPU)[0], pooling)
     expected = torch.stack([features[train.labels == label].mean(0) for label in range(4)])
     assert torch.allclose(centroids, expected, atol=1e-5)
-    found = distance_ratios(model, clean, made, centroids, pooling=pooling, batch_size=5, **OPTIONS)
+    found = distance_ratios(model, clean, made, centroids, Runtime(CPU, "float32", 5), pooling=pooling)
     moved = near_by_hand(model, made.batch(torch.arange(30), CPU)[0], pooling)
     still = near_by_hand(model, clean.batch(indices, CPU)[0], pooling)
     for name, classes in {"r1": made.labels, "r2": made.targets}.items():
@@ -95,14 +91,14 @@ def test_streaming_equals_all_at_once(pooling: str) -> None:
     assert found["rmsd noise"].to_numpy() == pytest.approx(found["rmsd"].to_numpy(), rel=0.1)
     assert found["r1 noise"].notna().all()
     assert found["r2 noise"].notna().all()
-    again = distance_ratios(model, clean, made, centroids, pooling=pooling, batch_size=64, **OPTIONS)
+    again = distance_ratios(model, clean, made, centroids, ON, pooling=pooling)
     pd.testing.assert_frame_equal(found, again, rtol=1e-4)  # the noise too
 
 
 def test_an_adversarial_image_that_is_its_clean_image_has_ratios_of_one() -> None:
     model, clean = toy_model().eval(), toy_images(12, seed=2)
     made = attacked_set(clean, bytes_of(clean), torch.arange(12), (clean.labels + 1) % 4)
-    found = distance_ratios(model, clean, made, class_centroids(model, toy_images(40), **OPTIONS), **OPTIONS)
+    found = distance_ratios(model, clean, made, class_centroids(model, toy_images(40), ON), ON)
     for name in ("r1", "r2", "r1 noise", "r2 noise"):  # noise of no size is none
         assert found[name].to_numpy() == pytest.approx(np.ones(12), rel=1e-5)
 
@@ -118,39 +114,6 @@ def test_noise_has_the_size_asked_for_and_is_a_file_s() -> None:
     assert float(edge.min()) >= 0
 
 
-# means and intervals
-
-
-def table(r1: float, r2: float, *, images: int = 40) -> pd.DataFrame:
-    """A result by hand: two targets an image, noise that moves nothing, every second target reached."""
-    jitter = 0.002 * np.sin(np.arange(images))
-    columns: dict[str, Any] = {"image": np.arange(images), "clean": np.arange(images) // 2}
-    columns |= {"r1": r1 + jitter, "r2": r2 + jitter, "r1 noise": 1 + jitter / 2, "r2 noise": 1 + jitter / 2}
-    columns |= {"reached": np.arange(images) % 2 == 0, "reached everywhere": np.arange(images) % 4 == 0}
-    return pd.DataFrame(columns)
-
-
-def test_means_stand_beside_noise_for_all_and_for_the_successful() -> None:
-    ratios = table(1.3, 0.8)
-    ratios.loc[ratios["reached"], "r1"] = 2.0
-    means = ratio_means(ratios).set_index(["ratio", "subset", "of"])
-    assert means.loc[("r1", "all", "adversarial"), "value"] == pytest.approx(1.65, abs=1e-3)
-    assert means.loc[("r1", "reached here", "adversarial"), "value"] == 2
-    assert means.loc[("r1", "reached everywhere", "difference"), "value"] == pytest.approx(1, abs=1e-3)
-    assert means.loc[("r2", "all", "noise"), "value"] == pytest.approx(1, abs=1e-3)
-    assert means.loc[("r1", "reached everywhere", "noise"), "images"] == 10
-    assert means.loc[("r1", "all", "noise"), "clean images"] == 20
-    assert against_noise(ratios, "r2")["value"].tolist() == pytest.approx([0.8, 1, -0.2], abs=1e-3)
-
-
-def test_claims_are_settled_by_their_intervals() -> None:
-    before = ratio_claims(table(1.3, 0.8), tolerance=0.05).set_index("claim")["verdict"]
-    after = ratio_claims(table(1.01, 0.97), tolerance=0.05).set_index("claim")["verdict"]
-    assert before.tolist() == ["holds", "holds", "fails", "holds", "holds"]
-    assert after["r1 about 1"] == "holds"
-    assert ratio_claims(table(0.9, 1.1), tolerance=0.05)["verdict"].tolist() == ["fails"] * 5
-
-
 # bad input
 
 
@@ -158,11 +121,11 @@ def test_a_class_without_training_images_has_no_centroid() -> None:
     images = toy_images(8)
     some = images.subset((images.labels != 2).nonzero().squeeze(1))
     with pytest.raises(ParameterError, match="class 2"):
-        class_centroids(toy_model(), some, **OPTIONS)
+        class_centroids(toy_model(), some, ON)
 
 
 def test_unknown_pooling_and_layer_are_named() -> None:
     with pytest.raises(ParameterError, match=r"median.*mean, max, none"):
-        class_centroids(toy_model(), toy_images(8), pooling="median", **OPTIONS)
+        class_centroids(toy_model(), toy_images(8), ON, pooling="median")
     with pytest.raises(ParameterError, match="middle"):
-        class_centroids(toy_model(), toy_images(8), layer="middle", **OPTIONS)
+        class_centroids(toy_model(), toy_images(8), ON, layer="middle")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -18,37 +16,15 @@ from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plotting import picture_grid
-from neuron_consistency.representation import figures as representation_figures
 from neuron_consistency.representation.measure import cosine, measure_neurons, top_responses
-from neuron_consistency.representation.neurons import MEASURES, NeuronMeasures
-from neuron_consistency.responses import GROUPS, LayerResponses, Responses, deal
+from neuron_consistency.representation.neurons import MEASURES
+from neuron_consistency.responses import JACKKNIFE_GROUPS, Responses, deal
 from neuron_consistency.runtime import Runtime
 from neuron_consistency.taxonomy import correlation
-from toys import COLOURS, CPU, assert_same_state, image_set, state_of, toy_images, toy_model
-
-FAR = 8 * (1 - torch.eye(4, dtype=torch.int16))  # four classes with nothing in common
-FAMILY = torch.tensor([[0, 2, 8, 8], [2, 0, 8, 8], [8, 8, 0, 8], [8, 8, 8, 0]], dtype=torch.int16)  # 0 and 1 siblings
-
-
-def responses(labels: Tensor, tops: list[list[int]], *, classes: int = 4) -> Responses:
-    """A pass by hand: for every neuron its top images, strongest first, all of one number; [] for a dead neuron."""
-    kept = max(1, *map(len, tops))
-    indices = torch.tensor([top or list(range(kept)) for top in tops]).T
-    values = torch.tensor([[1.0] * kept if top else [0.0] * kept for top in tops]).T
-    return Responses(labels, labels, classes, {"last": LayerResponses(values[0], values, indices, {})})
-
-
-def measured(
-    real: Responses, adversarial: Responses, targets: Tensor, origins: Tensor, *, distances: Tensor = FAR
-) -> NeuronMeasures:
-    return measure_neurons(real, adversarial, targets, origins, correlation(distances), distances)
-
+from planted_passes import AIMS, FAMILY, FAR, REAL_LABELS, TRUE, measured, responses
+from toys import COLOURS, CPU, ON, assert_same_state, image_set, state_of, toy_images, toy_model
 
 # planted histograms
-
-REAL_LABELS = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
-TRUE = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
-AIMS = torch.tensor([2, 2, 3, 3, 0, 0, 1, 1])
 
 
 def test_the_two_extremes_of_cs1_and_cs2_are_exact() -> None:
@@ -151,7 +127,7 @@ def test_an_image_leaves_the_jackknife_with_all_that_was_made_of_it() -> None:
     real, adversarial = responses(labels, tops[0]), responses(true, tops[1])
     found = measure_neurons(real, adversarial, aims, origins, correlation(FAMILY), FAMILY, purity=0.01)
     groups = deal(labels)
-    for group in range(GROUPS):
+    for group in range(JACKKNIFE_GROUPS):
         for neuron in range(5):
             kept = [image for image in tops[0][neuron] if groups[image] != group]
             shown = [image for image in tops[1][neuron] if groups[origins[image]] != group]
@@ -168,77 +144,6 @@ def test_an_image_leaves_the_jackknife_with_all_that_was_made_of_it() -> None:
             }
             for measure in MEASURES:
                 assert float(found.replicates[measure][group, neuron]) == pytest.approx(float(by_hand[measure]))
-
-
-def test_means_are_over_the_neurons_that_have_a_value() -> None:
-    """A dead neuron would otherwise pull a mean to zero unseen."""
-    real = responses(REAL_LABELS, [[0, 1, 2]] * 4)
-    adversarial = responses(TRUE, [[0, 1, 2], [4, 5, 6], [], [0, 1, 2]])
-    found = measured(real, adversarial, AIMS, torch.arange(8))
-    whole = found.estimate("CS1")
-    assert whole.value == pytest.approx(2 / 3)
-    assert whole.excluded == pytest.approx(1 / 4)
-    assert whole.low < whole.value < whole.high
-    some = found.estimate("CS1", np.array([False, True, True, False]))
-    assert (some.value, some.excluded) == (0, 0.5)
-    over = found.estimate("CS1", above_chance=True)
-    level = found.table["CS1 chance"].drop(2).mean()
-    assert over.value == pytest.approx(2 / 3 - level)
-    assert over.high - over.low == pytest.approx(whole.high - whole.low)
-    summary = found.summary().set_index("layer")
-    assert summary.loc["all", "silent"] == pytest.approx(1 / 4)
-    assert summary.loc["last", "CS1 chance"] == pytest.approx(level)
-    assert summary.loc["last", "CS1 high"] == pytest.approx(whole.high)
-    nothing = measured(real, responses(TRUE, [[], [], [], [0, 1, 2]]), AIMS, torch.arange(8))
-    assert math.isnan(nothing.estimate("CS1", np.array([True, True, True, False])).value)
-
-
-def planted(**columns: list[float]) -> NeuronMeasures:
-    """A result by hand: twelve neurons, chance .5, and replicates that hardly move."""
-    table = pd.DataFrame({"layer": "last", "neuron": range(12)} | columns)
-    table = table.assign(**{f"{measure} chance": 0.5 for measure in MEASURES})
-    jitter = torch.linspace(-1e-4, 1e-4, GROUPS, dtype=torch.float64)[:, None]
-    return NeuronMeasures(
-        table, {measure: torch.tensor(table[measure].to_numpy())[None] + jitter for measure in MEASURES}
-    )
-
-
-def test_curves_deal_neurons_by_lc_and_the_claims_read_their_ends() -> None:
-    """The paper's picture, planted: as LC grows CS1 falls from chance and CS2 rises above it."""
-    lc = [(7 * i % 12) / 12 for i in range(12)]  # in no order
-    found = planted(
-        LC=lc,
-        U=lc,
-        CS1=[0.5 - 0.4 * level for level in lc],
-        CS2=[0.5 + 0.4 * level for level in lc],
-        shows=[0.1] * 12,
-        **{"merely targets": [0.8] * 12},
-    )
-    curves = found.curves(bins=4)
-    assert curves["neurons"].tolist() == [3] * 8
-    cs1 = curves[curves["measure"] == "CS1"]
-    assert cs1["LC"].tolist() == pytest.approx([1 / 12, 4 / 12, 7 / 12, 10 / 12])
-    assert cs1["value"].tolist() == pytest.approx([0.5 - 0.4 * level for level in cs1["LC"]])
-    assert found.claims(bins=4)["verdict"].tolist() == ["holds"] * 6
-    upside_down = planted(
-        LC=lc,
-        U=lc,
-        CS1=[0.5 + 0.4 * level for level in lc],
-        CS2=[0.5 - 0.4 * level for level in lc],
-        shows=[0.8] * 12,
-        **{"merely targets": [0.1] * 12},
-    )
-    assert upside_down.claims(bins=4)["verdict"].tolist() == ["fails"] * 6
-
-
-def test_more_bins_than_neurons_and_no_neuron_at_all() -> None:
-    real = responses(REAL_LABELS, [[0, 1, 2]] * 3)
-    found = measured(real, responses(TRUE, [[0, 1, 2], [4, 5, 6], []]), AIMS, torch.arange(8))
-    assert sorted(found.bins(10).tolist()) == [-1, 0, 1]
-    dead = measured(real, responses(TRUE, [[], [], []]), AIMS, torch.arange(8))
-    assert dead.bins(4).tolist() == [-1] * 3
-    assert len(dead.curves(bins=4)) == 0
-    assert set(dead.claims(bins=4)["verdict"]) == {"cannot be told"}
 
 
 # through a network
@@ -274,9 +179,9 @@ def test_a_planted_detector_is_a_dummy_where_targets_fire_it_and_none_where_its_
     aims = (images.labels + 1) % 4
     model = colour_network()
     before = state_of(model)
-    real = top_responses(model, images, device=CPU, min_images=10, precision="float32")
+    real = top_responses(model, images, ON, min_images=10)
     for attacked, shows, merely in ((patched(images, aims), 0, 1), (images, 1, 0)):
-        shown = top_responses(model, attacked, device=CPU, min_images=10, precision="float32")
+        shown = top_responses(model, attacked, ON, min_images=10)
         found = measured(real, shown, aims, torch.arange(80))
         assert found.table["layer"].tolist() == ["rgb"] * 3 + ["colours"] * 4
         detectors = found.table[found.table["layer"] == "colours"]
@@ -291,13 +196,13 @@ def test_a_planted_detector_is_a_dummy_where_targets_fire_it_and_none_where_its_
 
 def test_the_top_share_has_a_floor_and_a_cap_and_is_exact() -> None:
     images, model = toy_images(64), toy_model().eval()
-    options = {"device": CPU, "precision": "float32", "batch_size": 10}
+    on = Runtime(CPU, "float32", 10)
     for share, least, most, expected in [(0.25, 4, 99, 16), (0.01, 4, 99, 4), (0.5, 4, 7, 7), (1.0, 1, 99, 64)]:
-        found = top_responses(model, images, share=share, min_images=least, max_images=most, **options)  # type: ignore[arg-type]
+        found = top_responses(model, images, on, share=share, min_images=least, max_images=most)
         assert list(found.layers) == ["first", "last"]
         assert [len(layer.top_indices) for layer in found.layers.values()] == [expected] * 2
-    whole = top_responses(model, images, share=1.0, min_images=1, max_images=99, **options)  # type: ignore[arg-type]
-    part = top_responses(model, images, share=0.25, min_images=1, max_images=99, **options)  # type: ignore[arg-type]
+    whole = top_responses(model, images, on, share=1.0, min_images=1, max_images=99)
+    part = top_responses(model, images, on, share=0.25, min_images=1, max_images=99)
     for name, layer in part.layers.items():
         assert torch.equal(whole.layers[name].top_indices[:16], layer.top_indices)
 
@@ -310,7 +215,7 @@ def test_the_images_that_target_a_neuron_s_concept_are_framed() -> None:
     images = toy_images(80, noise=0.02)
     aims = (images.labels + 1) % 4
     model, attacked = colour_network(), patched(images, aims)
-    passes = [top_responses(model, one, device=CPU, min_images=10, precision="float32") for one in (images, attacked)]
+    passes = [top_responses(model, one, ON, min_images=10) for one in (images, attacked)]
     sets = [("real", images, passes[0], None), ("adversarial", attacked, passes[1], None)]
     chosen = [2, 0]
     grid = top_image_rows(
@@ -328,33 +233,12 @@ def test_the_images_that_target_a_neuron_s_concept_are_framed() -> None:
     assert [width == 3 for width in frames] == [False] * 3 + [True] * 3 + [False] * 3 + [True] * 3
 
 
-def test_figures_show_every_network_with_chance() -> None:
-    """A network left out of a figure would not be missed."""
-    curve = {"LC": [0.1, 0.2], "value": [0.5, 0.6], "low": [0.4, 0.5], "high": [0.6, 0.7], "chance": [0.3, 0.3]}
-    curves = pd.concat(
-        pd.DataFrame(curve).assign(network=name, measure=measure) for name in "abcd" for measure in ("CS1", "CS2")
-    )
-    drawn = representation_figures.cs_curves(curves).axes
-    assert [axis.get_title() for axis in drawn] == list("abcd")
-    assert all(len(axis.lines) == 4 for axis in drawn)
-    generator = np.random.default_rng(0)
-    columns = ("r1", "r2", "r1 noise", "r2 noise")
-    ratios = pd.concat(
-        pd.DataFrame({name: generator.uniform(0.5, 2, 50) for name in columns}).assign(network=network)
-        for network in "ab"
-    )
-    panels = representation_figures.ratio_histograms(ratios).axes
-    assert [axis.get_title() for axis in panels] == ["a", "a", "b", "b"]
-    for axis in panels:
-        assert sum(patch.get_height() for patch in axis.containers[0]) == 50  # no image lies outside
-
-
 @pytest.mark.parametrize(
     "options", [{"share": 0.0}, {"share": 1.1}, {"min_images": 0}, {"min_images": 30, "max_images": 20}]
 )
 def test_impossible_top_shares_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ParameterError, match="share="):
-        top_responses(toy_model(), toy_images(8), device=CPU, **options)  # type: ignore[arg-type]
+        top_responses(toy_model(), toy_images(8), ON, **options)  # type: ignore[arg-type]
 
 
 def test_impossible_measures_are_refused() -> None:

@@ -1,58 +1,40 @@
-"""Which classes adversarial images are to be taken for, and the tables that say whether they are."""
+"""How often networks are fooled, by hand; means and claims of planted ratios; all networks and sets at once."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
-from torch import Tensor, nn
 
 from neuron_consistency.attacks.stored_set import AdversarialSet
-from neuron_consistency.attacks.targeted import least_likely_targets, random_targets
-from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.networks.models import Classifier
-from neuron_consistency.representation.tables import success_table, transfer_table
+from neuron_consistency.representation.centroids import class_centroids, distance_ratios
+from neuron_consistency.representation.measure import measure_neurons, top_responses
+from neuron_consistency.representation.tables import (
+    against_noise,
+    claim_columns,
+    lc_table,
+    mean_columns,
+    measure_networks,
+    ratio_claims,
+    ratio_means,
+    success_table,
+    transfer_table,
+)
+from neuron_consistency.show import stacked
 from neuron_consistency.statistics import share
-from neuron_consistency.workflow.costs import full_size_table
-from toys import CPU, assert_same_state, image_set, state_of, toy_images, toy_model
+from neuron_consistency.taxonomy import correlation, distance_matrix
+from planted_grey import levels, saying
+from toys import ON, attacked_set, bytes_of, toy_images, toy_model
 
-OPTIONS: dict[str, Any] = {"device": CPU, "precision": "float32"}
-
-
-class Planted(nn.Module):
-    """Says of an image what is written, as logarithms of probabilities, for the grey level of its first pixel."""
-
-    def __init__(self, probabilities: list[list[float]]) -> None:
-        super().__init__()
-        self.register_buffer("table", torch.tensor(probabilities).log())
-
-    def forward(self, images: Tensor) -> Tensor:
-        table = self.get_buffer("table")
-        return table[(images[:, 0, 0, 0] * 255).round().long()]
+SYNSETS = ("n02084071", "n02121808", "n02958343", "n02691156")  # dog, cat, car, airplane
 
 
-def planted(probabilities: list[list[float]]) -> Classifier:
-    """The network, without normalisation, so that grey levels arrive as they are."""
-    model = Classifier(Planted(probabilities), "planted", {"none": ("", 1)})
-    model.mean.zero_()
-    model.std.fill_(1)
-    return model.eval()
-
-
-def saying(classes: list[int]) -> Classifier:
-    """A network that says classes[v] (of 4) of an image of grey level v."""
-    return planted([[0.7 if column == said else 0.1 for column in range(4)] for said in classes])
-
-
-def levels(values: list[int], labels: list[int]) -> ImageSet:
-    """Images of one grey level each."""
-    pixels = torch.tensor(values, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
-    return image_set(pixels, torch.tensor(labels), num_classes=4)
+# how often
 
 
 def stored(values: list[int], success: list[list[bool]], rmsd: list[float]) -> AdversarialSet:
@@ -65,71 +47,12 @@ def stored(values: list[int], success: list[list[bool]], rmsd: list[float]) -> A
     )  # fmt: skip
 
 
-# the targets
-
-
-@given(classes=st.integers(2, 20), seed=st.integers(0, 100))
-@settings(max_examples=30)
-def test_random_targets_are_other_classes_and_repeat(classes: int, seed: int) -> None:
-    labels = torch.arange(200) % classes
-    targets = random_targets(labels, num_classes=classes, seed=seed)
-    assert not bool((targets == labels).any())
-    assert 0 <= int(targets.min()) <= int(targets.max()) < classes
-    assert torch.equal(targets, random_targets(labels, num_classes=classes, seed=seed))
-
-
-def test_random_targets_are_even_among_the_others() -> None:
-    counts = random_targets(torch.full((9000,), 2), num_classes=4).bincount(minlength=4)
-    assert counts[2] == 0
-    assert stats.chisquare(counts[[0, 1, 3]]).pvalue > 1e-3
-
-
-def test_least_likely_targets_follow_the_mean_probability() -> None:
-    """By hand, for the classes 0 to 3: the means are .55, .10, .20, .15 and .05, .45, .15, .35. The mean of the
-    logarithms would put class 2 of the first image (.0002 and .3998) before class 1. The true class, though the least
-    likely of the second image, is never a target."""
-    one = planted([[0.5998, 0.1, 0.0002, 0.3 - 1e-4], [0.05, 0.6, 0.1, 0.25]])
-    two = planted([[0.5002, 0.1, 0.3998, 1e-4], [0.05, 0.3, 0.2, 0.45]])
-    images = levels([0, 1], [0, 0])
-    assert least_likely_targets([one, two], images, count=3, **OPTIONS).tolist() == [[1, 3, 2], [2, 3, 1]]
-    assert least_likely_targets([one, two], images, count=1, **OPTIONS).tolist() == [[1], [2]]
-    assert least_likely_targets([one], images, count=1, **OPTIONS).tolist() == [[2], [2]]
-
-
-def test_least_likely_targets_tell_classes_of_vanishing_probability_apart() -> None:
-    """exp(-300) and exp(-200) are both 0 in float32: the order is of their logarithms."""
-    model = planted([[1.0, 1.0, 1.0, 1.0]])
-    model.network.register_buffer("table", torch.tensor([[0.0, -200.0, -300.0, -250.0]]))
-    targets = least_likely_targets([model, model], levels([0], [0]), count=3, **OPTIONS)
-    assert targets.tolist() == [[2, 3, 1]]
-
-
-def test_least_likely_targets_leave_the_networks_and_do_not_depend_on_batches(trained_toy: Classifier) -> None:
-    images, other = toy_images(20), toy_model(seed=1)
-    before = [state_of(model) for model in (trained_toy, other)]
-    found = least_likely_targets([trained_toy, other], images, count=2, **OPTIONS)
-    for state, model in zip(before, (trained_toy, other), strict=True):
-        assert_same_state(state, model)
-    assert torch.equal(found, least_likely_targets([trained_toy, other], images, count=2, batch_size=3, **OPTIONS))
-
-
-@pytest.mark.parametrize("count", [0, 4])
-def test_more_targets_than_other_classes_are_refused(count: int) -> None:
-    with pytest.raises(ParameterError, match=f"{count} targets by 1 networks: 4 classes leave 1 to 3"):
-        least_likely_targets([saying([0])], levels([0], [0]), count=count, **OPTIONS)
-    with pytest.raises(ParameterError, match="one network is needed"):
-        least_likely_targets([], levels([0], [0]), count=1, **OPTIONS)
-
-
-# the tables
-
-
 def test_the_success_table_is_what_the_set_stores_beside_the_clean_images() -> None:
     """By hand. The first network says 2 of the second clean image already: its target for one of its two."""
     adversarial = stored([5, 6, 7, 8], [[True, True], [True, False], [True, True], [False, False]], [0.1, 0.2, 0.3, 9])
     clean = levels([0, 1], [0, 1])
     models = {"two": saying([3, 1]), "one": saying([0, 2]), "three": saying([0, 0])}
-    table = success_table(adversarial, models, clean, **OPTIONS).set_index("network")
+    table = success_table({"made": adversarial}, models, clean, ON).set_index("network")
     assert list(table.index) == ["one", "two", "all"]
     assert table["images"].tolist() == [4, 4, 4]
     assert table["reached"].tolist() == [75, 50, 50]
@@ -145,8 +68,8 @@ def test_the_transfer_table_tells_the_target_from_merely_wrong() -> None:
     1, 1. The clean images it calls 2 and 1: one target of four, and the first image wrong."""
     adversarial = stored([2, 3, 4, 5], [[True, True]] * 4, [0.1] * 4)
     left_out = saying([2, 1, 2, 1, 0, 3])
-    table = transfer_table(adversarial, {"left out": left_out}, levels([0, 1], [0, 1]), **OPTIONS)
-    row = table.iloc[0]
+    table = transfer_table({"made": adversarial}, {"left out": left_out, "one": left_out}, levels([0, 1], [0, 1]), ON)
+    (row,) = table.to_dict("records")  # none of a network that it was made on
     assert (row["network"], row["images"]) == ("left out", 4)
     assert (row["reached"], row["reached clean"]) == (50, 25)
     assert (row["wrong"], row["wrong clean"]) == (100, 50)
@@ -159,24 +82,94 @@ def test_tables_of_other_images_or_networks_are_refused() -> None:
     clean, network = levels([0, 1], [0, 1]), saying([0, 1])
     for table in (success_table, transfer_table):
         with pytest.raises(ParameterError, match="is not the set that the adversarial images were made from"):
-            table(adversarial, {"one": network}, clean.subset(torch.tensor([0])), **OPTIONS)
+            table({"made": adversarial}, {"one": network}, clean.subset(torch.tensor([0])), ON)
     with pytest.raises(ParameterError, match="made on two too"):
-        success_table(adversarial, {"one": network}, clean, **OPTIONS)
-    with pytest.raises(ParameterError, match="made on one: transfer is to other networks"):
-        transfer_table(adversarial, {"one": network}, clean, **OPTIONS)
+        success_table({"made": adversarial}, {"one": network}, clean, ON)
 
 
-def test_full_size_by_hand() -> None:
-    """Ten images a second of 112 px are 2.5 of 224 px: half a million take 55.6 hours, on eight devices an eighth."""
+# means and intervals
 
-    class Written:
-        rate, image_size, networks = 10.0, 112, ("a", "b")
 
-        def __len__(self) -> int:
-            return 40
+def table(r1: float, r2: float, *, images: int = 40) -> pd.DataFrame:
+    """A result by hand: two targets an image, noise that moves nothing, every second target reached."""
+    jitter = 0.002 * np.sin(np.arange(images))
+    columns: dict[str, Any] = {"image": np.arange(images), "clean": np.arange(images) // 2}
+    columns |= {"r1": r1 + jitter, "r2": r2 + jitter, "r1 noise": 1 + jitter / 2, "r2 noise": 1 + jitter / 2}
+    columns |= {"reached": np.arange(images) % 2 == 0, "reached everywhere": np.arange(images) % 4 == 0}
+    return pd.DataFrame(columns)
 
-    table = full_size_table(Written(), devices=[1, 8], price=2.0)  # type: ignore[arg-type]
-    assert table["images a second"].tolist() == [2.5, 20.0]
-    assert table["hours"].tolist() == pytest.approx([55.5556, 6.9444], abs=1e-4)
-    assert table["cost"].tolist() == pytest.approx([111.111, 111.111], abs=1e-3)
-    assert table["GB"].tolist() == pytest.approx([500_000 * (3 * 224**2 + 30) / 1e9] * 2)
+
+def test_means_stand_beside_noise_for_all_and_for_the_successful() -> None:
+    ratios = table(1.3, 0.8)
+    ratios.loc[ratios["reached"], "r1"] = 2.0
+    means = ratio_means(ratios).set_index(["ratio", "subset", "of"])
+    assert means.loc[("r1", "all", "adversarial"), "value"] == pytest.approx(1.65, abs=1e-3)
+    assert means.loc[("r1", "reached here", "adversarial"), "value"] == 2
+    assert means.loc[("r1", "reached everywhere", "difference"), "value"] == pytest.approx(1, abs=1e-3)
+    assert means.loc[("r2", "all", "noise"), "value"] == pytest.approx(1, abs=1e-3)
+    assert means.loc[("r1", "reached everywhere", "noise"), "images"] == 10
+    assert means.loc[("r1", "all", "noise"), "clean images"] == 20
+    assert against_noise(ratios, "r2")["value"].tolist() == pytest.approx([0.8, 1, -0.2], abs=1e-3)
+
+
+def test_claims_are_settled_by_their_intervals() -> None:
+    before = ratio_claims(table(1.3, 0.8), tolerance=0.05).set_index("claim")["verdict"]
+    after = ratio_claims(table(1.01, 0.97), tolerance=0.05).set_index("claim")["verdict"]
+    assert before.tolist() == ["holds", "holds", "fails", "holds", "holds"]
+    assert after["r1 about 1"] == "holds"
+    assert ratio_claims(table(0.9, 1.1), tolerance=0.05)["verdict"].tolist() == ["fails"] * 5
+
+
+def test_columns_of_text_show_images_beside_noise_and_each_claim_with_its_verdict() -> None:
+    """A reader compares what stands in one row; a verdict without its number could not be judged."""
+    lone = table(1.3, 0.8)
+    lone["reached everywhere"] = lone["clean"] == 0  # images of one clean image have no interval
+    shown = mean_columns(stacked({"net": ratio_means(lone)}))
+    assert list(shown.columns) == ["r1, adversarial", "r1, noise", "r2, adversarial", "r2, noise"]
+    assert [row[1] for row in shown.index] == ["all", "reached here"]
+    assert str(shown.iloc[0, 0]).startswith("1.30 (1.30 to 1.30")
+    claims = claim_columns({"net": ratio_claims(table(1.3, 0.8), tolerance=0.05)})
+    assert claims.loc["net", "r1 above 1"] == "1.30 (1.30 to 1.30): holds"
+    assert claims.loc["net", "r1 about 1"] == "1.30 (1.30 to 1.30): fails"
+
+
+# all of it
+
+
+def test_every_network_is_measured_on_the_first_set_and_on_its_own() -> None:
+    """Each label's numbers are those of the parts called by hand: a pass or a set of another network would show."""
+    real, training = replace(toy_images(24, seed=2), synsets=SYNSETS), toy_images(40, seed=1)
+    places = real.first_of_each_class(3)
+    clean = real.subset(places)
+    indices = torch.arange(len(clean)).repeat_interleave(2)
+    first, second = (
+        replace(
+            attacked_set(clean, bytes_of(clean)[indices].flip(by), indices, (clean.labels[indices] + 1) % 4),
+            networks=(network,),
+        )
+        for by, network in ((2, "a"), (3, "b"))
+    )
+    models, titles = {"a": toy_model(), "b": toy_model(seed=1)}, {"a": "one", "b": "two"}
+    top: dict[str, Any] = {"share": 0.1, "min_images": 4}
+    concepts: dict[str, Any] = {"purity": 0.3, "draws": 2}
+    found = measure_networks(
+        models, titles, [first, second], real, places, training, ON, sigma=1.5, top=top, concepts=concepts
+    )
+    assert list(found) == ["one", "two", "two, own set"]
+    distances = distance_matrix(SYNSETS)
+    for label, key, made in (("one", "a", first), ("two", "b", first), ("two, own set", "b", second)):
+        model, one = models[key], found[label]
+        passes = [top_responses(model, images, ON, **top) for images in (real, made)]
+        origins = places[made.indices]
+        neurons = measure_neurons(
+            passes[0], passes[1], made.targets, origins, correlation(distances, sigma=1.5), distances, **concepts
+        )
+        ratios = distance_ratios(model, clean, made, class_centroids(model, training, ON), ON)
+        assert one.network == key
+        assert [list(passed.layers) for passed in one.passes] == [["last"], ["last"]]
+        pd.testing.assert_frame_equal(one.neurons.table, neurons.table)
+        pd.testing.assert_frame_equal(one.ratios, ratios)
+    overview = lc_table(found)
+    values = found["two"].neurons.table
+    assert overview.loc["two", "median"] == values["LC"].median()
+    assert overview.loc["two", "silent"] == values["CS1"].isna().sum()

@@ -10,6 +10,7 @@ from neuron_consistency.workflow.costs import (
     IMAGENET_IMAGES,
     dissection_costs,
     forward_work,
+    full_size_table,
     training_costs,
 )
 
@@ -48,3 +49,19 @@ def test_brodens_time_follows_from_images_and_pixels() -> None:
     assert rows["images a second"].to_list() == [2.5, 10]
     assert rows["hours"].to_list() == pytest.approx([BRODEN_IMAGES / 2.5 / 3600, BRODEN_IMAGES / 10 / 3600])
     assert rows["cost"].nunique() == 1
+
+
+def test_full_size_by_hand() -> None:
+    """Ten images a second of 112 px are 2.5 of 224 px: half a million take 55.6 hours, on eight devices an eighth."""
+
+    class Written:
+        rate, image_size, networks = 10.0, 112, ("a", "b")
+
+        def __len__(self) -> int:
+            return 40
+
+    table = full_size_table(Written(), devices=[1, 8], price=2.0)  # type: ignore[arg-type]
+    assert table["images a second"].tolist() == [2.5, 20.0]
+    assert table["hours"].tolist() == pytest.approx([55.5556, 6.9444], abs=1e-4)
+    assert table["cost"].tolist() == pytest.approx([111.111, 111.111], abs=1e-3)
+    assert table["GB"].tolist() == pytest.approx([500_000 * (3 * 224**2 + 30) / 1e9] * 2)
