@@ -61,7 +61,7 @@ def results_folder() -> Path:
 
 
 def paper_table(name: str) -> pd.DataFrame:
-    """A table of the papers' own numbers, `book/paper/<name>.csv`, indexed by its words; a page says where it is from."""
+    """A table of the papers' own numbers, `book/paper/<name>.csv`, indexed by its words; pages say where it is from."""
     path = repository_root() / "book" / "paper" / f"{name}.csv"
     table = pd.read_csv(path, comment="#")
     table = table.set_index(list(table.select_dtypes(exclude="number")))
@@ -249,19 +249,11 @@ def provenance(profile: str, nets: Sequence[TrainedModel]) -> pd.DataFrame:
     )
 
 
-# studies
-
-
 @dataclass(frozen=True)
 class Study:
-    """One run of a notebook.
+    """One run of a notebook, by its stem: its parameters are what differs from a profile's.
 
-    Attributes:
-        name: of its folder in book/results/.
-        about: what it is to show, a sentence.
-        notebook: the stem.
-        profile: whose values it starts from.
-        parameters: what differs from them.
+    Its name is that of its folder in book/results/; `about` says in a sentence what it is to show.
     """
 
     name: str
