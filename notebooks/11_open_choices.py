@@ -12,9 +12,7 @@
 # values of $\beta$. Every value in one of the lists below is one more network, trained when this page is run.
 
 # %% tags=["parameters"]
-profile: str = "demo"  # whose training parameters and artifacts: artifacts/<profile>/
-device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
-precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
+# what is looked at
 architecture: str = "alexnet"  # of all networks here
 seeds: list[int] = [0]  # of each choice
 beta: list[float] = []  # other weights of the consistent loss; try [0.1, 10.0]
@@ -26,71 +24,47 @@ norm_statistics: list[str] = []  # other ways with batch norm: both, clean
 second_example: bool = False  # whether Eq. 5's own example for d is tried
 quantiles: list[float] = [0.01, 0.03, 0.1]  # shares of the real images that activate a neuron
 per_class: int = 20  # validation images of each class; 0 takes all
+strong_images: int = 32  # images for the strong attack
+# how it is measured
 epsilon: float = 4 / 255  # size of FGSM and PGD in the measures, in units of the pixel range
 quantile: float = 0.005  # share of the real images that activate a neuron ...
 top_k: int = 20  # ... but at least so many
 sigma: float = 2.0  # how fast correlation decays with WordNet distance
 pgd_steps: int = 5  # steps of PGD in the comparison
-strong_images: int = 32  # images for the strong attack
 strong_steps: int = 10  # its steps ...
 restarts: int = 3  # ... and random starts
 auto_attack: bool = False  # AutoAttack on the same images, too: minutes to hours a network on a processor
 auto_attack_queries: int = 5000  # of its last part, Square, at most; as published
+# how it runs
+profile: str = "demo"  # whose training parameters and artifacts: artifacts/<profile>/
+device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
 batch_size: int = 200  # images a forward pass
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
-# %%
-from neuron_consistency.workflow.parameters import check
-
-parameters = check(globals())
-
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 import torch
 
-from neuron_consistency.attacks.predictions import (
-    accuracy_row,
-    auto_attack_predictions,
-    pgd_predictions,
-    restarted_pgd_predictions,
-)
 from neuron_consistency.consistency import figures
 from neuron_consistency.consistency.ambiguity import measure_with_controls
-from neuron_consistency.consistency.choices import (
-    BASE,
-    NORMAL,
-    WITHOUT,
-    Seen,
-    choice_recipes,
-    choice_table,
-    threshold_sweep,
-)
-from neuron_consistency.runtime import resolve_device
+from neuron_consistency.consistency.choices import BASE, NORMAL, WITHOUT, choice_table, strong_attacks, threshold_sweep
 from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.training.obtain import evaluation_images, obtain
-from neuron_consistency.workflow.networks import training_parameters
-from neuron_consistency.workflow.results import keep_result, provenance, start_of
-from neuron_consistency.workflow.stamps import stamp_outputs
+from neuron_consistency.training.obtain import evaluation_images
+from neuron_consistency.workflow.networks import choice_recipes, training_parameters
+from neuron_consistency.workflow.page import open_page
 
-stamp_outputs("11_open_choices", parameters, globals())
-start, where = start_of("11_open_choices", "choices", "consistency"), resolve_device(device)
-pd.set_option("display.max_rows", 500)  # tables are shown whole
-changes = {
-    "beta": beta,
-    "epsilon": radius,
-    "distance": distance,
-    "feature_layer": feature_layer,
-    "attack_label": attack_label,
-    "norm_statistics": norm_statistics,
-    "second_example": [True] if second_example else [],
-}
+page = open_page("11_open_choices", globals(), "choices", "consistency")
+changes = {"beta": beta, "epsilon": radius, "distance": distance, "feature_layer": feature_layer}
+changes |= {"attack_label": attack_label, "norm_statistics": norm_statistics}
+changes["second_example"] = [True] if second_example else []
 recipes = choice_recipes(profile, training_parameters(profile), changes, architecture=architecture, seeds=seeds)
-nets = {choice: [obtain(recipe, device=device) for recipe in each] for choice, each in recipes.items()}
-every_net = [net for each in nets.values() for net in each]
-images = evaluation_images(every_net[0].recipe, per_class=per_class)
+nets = {choice: page.obtain(each) for choice, each in recipes.items()}
+first = nets[NORMAL][0]
+images = evaluation_images(first.recipe, per_class=per_class)
 A = correlation(distance_matrix(images.synsets), sigma=sigma)
-print(f"{every_net[0].title.split(',')[0]}, {len(images)} validation images of {images.num_classes} classes")
+print(f"{first.title.split(',')[0]}, {len(images)} validation images of {images.num_classes} classes")
 
 # %% [markdown]
 # ## What each choice changes
@@ -101,45 +75,22 @@ print(f"{every_net[0].title.split(',')[0]}, {len(images)} validation images of {
 # that, never by the validation set that the other columns are of.
 
 # %%
-seen = {}
-for choice, each in nets.items():
-    print(f"measuring: {choice}", flush=True)
-    seen[choice] = [
-        Seen(
-            measure_with_controls(
-                net.model,
-                images,
-                epsilon=epsilon,
-                device=where,
-                quantile=quantile,
-                top_k=top_k,
-                batch_size=batch_size,
-                precision=precision,
-            ),
-            pgd_predictions(
-                net.model,
-                images,
-                epsilon=epsilon,
-                steps=pgd_steps,
-                device=where,
-                batch_size=batch_size,
-                precision=precision,
-            ),
-        )
-        for net in each
-    ]
-choices = choice_table(seen, images.labels, A)
-held_out = {
-    choice: sum(net.record["history"][-1].get("validation_accuracy", float("nan")) for net in each) / len(each)
-    for choice, each in nets.items()
+how = {"epsilon": epsilon, "pgd_steps": pgd_steps, "quantile": quantile, "top_k": top_k, "controls": False}
+passes = {
+    choice: [measure_with_controls(net.model, images, page.on, **how) for net in each] for choice, each in nets.items()
 }
+choices = choice_table(passes, A)
+
+# %% tags=["hide-input"]
+said = {choice: [net.record["history"][-1].get("validation_accuracy") for net in each] for choice, each in nets.items()}
+held_out = pd.DataFrame.from_dict(said, orient="index").astype(float).mean(axis=1, skipna=False)
 values = with_intervals(choices.set_index(["choice", "measure"])[["value", "low", "high"]], decimals=2)["value"]
-values.unstack("measure", sort=False).assign(**{"held out": pd.Series(held_out).mul(100).round(1)})
+values.unstack("measure", sort=False).assign(**{"held out": held_out.mul(100).round(1)})
 
 # %% [markdown]
 # What differs from the standing choice; open where the interval holds zero:
 
-# %%
+# %% tags=["hide-input"]
 figures.choice_differences(choices)
 
 # %% [markdown]
@@ -148,17 +99,9 @@ figures.choice_differences(choices)
 # A neuron is active on its strongest images; how many these are is ours to choose. The chance level of U does not
 # depend on it (dotted), and a claim that held at one share alone would be a claim about that share.
 
-# %%
-shares = threshold_sweep(
-    {choice: nets[choice][0].model for choice in (NORMAL, BASE, WITHOUT)},
-    images,
-    A,
-    quantiles,
-    epsilon=epsilon,
-    device=where,
-    batch_size=batch_size,
-    precision=precision,
-)
+# %% tags=["hide-input"]
+standing = {choice: nets[choice][0].model for choice in (NORMAL, BASE, WITHOUT)}
+shares = threshold_sweep(standing, images, page.on, A, quantiles, epsilon=epsilon)
 figures.sweep(shares, x="quantile", y="U")
 
 # %% [markdown]
@@ -167,38 +110,19 @@ figures.sweep(shares, x="quantile", y="U")
 # PGD with more steps, and from several random starts, each image until one of them fools the network. Accuracy in per
 # cent with Wilson intervals of 95 %, on some of the images. `auto_attack` adds AutoAttack {cite}`croce2020reliable`, in
 # its published composition of four attacks (the package `pyautoattack`, in the extra `autoattack`). It needs no tuning
-# and so is what networks of different authors are compared by; {doc}`09_results` shows it on photographs.
+# and so is what networks of different authors are compared by; {doc}`09_results_p1` shows it on photographs.
 
-# %%
+# %% tags=["hide-input"]
 places = torch.linspace(0, len(images) - 1, min(strong_images, len(images))).long()
-some = images.subset(places)
-options = {"epsilon": epsilon, "device": where, "batch_size": batch_size, "precision": precision}
-strong = []
-for choice in (NORMAL, BASE, WITHOUT):
-    for net, one in zip(nets[choice], seen[choice], strict=True):
-        seed = net.recipe.spec["seed"]
-        print(f"attacking: {choice}, seed {seed}", flush=True)
-        said = {
-            "none": one.measured.passes["real"].predictions[places],
-            f"PGD, {pgd_steps} steps": one.pgd[places],
-            f"PGD, {strong_steps} steps, {restarts} starts": restarted_pgd_predictions(
-                net.model, some, steps=strong_steps, restarts=restarts, **options
-            ),
-        }
-        if auto_attack:
-            said[f"AutoAttack, {auto_attack_queries} queries"] = auto_attack_predictions(
-                net.model, some, n_queries=auto_attack_queries, **options
-            )
-        strong += [
-            {"choice": choice, "seed": seed, "attack": attack} | accuracy_row(predictions, some.labels)
-            for attack, predictions in said.items()
-        ]
-strong = pd.DataFrame(strong)
+cases = {
+    (choice, net.recipe.seed): (net.model, one)
+    for choice in standing
+    for net, one in zip(nets[choice], passes[choice], strict=True)
+}
+how = {"epsilon": epsilon, "pgd_steps": pgd_steps, "steps": strong_steps, "restarts": restarts}
+strong = strong_attacks(cases, images, places, page.on, queries=auto_attack_queries if auto_attack else 0, **how)
 with_intervals(strong.set_index(["choice", "seed", "attack"]), decimals=1)["accuracy"].unstack("attack", sort=False)
 
-# %%
-if study:
-    keep_result(
-        study, start, {"choices": choices, "shares": shares, "strong": strong}, parameters=parameters, nets=every_net
-    )
-provenance(profile, every_net)
+# %% tags=["hide-input"]
+page.keep({"choices": choices, "shares": shares, "strong": strong})
+page.provenance()
