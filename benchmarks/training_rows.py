@@ -14,7 +14,7 @@ from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.networks.reading import read_layers
-from neuron_consistency.runtime import has_fast_bfloat16
+from neuron_consistency.runtime import Runtime, has_fast_bfloat16
 from neuron_consistency.training.loop import loss_of, train, training_step
 from neuron_consistency.training.objective import Objective, feature_distance
 from neuron_consistency.training.schedule import Schedule, optimiser_of
@@ -47,7 +47,8 @@ def _step(size: Size, objective: Objective, precision: str = "float32", *, compi
         for block in (child for child in model.network.children() if any(child.children())):
             block.forward = torch.compile(block.forward)  # type: ignore[method-assign]
     optimiser = optimiser_of(model, Schedule(epochs=1))
-    return partial(training_step, loss_of(model, objective), optimiser, *_batch(size), precision=precision)
+    on = Runtime(size.device, precision)
+    return partial(training_step, loss_of(model, objective), optimiser, *_batch(size), on)
 
 
 def eq6_step(size: Size) -> Pair:

@@ -13,7 +13,6 @@ from neuron_consistency.runtime import (
     drawn_by_row,
     has_fast_bfloat16,
     resolve_device,
-    resolve_precision,
 )
 from toys import CPU
 
@@ -39,14 +38,14 @@ def test_a_gpu_that_is_not_there_is_an_error_not_a_crash_later(monkeypatch: pyte
 @pytest.mark.parametrize("fast", [True, False])
 def test_auto_precision_is_bfloat16_only_where_it_is_fast(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "has_fast_bfloat16", lambda _device: fast)
-    assert resolve_precision("auto", CPU) == ("bfloat16" if fast else "float32")
-    assert resolve_precision("float32", CPU) == "float32"
-    assert resolve_precision("bfloat16", CPU) == "bfloat16"
+    asked = ("auto", "float32", "bfloat16")
+    found = [Runtime(CPU, precision).precision for precision in asked]
+    assert found == ["bfloat16" if fast else "float32", "float32", "bfloat16"]
 
 
 def test_unknown_precision_is_named() -> None:
     with pytest.raises(ParameterError, match="precision='half'"):
-        resolve_precision("half", CPU)
+        Runtime(CPU, "half")
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
@@ -61,15 +60,14 @@ def test_a_torch_without_the_amx_probe_falls_back_to_float32(monkeypatch: pytest
     """The probe has no public name and may vanish."""
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
     assert not has_fast_bfloat16(CPU)
-    assert resolve_precision("auto", CPU) == "float32"
+    assert Runtime(CPU).precision == "float32"
 
 
 def test_the_device_in_words_names_threads() -> None:
     assert f"{torch.get_num_threads()} threads" in describe_device(CPU)
 
 
-def test_a_runtime_holds_what_auto_comes_to_and_refuses_batches_of_nothing() -> None:
-    assert Runtime.of("cpu").precision in ("float32", "bfloat16")
+def test_batches_of_nothing_are_refused() -> None:
     with pytest.raises(ParameterError, match="batch_size=0"):
         Runtime(CPU, batch_size=0)
 

@@ -96,17 +96,15 @@ def _count(counts: Tensor, groups: Tensor, names: Tensor, indices: Tensor, chann
 class TopResponses:
     """Running top-k, exact thresholds and class counts of the channels of a layer.
 
-    Memory: k x channels responses twice over, and JACKKNIFE_GROUPS x channels x classes counts; nothing grows with the
-    number of images but one label and one prediction an image. Without given thresholds, a neuron's threshold
-    is its k-th largest response so far, and images tied with it count as active too: their counts are kept
-    apart and dropped whenever the threshold rises. A neuron never fires at a response of 0 or less, so a dead
-    one has no active image.
+    Without given thresholds, a neuron's threshold is its k-th largest response so far. Images tied with it count as
+    active too; their counts are kept apart and dropped whenever the threshold rises. A neuron never fires at a response
+    of 0 or less, so a dead one has no active image. Memory: k x channels responses twice over, and
+    JACKKNIFE_GROUPS x channels x classes counts; only a label and a prediction grow with the number of images.
 
     Args:
         channels: number of neurons.
         groups: the jackknife group of every image.
         names: the labels by kind, filled in for an image before it is added.
-        num_classes: number of labels.
         k: how many images make an own threshold.
         keep: how many of the strongest are reported.
         thresholds: those of another set, or None for own ones.
@@ -156,14 +154,12 @@ class TopResponses:
         return values[self.k - 1] if len(values) >= self.k else values.new_full(values.shape[1:], -torch.inf)
 
     def _merge(self) -> None:
-        if self.pending:
-            values = torch.cat([self.values, *(value for value, _ in self.pending)])
-            indices = torch.cat([self.indices, *(index for _, index in self.pending)])
-            self.pending.clear()
-            self._keep(values, indices)
-
-    def _keep(self, values: Tensor, indices: Tensor) -> None:
-        """The strongest of these responses, and the counts that follow."""
+        """Keeps the strongest of all responses so far, and the counts that follow."""
+        if not self.pending:
+            return
+        values = torch.cat([self.values, *(value for value, _ in self.pending)])
+        indices = torch.cat([self.indices, *(index for _, index in self.pending)])
+        self.pending.clear()
         by_index = indices.argsort(dim=0)
         values, indices = values.gather(0, by_index), indices.gather(0, by_index)
         values, by_value = values.sort(dim=0, descending=True, stable=True)
@@ -186,12 +182,9 @@ class TopResponses:
             thresholds = self.values[min(self.k, len(self.values)) - 1].clamp_min(_TINY)
             rows, channels = torch.nonzero(self.values >= thresholds, as_tuple=True)
             self._add_counts(self.indices[rows, channels], channels)
-        return LayerResponses(
-            thresholds.cpu(),
-            self.values[: self.keep].cpu(),
-            self.indices[: self.keep].cpu(),
-            {kind: counts.cpu() for kind, counts in self.counts.items()},
-        )
+        values, indices = self.values[: self.keep], self.indices[: self.keep]
+        counts = {kind: found.cpu() for kind, found in self.counts.items()}
+        return LayerResponses(thresholds.cpu(), values.cpu(), indices.cpu(), counts)
 
 
 def respond(
@@ -212,9 +205,6 @@ def respond(
     `thresholds` of another set, as for adversarial images. The top_k strongest images are kept in either case.
 
     Args:
-        model: a classifier.
-        images: the set.
-        on: where and how it runs; responses are float32.
         layers: names of the layers read; None is the last one.
         quantile: share of images that activate a neuron, in (0, 1].
         top_k: at least so many images make the threshold, and so many are kept.
@@ -229,21 +219,18 @@ def respond(
     if not 0 < quantile <= 1 or top_k < 1:
         raise ParameterError(f"quantile={quantile} must be in (0, 1] and top_k={top_k} at least 1")
     names = list(layers) if layers is not None else [model.last_layer]
-    k = min(max(math.ceil(quantile * len(images)), top_k), len(images))
-    kinds = {
-        "true": images.labels.to(on.device),
-        "predicted": torch.zeros(len(images), dtype=torch.int64, device=on.device),
-    }
-    groups = deal(kinds["true"])
     for name in names:
         model.layer_module(name)  # an unknown one is refused
+    labels = images.labels.to(on.device)
+    kinds = {"true": labels, "predicted": torch.zeros_like(labels)}
+    groups = deal(labels)
     tops = {
         name: TopResponses(
             model.layers[name],
             groups,
             kinds,
             num_classes=images.num_classes,
-            k=k,
+            k=min(max(math.ceil(quantile * len(images)), top_k), len(images)),
             keep=min(top_k, len(images)),
             thresholds=None if thresholds is None else thresholds[name].to(on.device),
             device=on.device,
@@ -255,9 +242,5 @@ def respond(
         kinds["predicted"][places] = seen.logits.argmax(1)
         for name in names:
             tops[name].add(seen.maps[name].amax(dim=(2, 3)), places)
-    return Responses(
-        images.labels.cpu(),
-        kinds["predicted"].cpu(),
-        images.num_classes,
-        {name: top.result() for name, top in tops.items()},
-    )
+    found = {name: top.result() for name, top in tops.items()}
+    return Responses(images.labels.cpu(), kinds["predicted"].cpu(), images.num_classes, found)

@@ -47,19 +47,6 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """ "float32" or "bfloat16"; "auto" is bfloat16 where the hardware has fast units for it.
-
-    Raises:
-        ParameterError: the precision is not one of "auto", "float32", "bfloat16".
-    """
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise ParameterError(f"precision={precision!r}: use 'auto', 'float32' or 'bfloat16'")
-    if precision == "auto":
-        return "bfloat16" if has_fast_bfloat16(device) else "float32"
-    return precision
-
-
 @dataclass(frozen=True)
 class Runtime:
     """Where networks run, in which precision, and on how many images at once.
@@ -80,7 +67,11 @@ class Runtime:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ParameterError(f"batch_size={self.batch_size}: at least one image is needed in a batch")
-        object.__setattr__(self, "precision", resolve_precision(self.precision, self.device))
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ParameterError(f"precision={self.precision!r}: use 'auto', 'float32' or 'bfloat16'")
+        if self.precision == "auto":
+            pays = has_fast_bfloat16(self.device)
+            object.__setattr__(self, "precision", "bfloat16" if pays else "float32")
 
     @classmethod
     def of(cls, device: str = "auto", precision: str = "auto", batch_size: int = 256) -> Self:

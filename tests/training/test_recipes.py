@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from neuron_consistency import versions
+from neuron_consistency import runtime, versions
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.filter_groups import FilterGroups
 from neuron_consistency.explanation.weighting import Weighting
@@ -101,7 +101,7 @@ def test_the_key_holds_the_precision_that_auto_comes_to(monkeypatch: pytest.Monk
     for precision in ("float32", "bfloat16"):
         expected = planned_one(precision=precision)
         with monkeypatch.context() as machine:
-            machine.setattr(recipes, "resolve_precision", lambda _asked, _device, found=precision: found)
+            machine.setattr(runtime, "has_fast_bfloat16", lambda _device, fast=precision == "bfloat16": fast)
             recipe = planned_one(precision="auto")
         assert recipe.schedule.precision == precision
         assert recipe.key == expected.key

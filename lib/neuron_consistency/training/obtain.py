@@ -18,7 +18,7 @@ from neuron_consistency.data.find import options_of
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.load import load_images
 from neuron_consistency.networks.models import Classifier, build_model, load_weights
-from neuron_consistency.runtime import Runtime, broadcast, describe_device, resolve_precision, this_process
+from neuron_consistency.runtime import Runtime, broadcast, describe_device, this_process
 from neuron_consistency.training.loop import loss_of, train, training_step
 from neuron_consistency.training.recipes import Recipe, data_arguments
 from neuron_consistency.training.schedule import optimiser_of
@@ -147,7 +147,7 @@ def _train(recipe: Recipe, device: torch.device) -> None:
         "commit": commit(),
         "torch": torch.__version__,
         "device": describe_device(device) + (f", {this_process().size} processes" if this_process().size > 1 else ""),
-        "precision": resolve_precision(recipe.schedule.precision, device),
+        "precision": recipe.schedule.precision,
         "seconds": round(sum(row["seconds"] for row in history), 1),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

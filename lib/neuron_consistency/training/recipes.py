@@ -15,7 +15,7 @@ from neuron_consistency.data.load import dataset_fingerprint
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.filter_groups import FilterGroups
 from neuron_consistency.explanation.weighting import Weighting
-from neuron_consistency.runtime import resolve_device, resolve_precision
+from neuron_consistency.runtime import Runtime
 from neuron_consistency.training.objective import Objective
 from neuron_consistency.training.schedule import Schedule
 from neuron_consistency.versions import GROUPS, TRAINING
@@ -131,7 +131,7 @@ def recipes_of(profile: str, parameters: Mapping[str, Any]) -> list[Recipe]:
     if p["dataset"].startswith("scenes") and p.get("background_correlation"):
         data["background_correlation"] = p["background_correlation"]
     fingerprint = dataset_fingerprint(**data_arguments(data, "train", profile))
-    precision = resolve_precision(p["precision"], resolve_device(p["device"]))
+    precision = Runtime.of(p["device"], p["precision"]).precision
     groups = FilterGroups(**_named(p, GROUPING, "filter_groups")) if p.get("filter_groups") else None
     return [
         Recipe(
