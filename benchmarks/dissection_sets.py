@@ -1,4 +1,4 @@
-"""Maps and labels for timing the dissection tally, and the plain way to count them."""
+"""Maps and labels for timing the count of overlaps, and the plain way to count them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neuron_consistency.data.broden import CATEGORIES
-from neuron_consistency.dissection.overlap import Tallier
+from neuron_consistency.dissection.overlap import OverlapCounter
 
 LABEL_SIZE, MAP_SIZE, EACH = 112, 7, 40  # side of the label maps and of the layer's; concepts of a category
 WHOLE = ("scene", "texture")  # categories that label an image, not its pixels
@@ -45,11 +45,11 @@ def planted_maps(*, images: int, units: int) -> tuple[Tensor, Labels, pd.DataFra
     return maps, labels, concepts, thresholds
 
 
-def tallied(maps: Tensor, labels: Labels, concepts: pd.DataFrame, thresholds: Tensor) -> Tensor:
-    """IoU of every unit and concept by the library's tally."""
-    tallier = Tallier(thresholds, concepts, (LABEL_SIZE, LABEL_SIZE), chance=False, best=1)
-    tallier.add(torch.arange(len(maps)), maps, labels)
-    return tallier.result().iou().nan_to_num()
+def counted(maps: Tensor, labels: Labels, concepts: pd.DataFrame, thresholds: Tensor) -> Tensor:
+    """IoU of every unit and concept by the library's counter."""
+    counter = OverlapCounter(thresholds, concepts, (LABEL_SIZE, LABEL_SIZE))
+    counter.add(torch.arange(len(maps)), maps, labels)
+    return counter.result().iou().nan_to_num()
 
 
 def counted_plainly(maps: Tensor, labels: Labels, concepts: pd.DataFrame, thresholds: Tensor) -> Tensor:

@@ -167,17 +167,17 @@ def ensemble(size: Size) -> Pair:
 
 def dissection(size: Size) -> Pair:
     """The tally of six categories against the plain way: each unit's map resized, thresholded and counted."""
-    from dissection_sets import counted_plainly, planted_maps, tallied
+    from dissection_sets import counted_plainly, planted_maps, counted
 
     maps, labels, concepts, thresholds = planted_maps(images=size.of(16, least=2), units=size.of(512, least=8))
     maps, thresholds = maps.to(size.device), thresholds.to(size.device)
 
     def difference() -> float:
-        one, other = (count(maps, labels, concepts, thresholds) for count in (tallied, counted_plainly))
+        one, other = (count(maps, labels, concepts, thresholds) for count in (counted, counted_plainly))
         return float((one - other).abs().max())
 
     words = f"{maps.shape[1]} units, {len(maps)} images, six categories, label maps of 112 px"
-    ours, theirs = (partial(count, maps, labels, concepts, thresholds) for count in (tallied, counted_plainly))
+    ours, theirs = (partial(count, maps, labels, concepts, thresholds) for count in (counted, counted_plainly))
     return Pair(ours, theirs, words, difference=difference, tolerance=1e-3)
 
 

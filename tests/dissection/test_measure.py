@@ -1,5 +1,6 @@
 """Dissection on a planted set: wired channels are named with the IoU geometry gives, noise and dead ones are not."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
-from neuron_consistency.dissection.measure import dissect, dissection_size, unit_labels, unit_masks, unit_thresholds
-from neuron_consistency.dissection.overlap import Tally, partners
-from neuron_consistency.dissection.tables import category_shares
+from neuron_consistency.dissection import measure
+from neuron_consistency.dissection.measure import (
+    LayerMaps,
+    dissect,
+    dissect_beside_chance,
+    dissection_size,
+    unit_labels,
+    unit_masks,
+    unit_thresholds,
+)
+from neuron_consistency.dissection.overlap import Overlap, partners
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier, build_model
 from planted import CORNERS, DEAD, LABELS, NOISE, SIZE, THRESHOLDS, WIRED_IOU, planted_classifier, write_set
-
-CPU = torch.device("cpu")
+from toys import ON
 
 
 @pytest.fixture
@@ -30,15 +38,19 @@ def broden(tmp_path_factory: pytest.TempPathFactory) -> BrodenSet:
     return BrodenSet.open(write_set(tmp_path_factory.mktemp("planted") / "broden"), min_frequency=1)
 
 
+def maps_of(model: Classifier, broden: BrodenSet, *, batch_size: int = 32, **options: Any) -> LayerMaps:
+    return LayerMaps(model, broden, replace(ON, batch_size=batch_size), layer="maps", image_size=SIZE, **options)
+
+
 @pytest.fixture
-def tally(planted: Classifier, broden: BrodenSet) -> Tally:
-    return dissect(planted, "maps", broden, thresholds=THRESHOLDS, image_size=SIZE, device=CPU, chance=True)
+def overlap(planted: Classifier, broden: BrodenSet) -> Overlap:
+    return dissect(maps_of(planted, broden), thresholds=THRESHOLDS)
 
 
 def stored(model: Classifier, broden: BrodenSet) -> tuple[Tensor, list[dict[str, Tensor]]]:
     """Everything at once: all maps, all labels."""
-    batches = list(broden.batches(len(broden), image_size=SIZE))
-    (_, images, labels) = batches[0]
+    ((_, images),) = broden.image_batches(len(broden), image_size=SIZE)
+    (labels,) = broden.label_batches(len(broden))
     return model.network.get_submodule("detectors")(images), labels
 
 
@@ -57,8 +69,8 @@ def naive_iou(maps: Tensor, labels: list[dict[str, Tensor]], thresholds: Tensor,
     return both / either
 
 
-def test_a_wired_channel_is_named_in_each_category_with_its_analytic_iou(tally: Tally) -> None:
-    units = unit_labels(tally, min_images=1).set_index("unit")
+def test_a_wired_channel_is_named_in_each_category_with_its_analytic_iou(overlap: Overlap) -> None:
+    units = unit_labels(overlap, min_images=1).set_index("unit")
     for unit, category in enumerate(CATEGORIES):
         assert units.loc[unit, "label"] == f"{category}-target"
         assert units.loc[unit, "category"] == category
@@ -66,19 +78,19 @@ def test_a_wired_channel_is_named_in_each_category_with_its_analytic_iou(tally: 
         assert units.loc[unit, "aligned"]
 
 
-def test_noise_and_a_dead_channel_are_named_nothing(tally: Tally) -> None:
-    units = unit_labels(tally, min_images=1).set_index("unit")
+def test_noise_and_a_dead_channel_are_named_nothing(overlap: Overlap) -> None:
+    units = unit_labels(overlap, min_images=1).set_index("unit")
     assert not units.loc[[NOISE, DEAD], "aligned"].any()
     assert float(units["iou"][NOISE]) > 0
     assert units.loc[DEAD, ["label", "category"]].isna().all()
 
 
 def test_streamed_counts_equal_the_definition_on_stored_maps(
-    planted: Classifier, broden: BrodenSet, tally: Tally
+    planted: Classifier, broden: BrodenSet, overlap: Overlap
 ) -> None:
     """Every unit and concept, also where fields hold several values, and areas only over labelled images."""
     maps, labels = stored(planted, broden)
-    iou = tally.iou()
+    iou = overlap.iou()
     for column, (_, concept) in enumerate(broden.labels.iterrows()):
         expected = naive_iou(maps, labels, THRESHOLDS, concept)
         torch.testing.assert_close(iou[:, column].float(), expected, equal_nan=True, rtol=1e-6, atol=0)
@@ -90,56 +102,61 @@ def test_thresholds_equal_the_kth_largest_stored_value(planted: Classifier, brod
     values = maps.transpose(0, 1).flatten(1)
     k = int(np.ceil(quantile * values.shape[1]))
     for batch_size in (1, 7, 64):
-        thresholds = unit_thresholds(
-            planted, "maps", broden, image_size=SIZE, device=CPU, quantile=quantile, batch_size=batch_size
-        )
+        thresholds = unit_thresholds(maps_of(planted, broden, batch_size=batch_size), quantile=quantile)
         torch.testing.assert_close(thresholds, values.sort(1, descending=True).values[:, k - 1], rtol=0, atol=0)
 
 
 def test_a_capped_threshold_is_near_the_exact_one_for_any_batch_size(planted: Classifier, broden: BrodenSet) -> None:
-    def noise_threshold(batch_size: int, max_kept: int | None) -> float:
-        found = unit_thresholds(
-            planted,
-            "maps",
-            broden,
-            image_size=SIZE,
-            device=CPU,
-            quantile=0.1,
-            batch_size=batch_size,
-            max_kept=max_kept,
-        )
-        return float(found[NOISE])
+    def noise_threshold(batch_size: int, max_kept: int) -> float:
+        maps = maps_of(planted, broden, batch_size=batch_size)
+        return float(unit_thresholds(maps, quantile=0.1, max_kept=max_kept)[NOISE])
 
     assert noise_threshold(3, 150) == noise_threshold(40, 150)
-    assert noise_threshold(40, 150) != noise_threshold(40, None)
-    assert noise_threshold(40, 150) == pytest.approx(noise_threshold(40, None), abs=0.05)
+    assert noise_threshold(40, 150) != noise_threshold(40, 0)
+    assert noise_threshold(40, 150) == pytest.approx(noise_threshold(40, 0), abs=0.05)
 
 
-def test_batch_size_changes_no_count(planted: Classifier, broden: BrodenSet, tally: Tally) -> None:
-    for batch_size in (1, 7):
-        again = dissect(
-            planted,
-            "maps",
-            broden,
-            thresholds=THRESHOLDS,
-            image_size=SIZE,
-            device=CPU,
-            chance=True,
-            batch_size=batch_size,
-        )
-        for name in ("intersection", "chance_intersection", "unit_area", "concept_area", "best_images"):
-            assert torch.equal(getattr(again, name), getattr(tally, name)), name
+def same_counts(one: Overlap, other: Overlap) -> bool:
+    names = ("intersection", "unit_area", "concept_area", "concept_images", "best_images")
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
 
 
-def test_shuffled_labels_take_the_correspondence_away_and_nothing_else(tally: Tally) -> None:
-    shuffled = tally.shuffled()
-    assert torch.equal(shuffled.concept_area, tally.concept_area)
-    real, chance = (unit_labels(t, min_images=1)["iou"][:6].mean() for t in (tally, shuffled))
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_batch_size_changes_no_count(planted: Classifier, broden: BrodenSet, batch_size: int) -> None:
+    one, other = (maps_of(planted, broden, batch_size=size) for size in (32, batch_size))
+    pairs = zip(*(dissect_beside_chance(maps, thresholds=THRESHOLDS) for maps in (one, other)), strict=True)
+    assert all(same_counts(*pair) for pair in pairs)
+
+
+@pytest.mark.parametrize("room", [2**30, 0], ids=["kept", "computed anew"])
+def test_the_network_runs_once_where_its_maps_have_room(
+    planted: Classifier, broden: BrodenSet, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """Two passes over all images and one over the first ten give what maps made for each of them give."""
+    monkeypatch.setattr(measure, "KEPT_BYTES", room)
+    runs: list[int] = []
+    handle = planted.register_forward_hook(lambda _module, inputs, _output: runs.append(len(inputs[0])))
+    maps = maps_of(planted, broden, batch_size=7)
+    found = [dissect(maps, thresholds=THRESHOLDS) for _ in range(2)] + [dissect(maps.head(10), thresholds=THRESHOLDS)]
+    handle.remove()
+    for counted, part in zip(found, (broden, broden, broden.head(10)), strict=True):
+        assert same_counts(counted, dissect(maps_of(planted, part), thresholds=THRESHOLDS))
+    assert sum(runs) == (40 if room else 90)
+
+
+def test_shuffled_labels_take_the_correspondence_away_and_nothing_else(
+    planted: Classifier, broden: BrodenSet, overlap: Overlap
+) -> None:
+    own, shuffled = dissect_beside_chance(maps_of(planted, broden), thresholds=THRESHOLDS)
+    assert same_counts(own, overlap)
+    for name in ("unit_area", "concept_area", "concept_images"):
+        assert torch.equal(getattr(shuffled, name), getattr(own, name)), name
+    real, chance = (unit_labels(counted, min_images=1)["iou"][:6].mean() for counted in (own, shuffled))
     assert chance < 0.75 * real
-    for category, columns in tally.concepts.groupby("category").groups.items():  # what leaves a label enters another
+    for category, columns in own.concepts.groupby("category").groups.items():  # what leaves a label enters another
         if category in CORNERS:
             unit = CATEGORIES.index(category)
-            assert shuffled.intersection[unit, list(columns)].sum() < tally.intersection[unit, list(columns)].sum()
+            assert shuffled.intersection[unit, list(columns)].sum() < own.intersection[unit, list(columns)].sum()
 
 
 def test_partners_are_other_labelled_images_each_taken_once() -> None:
@@ -150,31 +167,19 @@ def test_partners_are_other_labelled_images_each_taken_once() -> None:
     assert labelled[taken].tolist() == labelled.tolist()
 
 
-def test_an_attack_is_applied_before_measuring(planted: Classifier, broden: BrodenSet, tally: Tally) -> None:
+def test_an_attack_is_applied_before_measuring(planted: Classifier, broden: BrodenSet) -> None:
     """Swapping red and green makes the object channel fire on parts."""
-    attacked = dissect(
-        planted,
-        "maps",
-        broden,
-        thresholds=THRESHOLDS,
-        image_size=SIZE,
-        device=CPU,
-        attack=lambda model, images: images[:, [1, 0, 2]],
-    )
-    named = unit_labels(attacked, min_images=1)["label"]
+    attacked = maps_of(planted, broden, attack=lambda model, images: images[:, [1, 0, 2]])
+    named = unit_labels(dissect(attacked, thresholds=THRESHOLDS), min_images=1)["label"]
     assert named[CATEGORIES.index("object")] == "part-target"
     assert named[CATEGORIES.index("part")] == "object-target"
 
 
-def test_best_images_and_masks_show_the_concept(planted: Classifier, broden: BrodenSet, tally: Tally) -> None:
-    unit = CATEGORIES.index("scene")
-    assert tally.best_images[unit, :4].tolist() == [24, 26, 28, 30]
-    assert (tally.best_values[unit, :4] == 1).all()
+def test_best_images_and_masks_show_the_concept(planted: Classifier, overlap: Overlap) -> None:
+    assert overlap.best_images[CATEGORIES.index("scene"), :4].tolist() == [24, 26, 28, 30]
     images = torch.zeros(2, 3, SIZE, SIZE)
     images[0, 0, :24, :24] = 1  # red, 6x6 map positions
-    masks = unit_masks(
-        planted, "maps", images, torch.tensor([5, 5]), thresholds=torch.full((8,), 0.6), size=(LABELS, LABELS)
-    )
+    masks = unit_masks(planted, images, ON, layer="maps", unit=5, threshold=0.6, size=(LABELS, LABELS))
     assert masks.sum((1, 2)).tolist() == [12 * 12 - 1, 0]  # at the border of the map only one corner is cut
 
 
@@ -185,17 +190,23 @@ def test_hooks_are_removed_and_the_mode_kept(planted: Classifier, broden: Broden
         raise RuntimeError("stop")
 
     planted.train()
-    unit_thresholds(planted, "maps", broden, image_size=SIZE, device=CPU)
+    unit_thresholds(maps_of(planted, broden))
     with pytest.raises(RuntimeError, match="stop"):
-        dissect(planted, "maps", broden, thresholds=torch.zeros(8), image_size=SIZE, device=CPU, attack=failing)
+        dissect(maps_of(planted, broden, attack=failing), thresholds=THRESHOLDS)
     assert planted.training
     assert not planted.layer_module("maps")._forward_hooks
 
 
-def test_maps_below_seven_are_refused_with_the_cure(broden: BrodenSet) -> None:
+def test_what_cannot_be_dissected_is_refused_with_the_cure(planted: Classifier, broden: BrodenSet) -> None:
     model = build_model("resnet18", num_classes=4, image_size=64)
     with pytest.raises(ParameterError, match=r"2x2 maps at 64 px.*image_size"):
-        unit_thresholds(model, "layer4", broden, image_size=64, device=CPU)
+        unit_thresholds(LayerMaps(model, broden, ON, layer="layer4", image_size=64))
+    with pytest.raises(ParameterError, match="no layer 'layer9'"):
+        LayerMaps(model, broden, ON, layer="layer9", image_size=64)
+    with pytest.raises(ParameterError, match="quantile=0"):
+        unit_thresholds(maps_of(planted, broden), quantile=0)
+    with pytest.raises(ParameterError, match="7 thresholds for the 8 units of 'maps'"):
+        dissect(maps_of(planted, broden), thresholds=THRESHOLDS[:7])
 
 
 @pytest.mark.parametrize(
@@ -206,28 +217,18 @@ def test_dissection_size_is_the_smallest_that_gives_seven(architecture: str, lay
     assert dissection_size(build_model(architecture, num_classes=4, image_size=64), layer) == size
 
 
-def test_too_rare_labels_are_left_out(tally: Tally) -> None:
-    units = unit_labels(tally, min_images=9)
+def test_too_rare_labels_are_left_out(overlap: Overlap) -> None:
+    units = unit_labels(overlap, min_images=9)
     assert "scene-target" not in set(units["label"])
     with pytest.raises(ParameterError, match="min_images=1000"):
-        unit_labels(tally, min_images=1000)
-
-
-def test_shares_count_each_unit_once_with_wilsons_interval(tally: Tally) -> None:
-    shares = category_shares(unit_labels(tally, min_images=1))
-    assert shares["category"].tolist() == list(CATEGORIES)
-    assert (shares["share"] == 1 / 8).all()
-    low, high = shares.loc[0, ["low", "high"]]
-    assert low == pytest.approx(0.0224, abs=1e-4)  # Wilson, 1 of 8, as in R's prop.test without correction
-    assert high == pytest.approx(0.4709, abs=1e-4)
+        unit_labels(overlap, min_images=1000)
 
 
 def test_bfloat16_stays_near_the_reference(broden: BrodenSet) -> None:
     model = build_model("alexnet", num_classes=4, image_size=64, seed=2)
     tables = []
     for precision in ("float32", "bfloat16"):
-        options: dict[str, Any] = {"image_size": 128, "device": CPU, "precision": precision}
-        thresholds = unit_thresholds(model, "relu5", broden, quantile=0.05, **options)
-        counted = dissect(model, "relu5", broden, thresholds=thresholds, **options)
+        maps = LayerMaps(model, broden, replace(ON, precision=precision), layer="relu5", image_size=128)
+        counted = dissect(maps, thresholds=unit_thresholds(maps, quantile=0.05))
         tables.append(unit_labels(counted, min_images=1)["iou"])
     assert (tables[0] - tables[1]).abs().mean() < 0.02

@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from neuron_consistency.data.broden import BrodenSet
+from neuron_consistency.dissection.controls import REAL, Dissected
 from neuron_consistency.dissection.measure import unit_masks
-from neuron_consistency.dissection.tables import REAL, Dissected
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.plotting import Picture, PictureGrid
+from neuron_consistency.runtime import Runtime
 
 
 def best_units(units: pd.DataFrame, *, count: int) -> pd.DataFrame:
@@ -22,42 +23,30 @@ def best_units(units: pd.DataFrame, *, count: int) -> pd.DataFrame:
 
 
 def example_masks(
-    model: Classifier,
-    broden: BrodenSet,
-    dissected: Dissected,
-    units: pd.DataFrame,
-    *,
-    count: int,
-    precision: str = "auto",
+    model: Classifier, broden: BrodenSet, on: Runtime, *, dissected: Dissected, units: pd.DataFrame, count: int
 ) -> PictureGrid:
     """For each unit its strongest real images, bright inside its mask, to be drawn by `plotting.picture_grid`.
 
     Below an image stands how much of the mask lies inside the concept.
 
     Args:
-        model: the network, on its device.
+        model: the network.
         broden: the set it was dissected on.
+        on: where and how it runs.
         dissected: the outcome.
         units: rows of `unit_labels`, for instance from `best_units`.
-        count: images of each unit.
-        precision: of the forward passes.
+        count: images of each unit, eight at most.
     """
     rows = []
-    tally, size = dissected.tallies[REAL], dissected.image_size
+    size = dissected.image_size
     numbers = broden.labels.set_index(["name", "category"])["number"]
     for unit in units.to_dict("records"):
         number = int(numbers[unit["label"], unit["category"]])
-        indices = [index for index in tally.best_images[unit["unit"], :count].tolist() if index >= 0]
+        best = dissected.overlaps[REAL].best_images[unit["unit"], :count].tolist()
+        indices = [index for index in best if index >= 0]
         images = torch.stack([broden.image(index, image_size=size) for index in indices])
-        masks = unit_masks(
-            model,
-            dissected.layer,
-            images,
-            torch.full((len(images),), unit["unit"]),
-            thresholds=dissected.thresholds,
-            size=broden.label_size,
-            precision=precision,
-        ).cpu()
+        mask_of = {"unit": unit["unit"], "threshold": float(dissected.thresholds[unit["unit"]])}
+        masks = unit_masks(model, images, on, layer=model.last_layer, size=broden.label_size, **mask_of).cpu()
         regions = functional.interpolate(masks[None].float(), size=(size, size))[0].bool()
         title = f"unit {unit['unit']}\n{unit['label']}\n({unit['category']})\nIoU {unit['iou']:.2f}"
         pictures = [

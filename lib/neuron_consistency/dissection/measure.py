@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pandas as pd
 import torch
@@ -12,249 +13,211 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
-from neuron_consistency.dissection.overlap import Tallier, Tally, partners, upsampling_matrix
+from neuron_consistency.dissection.overlap import Overlap, OverlapCounter, partners, upsampling_matrix
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import read_layers
-from neuron_consistency.runtime import autocast, gathered, part
+from neuron_consistency.networks.reading import evaluating, read_layers
+from neuron_consistency.runtime import Runtime, drawn_by_row
 
 SMALLEST_MAP = 7  # below this a neuron's mask is too coarse to match any concept (Bau et al. use 7x7 and more)
+KEPT_BYTES = 2**30  # maps of a set are kept between passes up to this size, and computed anew beyond it
 ImageAttack = Callable[[nn.Module, Tensor], Tensor]  # (model, images) -> adversarial images
 
 
-def dissection_size(model: Classifier, layer: str, *, smallest_map: int = SMALLEST_MAP) -> int:
-    """The smallest multiple of 32 pixels, from 64, that gives the layer maps of at least `smallest_map` a side.
+def dissection_size(model: Classifier, layer: str) -> int:
+    """The smallest multiple of 32 pixels, from 64, that gives the layer maps of 7x7 or more.
 
     Raises:
         ParameterError: even 512 pixels give smaller maps, or the model has no such layer.
 
     Source: design of Bau et al. 2017, whose last layers have 7x7 to 14x14 maps; the search is ours.
     """
-    with _reading(model, layer, "float32", smallest_map=0) as read:
-        for size in range(64, 513, 32):
-            probe = torch.zeros(1, 3, size, size, device=model.mean.device)
-            if min(read(probe).shape[2:]) >= smallest_map:
-                return size
+    device = model.mean.device
+    for size in range(64, 513, 32):
+        maps = _read(model, layer, torch.zeros(1, 3, size, size), Runtime(device, "float32"))
+        if min(maps.shape[2:]) >= SMALLEST_MAP:
+            return size
     raise ParameterError(
-        f"layer {layer!r} has maps below {smallest_map}x{smallest_map} even at 512 px: choose an earlier layer"
+        f"layer {layer!r} has maps below {SMALLEST_MAP}x{SMALLEST_MAP} even at 512 px: choose an earlier layer"
     )
 
 
-@contextmanager
-def _reading(
-    model: Classifier,
-    layer: str,
-    precision: str,
-    *,
-    attack: ImageAttack | None = None,
-    smallest_map: int = SMALLEST_MAP,
-) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Gives a function from images to the layer's maps, (B, 3, H, W) -> (B, U, h, w) float32, in eval mode."""
-    device, training = model.mean.device, model.training
-
-    def read(images: Tensor) -> Tensor:
-        images = images.to(device).contiguous(memory_format=torch.channels_last)
-        with autocast(device, precision):
-            if attack is not None:
-                images = attack(model, images)
-            with torch.no_grad():
-                model(images)
-        maps = outputs.pop(layer).float().contiguous()
-        if min(maps.shape[2:]) < smallest_map:
-            raise ParameterError(
-                f"layer {layer!r} has {maps.shape[2]}x{maps.shape[3]} maps at {images.shape[2]} px, and dissection "
-                f"needs {smallest_map}x{smallest_map}: use a larger image_size (dissection_size gives it)"
-            )
-        return maps
-
-    model.eval()
-    try:
-        with read_layers(model, [layer]) as outputs:
-            yield read
-    finally:
-        model.train(training)
+def _read(model: Classifier, layer: str, images: Tensor, on: Runtime, attack: ImageAttack | None = None) -> Tensor:
+    """The layer's maps, (B, U, h, w) float32 on the runtime's device, in eval mode."""
+    images = images.to(on.device).contiguous(memory_format=torch.channels_last)
+    with evaluating(model), on.autocast():
+        if attack is not None:
+            images = attack(model, images)
+        with torch.no_grad(), read_layers(model, [layer]) as outputs:
+            model(images)
+    return outputs[layer].float().contiguous()
 
 
-def unit_thresholds(
-    model: Classifier,
-    layer: str,
-    broden: BrodenSet,
-    *,
-    image_size: int,
-    device: torch.device,
-    quantile: float = 0.005,
-    attack: ImageAttack | None = None,
-    max_kept: int | None = None,
-    batch_size: int = 32,
-    precision: str = "auto",
-    processes: int = 0,
-    progress: bool = False,
-) -> Tensor:
-    """The value that a share `quantile` of a unit's map positions, over all images, reaches: exact, streaming.
+@dataclass
+class LayerMaps:
+    """The maps of a layer on all images of a labelled set, batch by batch, as often as they are asked for.
 
-    It is the k-th largest of all N h w values of the unit, k = ceil(quantile N h w); only the k largest so far
-    (and at most as many waiting) are held, so memory is 2 k U float32: 63,000 images at 7x7 and 512 units are
-    63 MB, but 64 units at 112x112 are 2 GB. `max_kept` caps k: then an equal number of positions is drawn from
-    each image (at least one, the same for any batch size) and the threshold is the quantile of that sample.
+    The network runs once where all maps together fit into `KEPT_BYTES`, and else once for each pass over them.
 
-    Args:
-        model: the network; moved to `device`, run in eval mode, its mode restored.
+    Attributes:
+        model: a network, moved to the runtime's device and run in eval mode.
+        broden: the set.
+        on: where and how the network runs; the batch size changes no map beyond rounding.
         layer: a name among `model.layers`.
-        broden: the images; their labels are not read.
-        image_size: side of the images shown to the network; maps must be at least 7x7 (see `dissection_size`).
-        device: where it is computed.
-        quantile: share of positions above the threshold.
-        attack: if given, thresholds are those of the attacked images.
-        max_kept: cap on k.
-        batch_size, precision, processes: how it is computed; they change no threshold beyond rounding.
-        progress: show a bar.
+        image_size: the side of the images shown to the network, see `dissection_size`.
+        attack: makes the images adversarial first.
+        kept: the batches of maps, after the first pass.
 
     Shape:
-        result: (U,) float32, on `device`, in the units of the layer's responses.
+        yields places (B,) int64 and maps (B, U, h, w) float32, on the device.
 
     Raises:
-        ParameterError: quantile outside (0, 1), maps below 7x7, or unknown layer.
+        ParameterError: the model has no such layer; or, in a pass, its maps are below 7x7.
+    """
+
+    model: Classifier
+    broden: BrodenSet
+    on: Runtime
+    layer: str
+    image_size: int
+    attack: ImageAttack | None = None
+    kept: list[tuple[Tensor, Tensor]] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        self.model.to(self.on.device).layer_module(self.layer)
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return math.ceil(len(self.broden) / self.on.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.kept:
+            yield from self.kept
+            return
+        seen = []
+        for places, images in self.broden.image_batches(self.on.batch_size, image_size=self.image_size):
+            maps = _read(self.model, self.layer, images, self.on, self.attack)
+            height, width = maps.shape[2:]
+            if min(height, width) < SMALLEST_MAP:
+                raise ParameterError(
+                    f"layer {self.layer!r} has {height}x{width} maps at {self.image_size} px, and dissection needs "
+                    f"{SMALLEST_MAP}x{SMALLEST_MAP}: use a larger image_size (dissection_size gives it)"
+                )
+            if maps[0].nbytes * len(self.broden) <= KEPT_BYTES:
+                seen.append((places, maps))
+            yield places, maps
+        self.kept = seen
+
+    def head(self, images: int) -> LayerMaps:
+        """The maps of the first so many images; the network does not run again for those that are kept."""
+        kept = [(at[at < images], maps[at < images]) for at, maps in self.kept if int(at[0]) < images]
+        return replace(self, broden=self.broden.head(images), kept=kept)
+
+
+def unit_thresholds(layer_maps: LayerMaps, *, quantile: float = 0.005, max_kept: int = 0) -> Tensor:
+    """The value that a share `quantile` of a unit's map positions, over all images, reaches: exact, streaming.
+
+    It is the k-th largest of all N h w values of the unit, k = ceil(quantile N h w). Only the k largest so far and as
+    many new ones are held: 2 k U float32, which for 63,000 images at 7x7 and 512 units is 63 MB, but for 64 units at
+    112x112 2 GB. `max_kept`, unless it is 0, caps k: an equal number of positions is then drawn from each image (at
+    least one, the same for any batch size), and the threshold is the quantile of that sample.
+
+    Shape:
+        result: (U,) float32, on the maps' device, in the units of the layer's responses.
+
+    Raises:
+        ParameterError: quantile outside (0, 1), or maps below 7x7.
 
     Source: Bau et al. 2017, section 2.2, P(a_k > T_k) = .005; theirs is an approximate streaming quantile.
     """
     if not 0 < quantile < 1:
         raise ParameterError(f"quantile={quantile}: must lie between 0 and 1")
-    model.to(device)
-    largest = waiting = torch.empty(model.layers[layer], 0)
-    k = 0
-    with _reading(model, layer, precision, attack=attack) as read:
-        batches = broden.batches(batch_size, image_size=image_size, processes=processes, part=part())
-        steps = math.ceil(len(broden) / batch_size / part().size)
-        for indices, images, _ in tqdm(batches, "thresholds", steps, disable=not progress):
-            values = read(images).flatten(2)
-            positions = values.shape[2]
-            drawn = positions
-            if max_kept is not None and quantile * len(broden) * positions > max_kept:
-                drawn = max(1, math.floor(max_kept / (quantile * len(broden))))
-                chosen = torch.stack([_drawn(int(place), positions)[:drawn] for place in indices])
-                index = chosen.to(values.device)[:, None].expand(-1, values.shape[1], -1)
-                values = values.gather(2, index)
-            if k == 0:
-                k = math.ceil(quantile * len(broden) * drawn)
-                largest = waiting = values.new_empty(values.shape[1], 0)
-            waiting = torch.cat([waiting, values.transpose(0, 1).flatten(1)], dim=1)
-            if waiting.shape[1] >= k:
-                largest = torch.cat([largest, waiting], dim=1).topk(k, dim=1, sorted=False).values
-                waiting = waiting[:, :0]
-    parts = [values.to(device) for values in gathered(torch.cat([largest, waiting], dim=1).cpu())]
-    return torch.cat(parts, dim=1).topk(max(gathered(k)), dim=1).values[:, -1]
+    wanted = quantile * len(layer_maps.broden)  # of each position
+    largest, k = torch.empty(0), 0
+    for places, maps in tqdm(layer_maps, "thresholds", disable=None):
+        values = maps.flatten(2)
+        if 0 < max_kept < wanted * values.shape[2]:
+            drawn = max(1, math.floor(max_kept / wanted))
+            chosen = drawn_by_row(places.tolist(), partial(torch.randperm, values.shape[2]), seed=0)[:, :drawn]
+            values = values.gather(2, chosen.to(values.device)[:, None].expand(-1, values.shape[1], -1))
+        k = math.ceil(wanted * values.shape[2])
+        new = values.transpose(0, 1).flatten(1)
+        largest = torch.cat([largest, new], dim=1) if len(largest) else new
+        if largest.shape[1] >= 2 * k:
+            largest = largest.topk(k, dim=1, sorted=False).values
+    return largest.topk(k, dim=1).values[:, -1]
 
 
-def _drawn(image: int, positions: int) -> Tensor:
-    """The positions of a map in an order of the image's own, whichever images come before it."""
-    return torch.randperm(positions, generator=torch.Generator().manual_seed(image))
-
-
-def dissect(
-    model: Classifier,
-    layer: str,
-    broden: BrodenSet,
-    *,
-    thresholds: Tensor,
-    image_size: int,
-    device: torch.device,
-    attack: ImageAttack | None = None,
-    chance: bool = False,
-    best: int = 8,
-    seed: int = 0,
-    batch_size: int = 32,
-    precision: str = "auto",
-    processes: int = 0,
-    progress: bool = False,
-) -> Tally:
-    """Counts how each unit's masks overlap each concept of a densely labelled set, in one streaming pass.
+def dissect(layer_maps: LayerMaps, *, thresholds: Tensor) -> Overlap:
+    """Counts how each unit's masks overlap each concept of the set, in one pass.
 
     Maps are upsampled bilinearly to the label maps' size; a unit's mask is where they exceed its threshold.
 
     Args:
-        model: the network; moved to `device`, run in eval mode, its mode restored.
-        layer: a name among `model.layers`.
-        broden: images and labels.
-        thresholds: of each unit, from `unit_thresholds`: of the real images also where `attack` is given, unless
+        layer_maps: of real or adversarial images.
+        thresholds: of each unit, from `unit_thresholds`: those of the real images also for adversarial ones, unless
             the question is another.
-        image_size: side of the images shown to the network; maps must be at least 7x7 (see `dissection_size`).
-        device: where it is computed.
-        attack: (model, images) -> images, applied before measuring.
-        chance: also count with each image's labels of a category exchanged for those of another image labelled in
-            it (a random cycle through them): the same masks, areas and label statistics, no correspondence.
-        best: how many of its strongest images are remembered for each unit.
-        seed: of the exchange.
-        batch_size, precision, processes: how it is computed; they change no count beyond rounding.
-        progress: show a bar.
 
     Shape:
         thresholds: (U,).
 
     Raises:
-        ParameterError: maps below 7x7, thresholds of another layer, or unknown layer.
+        ParameterError: maps below 7x7, or thresholds of another layer.
 
-    Source: Bau et al. 2017, section 2.3; P1 applies it to least-likely-class adversarial images. Chance is ours.
+    Source: Bau et al. 2017, section 2.3; P1 applies it to least-likely-class adversarial images.
     """
-    if thresholds.shape != (model.layers.get(layer, len(thresholds)),):
-        raise ParameterError(f"{len(thresholds)} thresholds for the {model.layers[layer]} units of {layer!r}")
-    model.to(device)
-    tallier = Tallier(
-        thresholds.to(device),
-        broden.labels,
-        broden.label_size,
-        chance=chance,
-        best=best,
-    )
-    exchange = {}
-    if chance:
-        generator = torch.Generator().manual_seed(seed)
-        exchange = {c: partners(broden.labelled(c), generator=generator) for c in CATEGORIES}
-    with _reading(model, layer, precision, attack=attack) as read:
-        batches = broden.batches(batch_size, image_size=image_size, processes=processes, part=part())
-        steps = math.ceil(len(broden) / batch_size / part().size)
-        for indices, images, labels in tqdm(batches, "dissection", steps, disable=not progress):
-            if chance:
-                other = [
-                    {c: broden.image_labels(int(exchange[c][i]), c) for c in own}
-                    for i, own in zip(indices.tolist(), labels, strict=True)
-                ]
-                tallier.add(indices, read(images), labels, other)
-            else:
-                tallier.add(indices, read(images), labels)
-    tallier.gather()
-    return tallier.result()
+    (counted,) = _counted(layer_maps, thresholds, None)
+    return counted
+
+
+def dissect_beside_chance(layer_maps: LayerMaps, *, thresholds: Tensor) -> tuple[Overlap, Overlap]:
+    """What `dissect` counts, and what the same masks overlap by chance, in one pass.
+
+    For the chance level each image's labels of a category are exchanged for those of another image labelled in it, a
+    random cycle through them: areas and label statistics stay, the correspondence goes.
+
+    Source: ours.
+    """
+    generator = torch.Generator().manual_seed(0)
+    labelled = layer_maps.broden.labelled
+    exchange = {category: partners(labelled(category), generator=generator) for category in CATEGORIES}
+    own, shuffled = _counted(layer_maps, thresholds, None, exchange)
+    return own, shuffled
+
+
+def _counted(layer_maps: LayerMaps, thresholds: Tensor, *exchanges: dict[str, Tensor] | None) -> list[Overlap]:
+    broden, on, units = layer_maps.broden, layer_maps.on, layer_maps.model.layers[layer_maps.layer]
+    if thresholds.shape != (units,):
+        raise ParameterError(f"{len(thresholds)} thresholds for the {units} units of {layer_maps.layer!r}")
+    labels = [broden.label_batches(on.batch_size, exchange=exchange) for exchange in exchanges]
+    counters = [OverlapCounter(thresholds.to(on.device), broden.labels, broden.label_size) for _ in exchanges]
+    for (places, maps), *given in zip(tqdm(layer_maps, "dissection", disable=None), *labels, strict=True):
+        for counter, own in zip(counters, given, strict=True):
+            counter.add(places, maps, own)
+    return [counter.result() for counter in counters]
 
 
 def unit_masks(
-    model: Classifier,
-    layer: str,
-    images: Tensor,
-    units: Tensor,
-    *,
-    thresholds: Tensor,
-    size: tuple[int, int],
-    precision: str = "auto",
-) -> Tensor:
-    """The mask of one unit on each image: where its upsampled map exceeds its threshold.
+    model: Classifier, images: Tensor, on: Runtime, *,
+    layer: str, unit: int, threshold: float, size: tuple[int, int],
+) -> Tensor:  # fmt: skip
+    """The mask of a unit on each image: where its upsampled map exceeds its threshold.
 
     Shape:
-        images: (B, 3, S, S) in [0, 1]; units: (B,) int64; thresholds: (U,); result: `(B, *size)` bool.
+        images: (B, 3, S, S) in [0, 1]; result: `(B, *size)` bool, on the device.
 
     Source: Bau et al. 2017, section 2.3.
     """
-    with _reading(model, layer, precision) as read:
-        maps = read(images)
-    units, levels = units.to(maps.device), thresholds.to(maps.device)
-    chosen = maps[torch.arange(len(maps), device=maps.device), units]
+    maps = _read(model, layer, images, on)
     rows, columns = (upsampling_matrix(s, t).to(maps.device) for s, t in zip(maps.shape[2:], size, strict=True))
-    return rows @ chosen @ columns.T > levels[units, None, None]
+    return rows @ maps[:, unit] @ columns.T > threshold
 
 
-def unit_labels(tally: Tally, *, iou_threshold: float = 0.04, min_images: int = 10) -> pd.DataFrame:
+def unit_labels(overlap: Overlap, *, iou_threshold: float = 0.04, min_images: int = 10) -> pd.DataFrame:
     """The concept each unit matches best, over all categories.
 
     Args:
-        tally: what `dissect` counted.
+        overlap: what `dissect` counted.
         iou_threshold: a unit whose best IoU exceeds it is aligned with that concept.
         min_images: concepts shown by fewer of the images counted are left out.
 
@@ -267,14 +230,13 @@ def unit_labels(tally: Tally, *, iou_threshold: float = 0.04, min_images: int = 
 
     Source: Bau et al. 2017 (IoU > .04; Broden keeps labels of 10 images or more).
     """
-    kept = (tally.concept_images >= min_images).nonzero().squeeze(1)
+    kept = (overlap.concept_images >= min_images).nonzero().squeeze(1)
     if len(kept) == 0:
         raise ParameterError(
-            f"min_images={min_images}: no label is in that many of the {tally.images} images; lower it"
+            f"min_images={min_images}: no label is in that many of the {overlap.images} images; lower it"
         )
-    best, column = tally.iou()[:, kept].nan_to_num(0).max(dim=1)
-    concepts = tally.concepts.iloc[kept[column].numpy()].reset_index(drop=True)
-    units = pd.DataFrame({"unit": range(len(best)), "label": concepts["label"], "category": concepts["category"]})
-    units["category"] = pd.Categorical(units["category"].where(best.numpy() > 0), categories=CATEGORIES)
-    units["label"] = units["label"].where(best.numpy() > 0)
-    return units.assign(iou=best.numpy(), aligned=best.numpy() > iou_threshold)
+    best, column = (found.numpy() for found in overlap.iou()[:, kept].nan_to_num(0).max(dim=1))
+    concepts = overlap.concepts.iloc[kept.numpy()[column]].reset_index(drop=True)
+    units = pd.DataFrame({"unit": range(len(best)), "label": concepts["label"].where(best > 0)})
+    units["category"] = pd.Categorical(concepts["category"].where(best > 0), categories=CATEGORIES)
+    return units.assign(iou=best, aligned=best > iou_threshold)

@@ -2,53 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from neuron_consistency.data.broden import CATEGORIES
-from neuron_consistency.runtime import add_up, gathered
 
 ImageLabels = dict[str, Tensor]  # category -> label maps (L, h, w), or the labels (L,) of the whole image
 PAIRS_AT_ONCE = 8192  # masks in work on a GPU ...
 PAIRS_IN_CACHE = 256  # ... and on a CPU, which is fastest while they stay in its cache
+BEST_IMAGES = 8  # remembered of each unit
 
 
 @dataclass(frozen=True)
-class Tally:
-    """Pixel counts that every score of a dissection comes from; tallies of disjoint sets add up.
+class Overlap:
+    """Pixel counts that every score of a dissection comes from.
 
     A concept is a label in one category (a label in two categories is two concepts).
 
     Attributes:
         concepts: one row a concept: label, category.
         intersection: pixels both in a unit's mask and in a concept.
-        chance_intersection: the same with each image's labels taken from another image; None if not asked for.
         unit_area: pixels of a unit's mask, over the images labelled in a category.
         concept_area: pixels of a concept.
         concept_images: images that show a concept.
         images: images seen.
-        best_images: per unit, the images with its highest responses, highest first (-1: fewer were seen).
-        best_values: those responses.
+        best_images: of each unit, those with its highest responses, highest first (-1: fewer were seen).
 
     Shape:
-        intersection, chance_intersection: (U, C) int64; unit_area: (U, 6) int64, in the order of CATEGORIES;
-        concept_area, concept_images: (C,) int64; best_images: (U, n) int64; best_values: (U, n) float32.
+        intersection: (U, C) int64; unit_area: (U, 6) int64, in the order of CATEGORIES;
+        concept_area, concept_images: (C,) int64; best_images: (U, 8) int64.
     """
 
     concepts: pd.DataFrame
     intersection: Tensor
-    chance_intersection: Tensor | None
     unit_area: Tensor
     concept_area: Tensor
     concept_images: Tensor
     images: int
     best_images: Tensor
-    best_values: Tensor
 
     def iou(self) -> Tensor:
         """Intersection over union of each unit and concept, over the images labelled in the concept's category.
@@ -61,12 +58,6 @@ class Tally:
         category = torch.tensor([CATEGORIES.index(name) for name in self.concepts["category"]])
         union = self.unit_area[:, category] + self.concept_area - self.intersection
         return self.intersection.double() / union
-
-    def shuffled(self) -> Tally:
-        """The chance tally: the same masks and areas, and the intersection with other images' labels."""
-        if self.chance_intersection is None:
-            raise ValueError("this tally was made without chance=True")
-        return replace(self, intersection=self.chance_intersection, chance_intersection=None)
 
 
 def upsampling_matrix(small: int, large: int) -> Tensor:
@@ -92,17 +83,23 @@ def partners(labelled: Tensor, *, generator: torch.Generator) -> Tensor:
     return result
 
 
-class Tallier:
-    """Adds batches of maps and labels to a `Tally`.
+class OverlapCounter:
+    """Adds up the `Overlap` of batches of maps with their labels.
 
     A bilinear value never exceeds the largest of its sources, so a unit whose raw map stays below its threshold has
     an empty mask and costs nothing; rows of the upsampled map are left out by the same argument. What remains,
     about 2 % of all unit-pixels at the .005 quantile, is counted with one histogram over (unit, concept).
+
+    Args:
+        thresholds: of the units, on the device where all is counted.
+        labels: those of the set, as `BrodenSet.labels` lists them.
+        label_size: of the label maps.
+
+    Shape:
+        thresholds: (U,) float32.
     """
 
-    def __init__(
-        self, thresholds: Tensor, labels: pd.DataFrame, label_size: tuple[int, int], *, chance: bool, best: int
-    ) -> None:
+    def __init__(self, thresholds: Tensor, labels: pd.DataFrame, label_size: tuple[int, int]) -> None:
         self.thresholds, self.label_size, self.device = thresholds, label_size, thresholds.device
         self.concepts = labels[["name", "category"]].rename(columns={"name": "label"}).reset_index(drop=True)
         self.codes: dict[str, Tensor] = {}  # category -> label number -> row of concepts + 1, 0 for none
@@ -111,34 +108,30 @@ class Tallier:
             rows = torch.tensor((self.concepts["category"] == category).to_numpy(dtype=bool)).nonzero().squeeze(1)
             self.codes[category] = torch.zeros(int(numbers.max()) + 1, dtype=torch.int32)
             self.codes[category][numbers[rows]] = (rows + 1).int()
-        units, columns = len(thresholds), len(labels) + 1
-        self.units, self.columns = units, columns
+        self.units, self.columns, self.images = len(thresholds), len(labels) + 1, 0
+        self.intersection = self._zeros(self.units * self.columns)
+        self.unit_area = self._zeros(self.units, len(CATEGORIES))
+        self.concept_area, self.concept_images = self._zeros(self.columns), self._zeros(self.columns)
+        self.best_values = torch.full((self.units, BEST_IMAGES), -torch.inf, device=self.device)
+        self.best_images = self._zeros(self.units, BEST_IMAGES) - 1
 
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=torch.int64, device=self.device)
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=torch.int64, device=self.device)
 
-        self.intersections = zeros(2 if chance else 1, units * columns)
-        self.unit_area = zeros(units, len(CATEGORIES))
-        self.concept_area, self.concept_images = zeros(columns), zeros(columns)
-        self.images = 0
-        self.best_values = torch.full((units, best), -torch.inf, device=self.device)
-        self.best_images = zeros(units, best) - 1
-
-    def add(self, indices: Tensor, maps: Tensor, *labels: list[ImageLabels]) -> None:
-        """Counts a batch.
+    def add(self, places: Tensor, maps: Tensor, labels: list[ImageLabels]) -> None:
+        """Counts a batch, whose images come after those of all batches before.
 
         Args:
-            indices: numbers of the images in the set.
+            places: of the images in their set.
             maps: the layer's maps.
-            labels: of each image; and, for the chance level, of its partner.
+            labels: of each image.
 
         Shape:
-            indices: (B,); maps: (B, U, h, w) float32.
+            places: (B,); maps: (B, U, h, w) float32.
         """
         peaks = maps.amax((2, 3))
-        self._keep_best(indices.to(self.device), peaks)
-        coded = [self._encode(per_image) for per_image in labels]
-        pixel_codes, image_codes, labelled = coded[0]
+        self._keep_best(places.to(self.device), peaks)
+        pixel_codes, image_codes, labelled = self._encode(labels)
         self._count_concepts(pixel_codes, image_codes)
         self.images += len(maps)
         height, width = self.label_size
@@ -155,47 +148,31 @@ class Tallier:
             pair, pixel = pair[kept // width], y[kept // width] * width + kept % width
             area = torch.bincount(pair, minlength=len(unit))
             self.unit_area.index_add_(0, unit, area[:, None] * labelled[image])
-            for counts, (pixel_codes, image_codes, _) in zip(self.intersections, coded, strict=True):
-                codes = pixel_codes.flatten(0, 1)[image[pair] * (height * width) + pixel]
-                cells = (unit * self.columns)[pair, None] + codes
-                counts += torch.bincount(cells.flatten(), minlength=len(counts))
-                cells = (unit * self.columns)[:, None] + image_codes[image]
-                counts.index_add_(0, cells.flatten(), area.repeat_interleave(image_codes.shape[1]))
+            first = unit * self.columns
+            codes = pixel_codes.flatten(0, 1)[image[pair] * (height * width) + pixel]
+            cells = (first[pair, None] + codes).flatten()
+            self.intersection += torch.bincount(cells, minlength=len(self.intersection))
+            cells = (first[:, None] + image_codes[image]).flatten()
+            self.intersection.index_add_(0, cells, area.repeat_interleave(image_codes.shape[1]))
 
-    def gather(self) -> None:
-        """Brings the tallies of all processes together, each of other images; all hold the whole then."""
-        add_up(self.intersections, self.unit_area, self.concept_area, self.concept_images)
-        self.images = sum(gathered(self.images))
-        found = gathered((self.best_values.cpu(), self.best_images.cpu()))
-        values, images = (torch.cat(column, 1).to(self.device) for column in zip(*found, strict=True))
-        self._keep_highest(values, images)
-
-    def result(self) -> Tally:
-        """The tally so far, on the CPU."""
-        intersections = self.intersections.view(-1, self.units, self.columns)[:, :, 1:].cpu()
-        return Tally(
+    def result(self) -> Overlap:
+        """What was counted so far, on the CPU."""
+        return Overlap(
             concepts=self.concepts,
-            intersection=intersections[0],
-            chance_intersection=intersections[1] if len(intersections) > 1 else None,
+            intersection=self.intersection.view(self.units, -1)[:, 1:].cpu(),
             unit_area=self.unit_area.cpu(),
             concept_area=self.concept_area[1:].cpu(),
             concept_images=self.concept_images[1:].cpu(),
             images=self.images,
             best_images=self.best_images.cpu(),
-            best_values=self.best_values.cpu(),
         )
 
-    def _keep_best(self, indices: Tensor, peaks: Tensor) -> None:
-        values = torch.cat([self.best_values, peaks.T], dim=1)
-        self._keep_highest(values, torch.cat([self.best_images, indices.expand(self.units, -1)], dim=1))
-
-    def _keep_highest(self, values: Tensor, images: Tensor) -> None:
+    def _keep_best(self, places: Tensor, peaks: Tensor) -> None:
         """Keeps the highest responses of each unit; among equal ones the earlier image."""
-        images, order = images.sort(dim=1, stable=True)
-        values = values.gather(1, order)
+        values = torch.cat([self.best_values, peaks.T], dim=1)
+        images = torch.cat([self.best_images, places.expand(self.units, -1)], dim=1)
         values, order = values.sort(dim=1, descending=True, stable=True)
-        best = self.best_values.shape[1]
-        self.best_values, self.best_images = values[:, :best], images.gather(1, order[:, :best])
+        self.best_values, self.best_images = values[:, :BEST_IMAGES], images.gather(1, order[:, :BEST_IMAGES])
 
     def _encode(self, labels: list[ImageLabels]) -> tuple[Tensor, Tensor, Tensor]:
         """Rows of concepts + 1 (0: none) of each pixel (B, P, M) and of each whole image (B, V); labelled (B, 6)."""
@@ -213,14 +190,9 @@ class Tallier:
             pixels.append(torch.cat(maps).flatten(1))
             wholes.append(torch.cat(whole))
         labelled = torch.tensor([[category in per_image for category in CATEGORIES] for per_image in labels])
-        depth = max(1, *(len(maps) for maps in pixels))
-        pixel_codes = torch.stack([functional.pad(maps, (0, 0, 0, depth - len(maps))) for maps in pixels])
-        image_codes = torch.nn.utils.rnn.pad_sequence(wholes, batch_first=True)
-        return (
-            pixel_codes.transpose(1, 2).contiguous().to(self.device),
-            image_codes.long().to(self.device),
-            labelled.to(self.device),
-        )
+        pixel_codes = pad_sequence(pixels, batch_first=True).transpose(1, 2).contiguous()
+        image_codes = pad_sequence(wholes, batch_first=True).long()
+        return pixel_codes.to(self.device), image_codes.to(self.device), labelled.to(self.device)
 
     def _count_concepts(self, pixel_codes: Tensor, image_codes: Tensor) -> None:
         """Adds the area of each concept, and the images that show it."""

@@ -1,148 +1,49 @@
-"""A network dissected beside its chance levels, on real and on adversarial images."""
+"""Tables of a chapter of dissections: Table 2, what it sums up to, and what single neurons stand for."""
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
 import pandas as pd
-import torch
-from torch import Tensor
 
-from neuron_consistency.data.broden import CATEGORIES, BrodenSet
-from neuron_consistency.dissection.measure import (
-    ImageAttack,
-    dissect,
-    dissection_size,
-    unit_labels,
-    unit_thresholds,
-)
-from neuron_consistency.dissection.overlap import Tally
-from neuron_consistency.networks.models import Classifier
+from neuron_consistency.data.broden import CATEGORIES
+from neuron_consistency.dissection.controls import ADVERSARIAL, REAL, SAME, Dissected
+from neuron_consistency.dissection.measure import unit_labels
+from neuron_consistency.dissection.overlap import Overlap
 from neuron_consistency.statistics import share
 
-REAL, SHUFFLED, RANDOM, SAME, ADVERSARIAL = (
-    "real",
-    "real, shuffled labels",
-    "real, random weights",
-    "real, those attacked",
-    "adversarial",
-)
+Units = Mapping[tuple[str, str], pd.DataFrame]  # (network, set of images) -> a table of `unit_labels`
 
 
-@dataclass(frozen=True)
-class Dissected:
-    """One layer of a network, dissected on several sets of images.
-
-    Attributes:
-        tallies: by name of the set, REAL first.
-
-    Shape:
-        thresholds: (U,), those of the real images.
-    """
-
-    layer: str
-    image_size: int
-    thresholds: Tensor
-    tallies: dict[str, Tally]
-
-    def units(self, name: str, *, iou_threshold: float = 0.04, min_images: int = 10) -> pd.DataFrame:
-        """`unit_labels` of one set; on a part of the images, `min_images` is lowered in proportion."""
-        tally = self.tallies[name]
-        wanted = math.ceil(min_images * tally.images / self.tallies[REAL].images)
-        return unit_labels(tally, iou_threshold=iou_threshold, min_images=wanted)
+def labelled_units(
+    dissected: Mapping[str, Dissected], *, iou_threshold: float = 0.04, min_images: int = 10
+) -> dict[tuple[str, str], pd.DataFrame]:
+    """`unit_labels` by network and set; on a part of the images, `min_images` is lowered in proportion."""
+    found = {}
+    for title, one in dissected.items():
+        for name, overlap in one.overlaps.items():
+            wanted = math.ceil(min_images * overlap.images / one.overlaps[REAL].images)
+            found[title, name] = unit_labels(overlap, iou_threshold=iou_threshold, min_images=wanted)
+    return found
 
 
-def with_random_weights(model: Classifier, *, seed: int = 0) -> Classifier:
-    """A copy of the network with all its modules initialised anew (PyTorch's defaults)."""
-    copied = copy.deepcopy(model)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for module in copied.modules():
-            if callable(reset := getattr(module, "reset_parameters", None)):
-                reset()
-    return copied
+def before_attack(units: Units) -> str:
+    """The set of the images that were attacked, as they were before: a part of the real ones, or all of them."""
+    return SAME if any(name == SAME for _, name in units) else REAL
 
 
-def dissect_with_controls(
-    model: Classifier,
-    broden: BrodenSet,
-    *,
-    attack: ImageAttack,
-    device: torch.device,
-    attacked: int = 0,
-    own_thresholds: bool = False,
-    random_weights: Tally | None = None,
-    layer: str | None = None,
-    image_size: int = 0,
-    quantile: float = 0.005,
-    max_kept: int | None = None,
-    batch_size: int = 32,
-    precision: str = "auto",
-    processes: int = 0,
-    progress: bool = False,
-) -> Dissected:
-    """The rows of Table 2 for one network: real and adversarial images, and what chance gives.
-
-    Args:
-        model: the network.
-        broden: the densely labelled set.
-        attack: makes images adversarial, as `attacks.linf.least_likely`.
-        device: where.
-        attacked: so many of the images are attacked, and measured also as they are; 0 attacks all.
-        own_thresholds: the adversarial images' thresholds from themselves, so that as many pixels are above them.
-        random_weights: the tally of random weights, where another network of this architecture has given it.
-        layer: None is the last one.
-        image_size: side shown to the network; 0 is `dissection_size`.
-        quantile, max_kept, batch_size, precision, processes, progress: see `measure.unit_thresholds`.
-
-    Raises:
-        ParameterError: see `measure.unit_thresholds`.
-
-    Source: P1, Table 2; the chance levels are ours.
-    """
-    name = layer or model.last_layer
-    size = image_size or dissection_size(model.to(device), name)
-    common: dict[str, Any] = {
-        "image_size": size,
-        "device": device,
-        "batch_size": batch_size,
-        "precision": precision,
-        "processes": processes,
-        "progress": progress,
-    }
-    share: dict[str, Any] = {"quantile": quantile, "max_kept": max_kept}
-    part = broden.head(attacked) if attacked else broden
-    thresholds = unit_thresholds(model, name, broden, **common, **share)
-    real = dissect(model, name, broden, thresholds=thresholds, chance=True, **common)
-    if random_weights is None:
-        blank = with_random_weights(model)
-        blank_thresholds = unit_thresholds(blank, name, broden, **common, **share)
-        random_weights = dissect(blank, name, broden, thresholds=blank_thresholds, **common)
-    tallies = {REAL: real, SHUFFLED: real.shuffled(), RANDOM: random_weights}
-    if len(part) < len(broden):
-        tallies[SAME] = dissect(model, name, part, thresholds=thresholds, **common)
-    levels = thresholds
-    if own_thresholds:
-        levels = unit_thresholds(model, name, part, attack=attack, **common, **share)
-    tallies[ADVERSARIAL] = dissect(model, name, part, thresholds=levels, attack=attack, **common)
-    return Dissected(name, size, thresholds, tallies)
-
-
-def offered_concepts(tally: Tally, *, pixels: int, min_images: int) -> pd.DataFrame:
+def offered_concepts(overlap: Overlap, label_size: tuple[int, int], *, min_images: int) -> pd.DataFrame:
     """What can be found: by category the number of concepts, and of the median one the images and the share of pixels.
 
     Args:
-        tally: of all images.
-        pixels: of a label map.
+        overlap: of all images.
+        label_size: of a label map.
         min_images: concepts in fewer images are left out.
     """
-    table = tally.concepts.assign(
-        images=tally.concept_images.numpy(),
-        pixels=(100 * tally.concept_area.double() / (pixels * tally.images)).numpy(),
+    pixels = label_size[0] * label_size[1] * overlap.images
+    table = overlap.concepts.assign(
+        images=overlap.concept_images.numpy(), pixels=(100 * overlap.concept_area.double() / pixels).numpy()
     )
     by_category = table[table["images"] >= min_images].groupby("category")
     return by_category.agg(
@@ -151,50 +52,70 @@ def offered_concepts(tally: Tally, *, pixels: int, min_images: int) -> pd.DataFr
     ).reindex(list(CATEGORIES))
 
 
-def kept_concepts(real: pd.DataFrame, adversarial: pd.DataFrame) -> dict[str, float]:
-    """Of the units aligned on real images, how many are aligned with the same concept on adversarial ones, in per cent.
-
-    Args:
-        real, adversarial: from `unit_labels`, of one network.
-    """
-    aligned = real["aligned"]
-    same = adversarial["aligned"] & (real["label"] == adversarial["label"])
-    same &= real["category"].astype(object) == adversarial["category"].astype(object)
-    return {"aligned": int(aligned.sum()), "of these the same, %": 100 * float(same[aligned].mean())}
-
-
-def table_two(shares: pd.DataFrame, categories: Sequence[str]) -> pd.DataFrame:
-    """Shares in per cent, a row a network and set, a column a category, with the interval in brackets.
-
-    Args:
-        shares: rows of `category_shares` with the columns model and images.
-        categories: order of the columns.
-    """
-    percent = 100 * shares[["share", "low", "high"]]
-    text = [f"{share:.1f} ({low:.1f}, {high:.1f})" for share, low, high in percent.to_numpy()]
-    keys = ["model", "images"]
-    wide = shares.assign(text=text).pivot(index=keys, columns="category", values="text")
-    order = pd.MultiIndex.from_frame(shares[keys].drop_duplicates())
-    return wide.reindex(order)[list(categories)]
-
-
-def category_shares(units: pd.DataFrame) -> pd.DataFrame:
-    """The share of a layer's units that are aligned with a concept of each category: a row of P1's Table 2.
+def category_shares(units: Units) -> pd.DataFrame:
+    """The share of units that are aligned with a concept of each category: P1's Table 2 in rows.
 
     Each unit counts once, under its best concept, so shares add up to less than 1. The interval is Wilson's for a
     binomial share: it says how far the share of these units may lie from that of more units of the same kind;
     the spread between trainings is another question, for several seeds.
 
-    Args:
-        units: from `unit_labels`.
-
     Returns:
-        One row a category: category, aligned (number), share, low, high.
+        One row a network, set and category: category, aligned (number), share, low, high, model, images.
 
     Source: P1, Table 2; the interval is ours.
     """
-    aligned = {name: (units["aligned"] & (units["category"] == name)).to_numpy() for name in CATEGORIES}
+    rows = []
+    for (title, images), labels in units.items():
+        for name in CATEGORIES:
+            hits = (labels["aligned"] & (labels["category"] == name)).to_numpy()
+            row = {"category": name, "aligned": int(hits.sum())} | share(hits).row("share", bare=True)
+            rows.append(row | {"model": title, "images": images})
+    return pd.DataFrame(rows)
+
+
+def table_two(shares: pd.DataFrame) -> pd.DataFrame:
+    """`category_shares` in per cent, a row a network and set, a column a category, the interval in brackets."""
+    percent = 100 * shares[["share", "low", "high"]]
+    text = [f"{value:.1f} ({low:.1f}, {high:.1f})" for value, low, high in percent.to_numpy()]
+    keys = ["model", "images"]
+    wide = shares.assign(text=text).pivot(index=keys, columns="category", values="text")
+    return wide.reindex(pd.MultiIndex.from_frame(shares[keys].drop_duplicates()))[list(CATEGORIES)]
+
+
+def summarised(units: Units, dissected: Mapping[str, Dissected]) -> pd.DataFrame:
+    """By network and set: the images counted, the share of units aligned with anything, the mean of their best IoU."""
+    every = pd.concat(units, names=["model", "images"]).groupby(level=["model", "images"], sort=False)
+    counted = [dissected[title].overlaps[name].images for title, name in units]
     return pd.DataFrame(
-        {"category": name, "aligned": int(hits.sum())} | share(hits).row("share", bare=True)
-        for name, hits in aligned.items()
+        {"counted": counted, "aligned, %": 100 * every["aligned"].mean(), "mean best IoU": every["iou"].mean()}
     )
+
+
+def changes_under_attack(units: Units) -> pd.DataFrame:
+    """By network, the share of units aligned, in per cent, before and after the attack, and the change."""
+    before = before_attack(units)
+    aligned = 100 * pd.concat(units, names=["model", "images"])["aligned"].groupby(level=[0, 1], sort=False).mean()
+    table = aligned.unstack(sort=False)[[before, ADVERSARIAL]]
+    return table.assign(change=table[ADVERSARIAL] - table[before])
+
+
+def kept_concepts(units: Units) -> pd.DataFrame:
+    """By network, the units aligned before the attack, and how many of these have the same concept after it."""
+    before, rows = before_attack(units), {}
+    for title, _ in units:
+        real, adversarial = units[title, before], units[title, ADVERSARIAL]
+        same = adversarial["aligned"] & (real["label"] == adversarial["label"])
+        same &= real["category"].astype(object) == adversarial["category"].astype(object)
+        aligned = real["aligned"]
+        rows[title] = {"aligned": int(aligned.sum()), "of these the same, %": 100 * float(same[aligned].mean())}
+    return pd.DataFrame(rows).T.rename_axis("model").astype({"aligned": int})
+
+
+def commonest_concepts(units: Units, *, count: int = 6) -> pd.DataFrame:
+    """The concepts that the most units of each network are aligned with on real images, and the best IoU of one."""
+    named = pd.concat(
+        labels[labels["aligned"]].assign(model=title) for (title, name), labels in units.items() if name == REAL
+    )
+    by_concept = named.groupby(["model", "category", "label"], observed=True)["iou"]
+    found = pd.DataFrame({"neurons": by_concept.size(), "best": by_concept.max()})
+    return found.sort_values(["neurons", "best"], ascending=False).groupby("model").head(count).sort_index()
