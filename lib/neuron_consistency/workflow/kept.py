@@ -95,7 +95,7 @@ def beside_seeds(consistency: pd.DataFrame) -> pd.DataFrame:
     for (images, labels), same in rows.groupby(["set", "labels"], sort=False):
         by_seed = same.pivot(index="seed", columns="training", values="U")[same["training"].unique()]
         apart = by_seed.max() - by_seed.min()
-        for second, first in itertools.combinations(by_seed, 2):
+        for second, first in itertools.combinations(map(str, by_seed), 2):
             change = by_seed[first] - by_seed[second]
             row = {"first": first, "second": second, "set": images, "labels": labels, "difference": change.mean()}
             spread = {"difference low": change.min(), "difference high": change.max()}
