@@ -51,7 +51,9 @@ def numbers() -> dict[str, object]:
         "correlation": A,
         "imagenet's distances": distance_matrix([*SYNSETS, "n01440764", "n03792782", "n07747607"]).sum(1),
         "consistency": consistency_table(passes, A, equal_m=TOP),
-        "consistency, sigma 1": one.table(correlation(DISTANCES, sigma=1.0), equal_m=TOP),
+        "consistency, sigma 1": consistency_table({"": one}, correlation(DISTANCES, sigma=1.0), equal_m=TOP).drop(
+            columns="model"
+        ),
         "differences": compare_trainings(passes, recipes, titles, A, pairs, sets),
         "accuracy": accuracy_table(passes, {REAL: "clean", FGSM: "FGSM", PGD: "PGD", NOISE: "noise"}),
         "reactions": reaction_table(cases, ON, A, quantile=0.005, top_k=TOP),

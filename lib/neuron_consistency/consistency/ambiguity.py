@@ -51,17 +51,6 @@ class Passes:
     layer: str
     sets: dict[str, Responses]
 
-    def table(self, correlation: Tensor, *, equal_m: int) -> pd.DataFrame:
-        """One row a set and kind of label, with the columns of `measure.consistency_row`."""
-        rows = [
-            {"set": name, "labels": kind}
-            | consistency_row(responses, self.layer, correlation, kind=kind, equal_m=equal_m)
-            for name, responses in self.sets.items()
-            if responses.layers
-            for kind in ("true", "predicted")
-        ]
-        return pd.DataFrame(rows)
-
     def estimate(self, name: str, correlation: Tensor, *, kind: str = "true") -> Estimate:
         """The mean of U over the neurons on one of the sets."""
         return mean_consistency(self.sets[name].layers[self.layer].counts[kind], correlation, unbiased=True)
@@ -107,9 +96,11 @@ def measure_with_controls(
     if controls:
         noise = partial(sign_noise, epsilon=epsilon, generator=torch.Generator(on.device).manual_seed(0))
         sets[NOISE] = see(images, thresholds=fixed, attack=lambda _network, batch, _labels: noise(batch))
-        if attacker is not None:
-            source = attacker.to(on.device).eval()
-            foreign: Attack = lambda _network, batch, labels: own(source, batch, labels)  # noqa: E731
+        if attacker is model:
+            sets[COMMON] = sets[FGSM]
+        elif attacker is not None:
+            attacker.to(on.device).eval()
+            foreign: Attack = lambda _network, batch, labels: own(attacker, batch, labels)  # noqa: E731
             sets[COMMON] = see(images, thresholds=fixed, attack=foreign)
         right = real.predictions == real.labels
         fooled = right & (sets[FGSM].predictions != real.labels)
@@ -122,9 +113,15 @@ def measure_with_controls(
 
 
 def consistency_table(passes: Mapping[str, Passes], correlation: Tensor, *, equal_m: int) -> pd.DataFrame:
-    """`Passes.table` of each network, one below the other, with its title in the column model."""
-    tables = {title: one.table(correlation, equal_m=equal_m) for title, one in passes.items()}
-    return pd.concat(tables, names=["model"]).reset_index("model")
+    """One row a network, set and kind of label: model (its title), set, labels, and `measure.consistency_row`."""
+    return pd.DataFrame(
+        {"model": title, "set": name, "labels": kind}
+        | consistency_row(responses, one.layer, correlation, kind=kind, equal_m=equal_m)
+        for title, one in passes.items()
+        for name, responses in one.sets.items()
+        if responses.layers
+        for kind in ("true", "predicted")
+    )
 
 
 def view(rows: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from neuron_consistency.attacks.predictions import (
     restarted_predictions,
     under_pgd,
 )
-from neuron_consistency.consistency.ambiguity import FGSM, PGD, REAL, Passes, measure_with_controls
+from neuron_consistency.consistency.ambiguity import FGSM, PGD, REAL, Passes, consistency_table, measure_with_controls
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.runtime import Runtime
@@ -79,14 +79,13 @@ def threshold_sweep(
     """
     tables = []
     for quantile in quantiles:
-        for title, model in models.items():
-            passes = measure_with_controls(
-                model, images, on, epsilon=epsilon, quantile=quantile, top_k=2, controls=False
-            )
-            rows = passes.table(correlation, equal_m=2).query("labels == 'true'").drop(columns="labels")
-            rows.insert(0, "model", title)
-            rows.insert(1, "quantile", quantile)
-            tables.append(rows)
+        passes = {
+            title: measure_with_controls(model, images, on, epsilon=epsilon, quantile=quantile, top_k=2, controls=False)
+            for title, model in models.items()
+        }
+        rows = consistency_table(passes, correlation, equal_m=2)
+        rows.insert(1, "quantile", quantile)
+        tables.append(rows[rows["labels"] == "true"].drop(columns="labels"))
     return pd.concat(tables, ignore_index=True)
 
 

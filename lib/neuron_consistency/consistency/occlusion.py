@@ -45,7 +45,7 @@ def discrepancy_maps(
     there, so that every pixel is covered. It is captum's `Occlusion` with `baselines=fill`.
 
     Args:
-        on: its batches are of occluded images.
+        on: its batches are of occluded images, fewer on a processor.
         neurons: for each image, the channels of `layer` to look at: equally many.
         occluder: side of the square in pixels; default `occluder_geometry`, as for the stride.
         fill: value of the occluder's pixels in [0, 1].
@@ -81,6 +81,7 @@ def discrepancy_maps(
 
     top, left = starts(height), starts(width)
     corners = torch.cartesian_prod(top, left)
+    at_once = on.batch_size if on.device.type == "cuda" else min(on.batch_size, 64)  # more leave a processor's caches
     drops = []
     with evaluating(model), read_layers(model, [layer]) as outputs:
         for image, wanted in zip(images.to(on.device), torch.as_tensor(neurons, device=on.device), strict=True):
@@ -92,7 +93,7 @@ def discrepancy_maps(
 
             occluded = [
                 respond(torch.where(bars(y, height)[:, None, :, None] & bars(x, width)[:, None, None], fill, image))
-                for y, x in (chunk.unbind(1) for chunk in corners.chunk(-(-len(corners) // on.batch_size)))
+                for y, x in (chunk.unbind(1) for chunk in corners.chunk(-(-len(corners) // at_once)))
             ]
             drops.append(respond(image[None]) - torch.cat(occluded))
     per_corner = torch.stack(drops).transpose(1, 2).reshape(-1, 1, len(top), len(left))
