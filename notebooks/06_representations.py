@@ -9,82 +9,7 @@
 #
 # This page makes such a set and remakes those measures. What the paper lacks stands beside every number: what
 # shuffled labels give, what mere noise of the same size gives, and an interval.
-
-# %% tags=["parameters"]
-profile: str = "demo"  # whose networks and results: artifacts/<profile>/
-device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
-architectures: list[str] = []  # which of the networks; [] takes all
-precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
-real_per_class: int = 0  # validation images of each class whose strongest are looked at; 0 takes all
-per_class: int = 4  # of these, so many are attacked; 0 takes all
-targets_per_image: int = 3  # adversarial images made of each, towards its least likely classes
-trade_off: float = 10.0  # lambda: how much reaching the target weighs against staying near
-steps: int = 30  # steps of Adam for each image, at most
-fusion: str = "loss"  # how the networks' losses become one: loss (their mean), logits, probability
-learning_rate: float = 0.02  # of Adam, in units of the pixel range
-shard_size: int = 1000  # adversarial images in a file
-second_set: bool = True  # also make a set against the consistently trained networks
-top_share: float = 0.01  # a neuron's top images: this share of a set ...
-min_images: int = 10  # ... but at least so many ...
-max_images: int = 5000  # ... and at most so many
-sigma: float = 2.0  # how fast correlation decays with WordNet distance
-bins: int = 8  # of LC, with equally many neurons in each
-draws: int = 20  # shuffles behind the chance level of CS1 and CS2
-purity: float = 0.5  # share of a neuron's top real images of one class from which that class is its concept
-concept_distance: int = 2  # classes so near in WordNet's tree count as the concept too
-pooling: str = "mean"  # of the last layer's maps, for distances: mean, max or none
-centroid_images: int = 0  # training images of each class that a centroid is taken from; 0 takes all
-about_one: float = 0.05  # an r1 within so much of 1 is called "about 1"
-shown_neurons: int = 4  # neurons in the picture of top images, two rows each
-shown_images: int = 6  # images in a row
-device_price: float = 3.0  # of a device like this for an hour, in any currency, for what the paper's size would cost
-batch_size: int = 128  # images a forward pass
-study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
-
-# %%
-from neuron_consistency.workflow.parameters import check
-
-parameters = check(globals())
-
-# %%
-import pandas as pd
-from myst_nb import glue
-
-from neuron_consistency.attacks.stored_set import obtain_adversarial_set
-from neuron_consistency.attacks.targeted import least_likely_targets
-from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
-from neuron_consistency.plotting import picture_grid
-from neuron_consistency.representation import figures as representation_figures
-from neuron_consistency.representation.centroids import class_centroids, distance_ratios
-from neuron_consistency.representation.measure import measure_neurons, top_responses
-from neuron_consistency.representation.tables import ratio_claims, ratio_means, success_table, transfer_table
-from neuron_consistency.runtime import describe_device, resolve_device
-from neuron_consistency.show import distinct_titles, with_intervals
-from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.training.obtain import evaluation_images, obtain, training_images
-from neuron_consistency.workflow import paper
-from neuron_consistency.workflow.claims import keep_findings
-from neuron_consistency.workflow.costs import full_size_table
-from neuron_consistency.workflow.findings import representation_findings, success_findings
-from neuron_consistency.workflow.networks import current_models
-from neuron_consistency.workflow.results import keep_result, provenance, start_of
-from neuron_consistency.workflow.stamps import stamp_outputs
-
-stamp_outputs("06_representations", parameters, globals())
-start, where = start_of("06_representations", "representation", "attack"), resolve_device(device)
-pd.set_option("display.max_rows", 500)  # tables are shown whole
-nets = [obtain(recipe, device=device) for recipe in current_models(profile, architectures=architectures)]
-titles = distinct_titles(net.recipe for net in nets)
-real = evaluation_images(nets[0].recipe, per_class=real_per_class)
-places = real.first_of_each_class(per_class)
-clean = real.subset(places)
-distances = distance_matrix(real.synsets)
-A = correlation(distances, sigma=sigma)
-print(f"{len(real)} validation images of {real.num_classes} classes, {len(clean)} of them attacked; measured here:")
-for net in nets:
-    print(f"  {titles[net.recipe.key]} [{net.recipe.key}]")
-
-# %% [markdown]
+#
 # ## One image, several networks
 #
 # The attack looks for the nearest image $x^*$ that *all* networks $f_1, \dots, f_K$ of an ensemble take for the target
@@ -106,28 +31,75 @@ for net in nets:
 # made on the normally trained networks. The consistently trained ones have no part in it, so it reaches them only by
 # transfer: that they resist it might say little. A second set is therefore made on them themselves.
 
-# %%
+# %% tags=["parameters"]
+# what is looked at
+architectures: list[str] = []  # which of the networks; [] takes all
+real_per_class: int = 0  # validation images of each class whose strongest are looked at; 0 takes all
+per_class: int = 4  # of these, so many are attacked; 0 takes all
+targets_per_image: int = 3  # adversarial images made of each, towards its least likely classes
+second_set: bool = True  # also make a set against the consistently trained networks
+shown_neurons: int = 4  # neurons in the picture of top images, two rows each
+shown_images: int = 6  # images in a row
+# how it is measured
+trade_off: float = 10.0  # lambda: how much reaching the target weighs against staying near
+steps: int = 30  # steps of Adam for each image, at most
+fusion: str = "loss"  # how the networks' losses become one: loss (their mean), logits, probability
+learning_rate: float = 0.02  # of Adam, in units of the pixel range
+shard_size: int = 1000  # adversarial images in a file
+top_share: float = 0.01  # a neuron's top images: this share of a set ...
+min_images: int = 10  # ... but at least so many ...
+max_images: int = 5000  # ... and at most so many
+sigma: float = 2.0  # how fast correlation decays with WordNet distance
+bins: int = 8  # of LC, with equally many neurons in each
+draws: int = 20  # shuffles behind the chance level of CS1 and CS2
+purity: float = 0.5  # share of a neuron's top real images of one class from which that class is its concept
+concept_distance: int = 2  # classes so near in WordNet's tree count as the concept too
+pooling: str = "mean"  # of the last layer's maps, for distances: mean, max or none
+centroid_images: int = 0  # training images of each class that a centroid is taken from; 0 takes all
+about_one: float = 0.05  # an r1 within so much of 1 is called "about 1"
+device_price: float = 3.0  # of a device like this for an hour, in any currency, for what the paper's size would cost
+# how it runs
+profile: str = "demo"  # whose networks and results: artifacts/<profile>/
+device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
+batch_size: int = 128  # images a forward pass
+study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
+
+# %% tags=["hide-input"]
+from neuron_consistency.attacks.targeted import least_likely_targets
+from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
+from neuron_consistency.plotting import picture_grid
+from neuron_consistency.representation import figures, tables
+from neuron_consistency.runtime import describe_device
+from neuron_consistency.show import stacked, with_intervals
+from neuron_consistency.taxonomy import correlation, distance_matrix
+from neuron_consistency.training.obtain import evaluation_images, training_images
+from neuron_consistency.workflow.costs import full_size_table
+from neuron_consistency.workflow.findings import representation_findings, success_findings
+from neuron_consistency.workflow.page import open_page
+from neuron_consistency.workflow.results import paper_table
+
+page = open_page("06_representations", globals(), "representation", "attack")
+nets, titles = page.current(), page.titles
+models = {net.recipe.key: net.model for net in nets}
+real = evaluation_images(nets[0].recipe, per_class=real_per_class)
+places = real.first_of_each_class(per_class)
+clean = real.subset(places)
+train, _ = training_images(nets[0].recipe)
+train = train.subset(train.first_of_each_class(centroid_images))
 NORMAL, CONSISTENT = "made on the normal networks", "made on the consistently trained"
-ensembles = {NORMAL: [net for net in nets if net.recipe.spec["objective"] == "normal"]}
-trained = [net for net in nets if net.recipe.spec["objective"] == "consistent"]
-if second_set and trained:
+ensembles = {NORMAL: [net for net in nets if net.recipe.objective == "normal"]}
+if second_set and (trained := [net for net in nets if net.recipe.objective == "consistent"]):
     ensembles[CONSISTENT] = trained
+print(f"{len(real)} validation images of {real.num_classes} classes, {len(clean)} of them attacked")
+
+# %%
+how = {"trade_off": trade_off, "steps": steps, "learning_rate": learning_rate, "fusion": fusion}
 sets = {}
 for name, ensemble in ensembles.items():
     print(f"the set {name}:", flush=True)
-    sets[name] = obtain_adversarial_set(
-        ensemble,
-        clean,
-        least_likely_targets([net.model for net in ensemble], clean, count=targets_per_image, device=where),
-        device=where,
-        shard_size=shard_size,
-        batch_size=batch_size,
-        precision=precision,
-        trade_off=trade_off,
-        steps=steps,
-        learning_rate=learning_rate,
-        fusion=fusion,
-    )
+    targets = least_likely_targets([net.model for net in ensemble], clean, page.on, count=targets_per_image)
+    sets[name] = page.adversarial_set(ensemble, clean, targets, shard_size=shard_size, **how)
     print(f"  {len(sets[name])} images, made at {sets[name].rate:.1f} a second")
 
 # %% [markdown]
@@ -135,15 +107,11 @@ for name, ensemble in ensembles.items():
 # stand or fall together), and how often it says so of the clean image already. RMSD is the root mean squared change of
 # a pixel, in grey levels out of 255, over the images that reached their target.
 
-# %%
-options = {"device": where, "batch_size": batch_size, "precision": precision}
-success = pd.concat(
-    success_table(sets[name], {net.recipe.key: net.model for net in ensemble}, clean, **options).assign(set=name)
-    for name, ensemble in ensembles.items()
-)
+# %% tags=["hide-input"]
+success = tables.success_table(sets, models, clean, page.on)
 success["network"] = success["network"].replace({**titles, "all": "all of them at once"})
 everywhere = success[success["network"] == "all of them at once"].set_index("set")
-glue("set-success", f"{everywhere.loc[NORMAL, 'reached']:.0f} %", display=False)
+page.say(set_success=f"{everywhere.loc[NORMAL, 'reached']:.0f} %")
 with_intervals(success.set_index(["set", "network"]).drop(columns="RMSD"), decimals=1)
 
 # %% [markdown]
@@ -151,23 +119,18 @@ with_intervals(success.set_index(["set", "network"]).drop(columns="RMSD"), decim
 # had no part in a set see it as in the next table: how often they say the target, and how often anything but the true
 # class, each beside the same of the clean images.
 
-# %%
-transfer = pd.concat(
-    transfer_table(
-        sets[name], {net.recipe.key: net.model for net in nets if net not in ensemble}, clean, **options
-    ).assign(set=name)
-    for name, ensemble in ensembles.items()
-)
+# %% tags=["hide-input"]
+transfer = tables.transfer_table(sets, models, clean, page.on)
 transfer["network"] = transfer["network"].replace(titles)
 with_intervals(transfer.set_index(["set", "network"]), decimals=1)
 
 # %% [markdown]
 # The paper's set has half a million images of 224 pixels. At the rate measured here, scaled by the number of pixels, on
-# one device like this one and on eight (a larger set, of photographs, is in {doc}`09_results`):
+# one device like this one and on eight (a larger set, of photographs, is in {doc}`10_results_p2`):
 
-# %%
+# %% tags=["hide-input"]
 full_size = full_size_table(sets[NORMAL], devices=[1, 8], price=device_price)
-full_size["device"] = describe_device(where)
+full_size["device"] = describe_device(page.on.device)
 full_size.set_index(["device", "devices"]).round(2)
 
 # %% [markdown]
@@ -193,65 +156,28 @@ full_size.set_index(["device", "devices"]).round(2)
 # along the way.
 
 # %%
-train, _ = training_images(nets[0].recipe)
-train = train.subset(train.first_of_each_class(centroid_images))
 top = {"share": top_share, "min_images": min_images, "max_images": max_images}
-shown = ensembles[NORMAL][0]  # whose neurons are looked at below
-neurons, ratios, objectives, pictured = {}, {}, {}, []
-for net in nets:
-    title = titles[net.recipe.key]
-    print(f"measuring {title}", flush=True)
-    strongest = top_responses(net.model, real, **top, **options)
-    centroids = class_centroids(net.model, train, pooling=pooling, **options)
-    seen = {title: sets[NORMAL]}
-    if net in ensembles.get(CONSISTENT, []):
-        seen[f"{title}, own set"] = sets[CONSISTENT]
-    if net.recipe.spec["objective"] != "adversarial":
-        pictured += seen  # the paper's networks
-    for label, adversarial in seen.items():
-        objectives[label] = net.recipe.spec["objective"]
-        fooled = top_responses(net.model, adversarial, **top, **options)
-        neurons[label] = measure_neurons(
-            strongest,
-            fooled,
-            adversarial.targets,
-            places[adversarial.indices],
-            A,
-            distances,
-            near=concept_distance,
-            purity=purity,
-            draws=draws,
-        )
-        ratios[label] = distance_ratios(net.model, clean, adversarial, centroids, pooling=pooling, **options)
-        if net is shown:
-            views = strongest, fooled
-
-
-def stacked(tables):
-    """The tables of all networks as one."""
-    return pd.concat(tables, names=["network"]).reset_index("network").reset_index(drop=True)
-
+concepts = {"near": concept_distance, "purity": purity, "draws": draws}
+measured = tables.measure_networks(
+    models, titles, list(sets.values()), real, places, train, page.on,
+    sigma=sigma, pooling=pooling, top=top, concepts=concepts,
+)  # fmt: skip
 
 # %% [markdown]
 # LC over all neurons of all layers, beside what firing at random gives with the same number of images. *Silent* neurons
 # have no top images in one of the sets, and are left out of all that follows.
 
-# %%
-levels = stacked({title: neurons[title].table for title in titles.values()})
-levels.groupby("network", sort=False).agg(
-    neurons=("LC", "size"),
-    silent=("CS1", lambda values: values.isna().sum()),
-    lowest=("LC", "min"),
-    median=("LC", "median"),
-    highest=("LC", "max"),
-    chance=("LC chance", "mean"),
-).round(3)
+# %% tags=["hide-input"]
+objective_of = {net.recipe.key: net.recipe.objective for net in nets}
+objectives = {label: objective_of[one.network] for label, one in measured.items()}
+papers = {label: one for label, one in measured.items() if objectives[label] != "adversarial"}  # the paper's networks
+tables.lc_table({title: measured[title] for title in titles.values()}).round(3)
 
 # %% [markdown]
 # The paper's, over 1000 classes, where chance is far lower:
 
-# %%
-paper.LC_RANGES
+# %% tags=["hide-input"]
+paper_table("lc_ranges")
 
 # %% [markdown]
 # ### Figure 4: do the classes of real and of adversarial images agree?
@@ -260,20 +186,19 @@ paper.LC_RANGES
 # over groups of clean images, each leaving together with all that was made of it. They tell how far other images could
 # have moved a curve; the neurons are all there are. Dotted: chance.
 
-# %%
-curves = stacked({label: neurons[label].curves(bins=bins) for label in pictured})
-representation_figures.cs_curves(curves)
+# %% tags=["hide-input"]
+curves = stacked({label: one.neurons.curves(bins=bins) for label, one in papers.items()})
+figures.cs_curves(curves)
 
 # %% [markdown]
 # The means over the neurons of the last layer and over those of all layers. U is LC without its bias
 # ({doc}`01_metric_definition`).
 
-# %%
-summary = stacked({label: one.summary() for label, one in neurons.items()})
-summary = summary[summary["layer"].isin(["all", *(net.model.last_layer for net in nets)])]
-summary = summary.set_index(["network", "layer"])
-similar = ["U", "CS1", "CS2"]
-with_intervals(summary[[column for column in summary if column.split()[0] in ["neurons", "silent", *similar]]])
+# %% tags=["hide-input"]
+summary = stacked({label: one.neurons.summary() for label, one in measured.items()})
+summary = summary[summary["layer"].isin(["all", *(model.last_layer for model in models.values())])]
+by_layer = with_intervals(summary.set_index(["network", "layer"]))
+by_layer.filter(regex="^(neurons|silent|(U|CS1|CS2)( chance)?)$")
 
 # %% [markdown]
 # ### Dummy detectors
@@ -284,9 +209,8 @@ with_intervals(summary[[column for column in summary if column.split()[0] in ["n
 # *merely targets* it if only its target is. Chance is the share among all adversarial images. Below are shares of the
 # top adversarial images, averaged over the neurons that have a concept.
 
-# %%
-counted = ["with concept", "shows", "merely targets"]
-with_intervals(summary[[column for column in summary if column.startswith(("neurons", *counted))]])
+# %% tags=["hide-input"]
+by_layer.filter(regex="^(neurons|with concept|(shows|merely targets)( chance)?)$")
 
 # %% [markdown]
 # ### Figure 2: what fires them
@@ -295,25 +219,17 @@ with_intervals(summary[[column for column in summary if column.startswith(("neur
 # strongest adversarial ones. Framed in red: those whose target is the neuron's concept. What is dark can be hidden
 # without lowering the response.
 
-# %%
-layer = shown.model.last_layer
-chosen = strongest_neurons(views[0], layer, A, count=shown_neurons)
-own = neurons[titles[shown.recipe.key]].table.query("layer == @layer").set_index("neuron")
-near = distances <= concept_distance
-print(titles[shown.recipe.key])
-picture_grid(
-    top_image_rows(
-        shown.model,
-        layer,
-        chosen,
-        [("real", real, views[0], None), ("adversarial", sets[NORMAL], views[1], None)],
-        A,
-        count=shown_images,
-        device=where,
-        marked={"adversarial": near[own.loc[chosen, "concept"].to_list()][:, sets[NORMAL].targets]},
-        precision=precision,
-    )
-)
+# %% tags=["hide-input"]
+shown = ensembles[NORMAL][0]
+title, layer, distances = titles[shown.recipe.key], shown.model.last_layer, distance_matrix(real.synsets)
+A, passes = correlation(distances, sigma=sigma), measured[title].passes
+chosen = strongest_neurons(passes[0], layer, A, count=shown_neurons)
+own = measured[title].neurons.table.query("layer == @layer").set_index("neuron").loc[chosen, "concept"]
+near = (distances <= concept_distance)[own.to_list()][:, sets[NORMAL].targets]
+print(title)
+seen = [("real", real, passes[0], None), ("adversarial", sets[NORMAL], passes[1], None)]
+look = {"layer": layer, "neurons": chosen, "correlation": A, "count": shown_images, "marked": {"adversarial": near}}
+picture_grid(top_image_rows(shown.model, seen, page.on, **look))
 
 # %% [markdown]
 # ## Where adversarial images lie
@@ -330,25 +246,22 @@ picture_grid(
 # moves its features, so the same clean images under Gaussian noise of the same norm stand beside it. Layer, pooling and
 # centroids are our reading of the paper.
 
-# %%
-representation_figures.ratio_histograms(stacked({label: ratios[label] for label in pictured}))
+# %% tags=["hide-input"]
+figures.ratio_histograms(stacked({label: one.ratios for label, one in papers.items()}))
 
 # %% [markdown]
 # Means, with intervals over clean images: of all adversarial images, of those that this network takes for the target,
 # and of those that every network of the set does.
 
-# %%
-ratio_table = stacked({label: ratio_means(one) for label, one in ratios.items()})
-means = with_intervals(ratio_table, decimals=2)
-means = means[(means["of"] != "difference") & (means["clean images"] > 1)]
-means["column"] = means["ratio"] + ", " + means["of"]
-means.set_index(["network", "subset", "images", "column"])["value"].unstack(sort=False)
+# %% tags=["hide-input"]
+ratios = stacked({label: tables.ratio_means(one.ratios) for label, one in measured.items()})
+tables.mean_columns(ratios)
 
 # %% [markdown]
 # The paper's means, *before* and *after* training with the consistent loss:
 
-# %%
-paper.DISTANCE_RATIOS
+# %% tags=["hide-input"]
+paper_table("distance_ratios")
 
 # %% [markdown]
 # ## The claims
@@ -361,17 +274,9 @@ paper.DISTANCE_RATIOS
 # consistent loss $r_1$ is about 1. We add that they differ from those of noise; there the number is the mean
 # difference.
 
-
-# %%
-def settled(claims):
-    """The claims of all networks, a column each: number, interval and verdict."""
-    claims = with_intervals(stacked(claims), decimals=2)
-    claims["value"] += ": " + claims["verdict"]
-    return claims.set_index(["network", "claim"])["value"].unstack(sort=False)
-
-
-distance_claims = {label: ratio_claims(one, tolerance=about_one) for label, one in ratios.items()}
-settled(distance_claims)
+# %% tags=["hide-input"]
+distance_claims = {label: tables.ratio_claims(one.ratios, tolerance=about_one) for label, one in measured.items()}
+tables.claim_columns(distance_claims)
 
 # %% [markdown]
 # Of neurons: at high LC (the last bin) CS1 is low and CS2 is high, and adversarial images fire dummy detectors. In
@@ -379,37 +284,22 @@ settled(distance_claims)
 # minus CS1; the share of top images that merely target the concept minus its chance level, and minus the share of
 # those that show it.
 
-# %%
-neuron_claims = {label: one.claims(bins=bins) for label, one in neurons.items()}
-settled(neuron_claims)
+# %% tags=["hide-input"]
+neuron_claims = {label: one.neurons.claims(bins=bins) for label, one in measured.items()}
+tables.claim_columns(neuron_claims)
 
 # %% [markdown]
 # ## What this says of the claims
 #
-# The rows of this chapter in the ledger of all claims ({doc}`10_claims`). A claim *holds* for a network where the whole
+# The rows of this chapter in the ledger of all claims ({doc}`14_claims`). A claim *holds* for a network where the whole
 # interval lies on its side, and *fails* where it lies on the other.
 
-# %%
-findings = keep_findings(
-    profile,
-    start.notebook,
-    [
-        *success_findings(success, everywhere="all of them at once"),
-        *representation_findings(objectives, distance_claims, neuron_claims),
-    ],
-)
-if study:
-    kept_tables = {
-        "success": success,
-        "transfer": transfer,
-        "full-size": full_size,
-        "curves": curves,
-        "neurons": summary.reset_index(),
-        "ratios": ratio_table,
-        "findings": findings,
-    }
-    keep_result(study, start, kept_tables, parameters=parameters, nets=nets)
+# %% tags=["hide-input"]
+kept = {"success": success, "transfer": transfer, "full-size": full_size, "curves": curves, "neurons": summary}
+said = success_findings(success, everywhere="all of them at once")
+said += representation_findings(objectives, distance_claims, neuron_claims)
+findings = page.keep(kept | {"ratios": ratios}, said)
 with_intervals(findings.set_index(["claim", "case"]))
 
-# %%
-provenance(profile, nets)
+# %% tags=["hide-input"]
+page.provenance()

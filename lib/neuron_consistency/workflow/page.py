@@ -67,11 +67,13 @@ class Page:
         return found
 
     def adversarial_set(
-        self, nets: Iterable[TrainedModel], images: ImageSet, targets: Tensor, **options: Any
+        self, nets: Sequence[TrainedModel], images: ImageSet, targets: Tensor, **options: Any
     ) -> AdversarialSet:
         """The stored set of targeted images that is made on these networks; see `obtain_adversarial_set`."""
-        models, folder = {net.recipe.key: net.model for net in nets}, artifacts(self.profile) / "adversarial"
-        return obtain_adversarial_set(models, images, targets, self.on, folder=folder, **options)
+        folder = artifacts(self.profile) / "adversarial"
+        models = {net.recipe.key: net.model for net in nets}
+        sizes = {net.recipe.key: net.recipe.image_size for net in nets}
+        return obtain_adversarial_set(models, images, targets, self.on, folder=folder, image_sizes=sizes, **options)
 
     def say(self, values: Mapping[str, object] | None = None, **named: object) -> None:
         """Values for the prose, by the names that it calls them by; `closed_form=...` is called closed-form there."""
