@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.statistics import TAIL, Estimate, Z, standard_error
@@ -60,27 +61,22 @@ def auroc(positives: pd.Series[float], negatives: pd.Series[float]) -> Auroc:
         positives, negatives: scores, higher for what the detector suspects, indexed by the clean image that each came
             from.
 
-    Source: DeLong et al. 1988, Obuchowski 1997; the bound at perfect separation is ours.
+    Source: DeLong et al. 1988, by ranks as Sun and Xu 2014; Obuchowski 1997; the bound at perfect separation is ours.
     """
     above, below = positives.to_numpy(np.float64), negatives.to_numpy(np.float64)
     names, places = np.unique([*positives.index, *negatives.index], return_inverse=True)
     if not len(above) or not len(below):
         nothing, parts = (math.nan,) * 3, np.full(len(names), np.nan)
         return Auroc(*nothing, positives=len(above), negatives=len(below), parts=parts)
-    won, beaten = _share_below(above, below), 1 - _share_below(below, above)
+    ranks = stats.rankdata([*above, *below])  # less those among its own: how many of the others lie below
+    won = (ranks[: len(above)] - stats.rankdata(above)) / len(below)
+    beaten = 1 - (ranks[len(above) :] - stats.rankdata(below)) / len(above)
     value = float(won.mean())
     parts = np.zeros(len(names))
     np.add.at(parts, places[: len(above)], (won - value) / len(above))
     np.add.at(parts, places[len(above) :], (beaten - value) / len(below))
     low, high = _interval(value, standard_error(parts), min(positives.index.nunique(), len(below)))
     return Auroc(value, low, high, positives=len(above), negatives=len(below), parts=parts)
-
-
-def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """For each value, the share of the others that lie below it, ties counting half."""
-    ordered = np.sort(others)
-    twice = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
-    return np.asarray(twice / (2 * len(others)))
 
 
 def _interval(value: float, deviation: float, pairs: int) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import Attack, evaluating, over
 from neuron_consistency.runtime import Runtime
 from neuron_consistency.statistics import OPEN, mean, middle
-from neuron_consistency.tracing.detection import SOFTMAX, Detectors
+from neuron_consistency.tracing.detection import SOFTMAX
 from neuron_consistency.tracing.influence import prediction_difference, rest_of_network
 from neuron_consistency.tracing.profiles import Profiles
 from neuron_consistency.tracing.trials import Trial, fooled
@@ -216,31 +216,24 @@ def trace_examples(
         count: neurons for, and as many against, the prediction.
         shown: strongest images of each neuron.
     """
-    chosen = typical_examples(trial.clean, trial.attacked["FGSM"])
-    return {
-        kind: _trace(trial.detectors, images, selection, place, on, fgsm if kind == ATTACKED else None, count, shown)
-        for kind, place in chosen.items()
-    }
-
-
-def _trace(
-    detectors: Detectors, images: ImageSet, selection: ImageSet, place: int, on: Runtime, attack: Attack | None,
-    count: int, shown: int,
-) -> TracedPrediction:  # fmt: skip
+    detectors, traced = trial.detectors, {}
     profiles, model = detectors.profiles, detectors.model
-    with evaluating(model):
-        (seen,) = over(model, images.subset(torch.tensor([place])), on, layers=[profiles.layer], attack=attack)
-        features, true = seen.maps[profiles.layer], int(seen.labels)
-        logits = detectors.rest(features)
-        predicted = int(logits.argmax())
-        (influence,) = detectors.rest.influence(features, logits.argmax(1), form=detectors.form).cpu()
-    neurons = top_neurons(influence, profiles, predicted, true=None if predicted == true else true, count=count)
-    examples = {}
-    for neuron in neurons["neuron"].tolist():
-        strongest = profiles.strongest[:shown, neuron]
-        strongest = strongest[strongest >= 0]
-        examples[neuron] = list(selection.batch(strongest, on.device)[0].cpu()) if len(strongest) else []
-    sureness = float(logits.softmax(1).amax())
-    title = f"said: {images.classes[predicted]} (p = {sureness:.2f})\nshows: {images.classes[true]}"
-    random = random_neurons_row(influence, profiles, predicted, count=count)
-    return TracedPrediction(seen.images[0].cpu(), title, neurons, random, examples)
+    for kind, place in typical_examples(trial.clean, trial.attacked["FGSM"]).items():
+        image, attack = images.subset(torch.tensor([place])), fgsm if kind == ATTACKED else None
+        with evaluating(model):
+            (seen,) = over(model, image, on, layers=[profiles.layer], attack=attack)
+            logits = detectors.rest(seen.maps[profiles.layer])
+            said, true = logits.argmax(1), int(seen.labels)
+            (influence,) = detectors.rest.influence(seen.maps[profiles.layer], said, form=detectors.form).cpu()
+        predicted = int(said)
+        neurons = top_neurons(influence, profiles, predicted, true=None if predicted == true else true, count=count)
+        examples = {}
+        for neuron in neurons["neuron"].tolist():
+            strongest = profiles.strongest[:shown, neuron]
+            strongest = strongest[strongest >= 0]  # a neuron may be silent on all selection images
+            examples[neuron] = list(selection.batch(strongest, on.device)[0].cpu()) if len(strongest) else []
+        sureness = float(logits.softmax(1).amax())
+        title = f"said: {images.classes[predicted]} (p = {sureness:.2f})\nshows: {images.classes[true]}"
+        random = random_neurons_row(influence, profiles, predicted, count=count)
+        traced[kind] = TracedPrediction(seen.images[0].cpu(), title, neurons, random, examples)
+    return traced
