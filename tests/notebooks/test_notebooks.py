@@ -83,7 +83,7 @@ def test_parameters_are_typed_and_explained_and_checked_at_once(notebook: Path) 
     assert [name for name, parameter in parameters.items() if not parameter.comment] == []
     code = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
     assert "parameters" in code[0]["metadata"]["tags"]
-    assert "check(globals())" in "".join(code[1]["source"])
+    assert f'open_page("{notebook.stem}", globals()' in "".join(code[1]["source"])
 
 
 @each
