@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Training with a consistent loss
 #
-# The cure that P1 proposes for ambiguous neurons is adversarial training that also keeps the *features* of an image
-# where they are when the image is attacked {cite}`dong2019towards`. It starts from two inner maximisations,
+# Can a network be trained so that its neurons keep their meaning when an image is attacked? The cure that P1 proposes
+# for ambiguous neurons is adversarial training that also keeps the *features* of an image where they are
+# {cite}`dong2019towards`. It starts from two inner maximisations,
 #
 # $$
 # \min_\theta\; \mathbb{E}_{(x,y)}\Big[\max_{x^*\in S(x)} \ell(\theta, x^*, y)
@@ -27,8 +28,7 @@
 # about what its neurons mean.
 
 # %% tags=["parameters"]
-profile: str = "demo"  # whose results these are: artifacts/<profile>/
-device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+# what is looked at
 dataset: str = "scenes"  # scenes, tiny-imagenet, imagenet, stl10, cifar10, imagenette, or a folder of classes
 image_size: int = 64  # side of the images in pixels; below 128 the networks get their small-image form
 classes: int = 16  # how many classes; 0 takes all
@@ -37,13 +37,12 @@ architectures: list[str] = ["resnet18", "alexnet"]  # also vgg16
 objectives: list[str] = ["normal", "consistent", "adversarial"]  # adversarial: consistent with beta 0
 seeds: list[int] = [0]  # a claim about a training method needs several
 weights: str = ""  # "imagenet" starts from torchvision's weights (1000 classes); "" from random ones
+held_out: float = 0.1  # share of the training images that selects, never trains
+# how it is measured
 epochs: int = 5  # passes over the training images
 epochs_of: dict[str, int] = {"alexnet": 12}  # exceptions by architecture: AlexNet has no batch norm and learns slower
-batch_size: int = 32  # images a step
 learning_rate: float = 1.5e-3  # peak of AdamW's warm-up and cosine
 weight_decay: float = 0.01  # decoupled
-precision: str = "auto"  # bfloat16 where the hardware is fast at it, else float32
-held_out: float = 0.1  # share of the training images that selects, never trains
 alpha: float = 0.5  # weight of the clean loss
 beta: float = 1.0  # weight of the consistent loss; try 0.1 or 10
 epsilon: float = 4 / 255  # radius of FGSM's ball, in units of the pixel range
@@ -56,33 +55,38 @@ watched_images: int = 32  # training images on which PGD is checked after every 
 timed_steps: int = 5  # rounds of the side-by-side timing
 full_epochs: int = 90  # of a training on ImageNet, for what the paper's size would cost
 device_price: float = 3.0  # of a device like this for an hour, in any currency, for the same
+# how it runs
+profile: str = "demo"  # whose results these are: artifacts/<profile>/
+device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+precision: str = "auto"  # bfloat16 where the hardware is fast at it, else float32
+batch_size: int = 32  # images a step
 
-# %%
-from neuron_consistency.workflow.parameters import check
-
-parameters = check(globals())
-
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 import torch
-from myst_nb import glue
 
 from neuron_consistency.attacks.linf import fgsm, least_likely
-from neuron_consistency.attacks.predictions import accuracy_row
-from neuron_consistency.consistency import figures
-from neuron_consistency.responses import respond
-from neuron_consistency.runtime import describe_device, resolve_device
-from neuron_consistency.training.obtain import obtain, step_of, training_images
+from neuron_consistency.consistency.figures import training_curves
+from neuron_consistency.runtime import describe_device
+from neuron_consistency.training import tables
+from neuron_consistency.training.obtain import step_of, training_images
 from neuron_consistency.training.recipes import TITLES, recipes_of
 from neuron_consistency.workflow.costs import paired_seconds, training_costs
 from neuron_consistency.workflow.networks import write_current
-from neuron_consistency.workflow.results import provenance
-from neuron_consistency.workflow.stamps import stamp_outputs
+from neuron_consistency.workflow.page import open_page
 
-stamp_outputs("03_consistent_loss_training", parameters, globals())
-where = resolve_device(device)
-recipes = recipes_of(profile, parameters)
-trained = [obtain(recipe, device=device) for recipe in recipes]
+page = open_page("03_consistent_loss_training", globals())
+
+# %% [markdown]
+# ## The training
+#
+# A recipe holds everything that makes a network: architecture, objective, seed, images, loss and schedule. A network
+# that is on disk is loaded; one that is missing is trained by `train(model, images, objective, schedule)`, which goes
+# on from its last epoch where it was stopped.
+
+# %%
+recipes = recipes_of(profile, page.parameters)
+trained = page.obtain(recipes)
 write_current(profile, recipes, chosen=True)
 images, held = training_images(recipes[0])
 print(f"{len(images)} training images, {len(held)} held out, {images.num_classes} classes: {', '.join(images.classes)}")
@@ -93,23 +97,11 @@ print(f"{len(images)} training images, {len(held)} held out, {images.num_classes
 # Accuracy here is on the images held out of the training set; the validation set is kept for the
 # {doc}`evaluation <04_evaluation>`. The last column counts the seconds of training alone.
 
-# %%
-summary = pd.DataFrame(
-    {
-        "network": net.title,
-        "seed": net.recipe.spec["seed"],
-        "epochs": len(net.record["history"]),
-        "held-out accuracy": net.record["history"][-1]["validation_accuracy"],
-        "final loss": net.record["history"][-1]["loss"],
-        "device": net.record["device"],
-        "precision": net.record["precision"],
-        "seconds": net.record["seconds"],
-    }
-    for net in trained
-)
-for net in trained:
-    glue(f"held-out-{net.recipe.name}", f"{100 * net.record['history'][-1]['validation_accuracy']:.0f} %", display=False)
-glue("training-seconds", f"{summary['seconds'].sum():.0f}", display=False)
+# %% tags=["hide-input"]
+summary = tables.summary(trained)
+reached = zip(trained, summary["held-out accuracy"], strict=True)
+page.say({f"held-out-{net.recipe.name}": f"{100 * share:.0f} %" for net, share in reached})
+page.say(training_seconds=f"{summary['seconds'].sum():.0f}")
 summary.round(3)
 
 # %% [markdown]
@@ -117,21 +109,8 @@ summary.round(3)
 # normally trained ResNet-18 reached {glue:text}`held-out-resnet18-normal-s0`; all trainings together took
 # {glue:text}`training-seconds` seconds.
 
-# %%
-columns = {
-    "loss": "loss",
-    "validation_accuracy": "held-out accuracy",
-    "distance": "d(phi(x), phi(x*))",
-    "feature_norm": "size of phi(x)",
-}
-curves = pd.DataFrame(
-    {"model": f"{net.title}, seed {net.recipe.spec['seed']}", "epoch": row["epoch"], "measure": title, "value": row[name]}
-    for net in trained
-    for row in net.record["history"]
-    for name, title in columns.items()
-    if name in row
-)
-figures.training_curves(curves)
+# %% tags=["hide-input"]
+training_curves(tables.curves(trained))
 
 # %% [markdown]
 # The third panel is the consistent loss itself, before its weight $\beta$; the fourth is the root mean square of
@@ -145,19 +124,8 @@ figures.training_curves(curves)
 # accuracy under FGSM and under PGD is therefore taken on a few training images. A collapse would show as a high
 # first column beside a second near zero.
 
-# %%
-watched = pd.DataFrame(
-    {
-        "network": net.title,
-        "seed": net.recipe.spec["seed"],
-        "FGSM accuracy": net.record["history"][-1]["fgsm_accuracy"],
-        "PGD accuracy": net.record["history"][-1]["pgd_accuracy"],
-        "collapsed in epochs": [row["epoch"] for row in net.record["history"] if row["collapsed"]] or "none",
-    }
-    for net in trained
-    if "pgd_accuracy" in net.record["history"][-1]
-)
-watched.round(3)
+# %% tags=["hide-input"]
+tables.watch(trained).round(3)
 
 # %% [markdown]
 # ## What a step costs
@@ -168,40 +136,27 @@ watched.round(3)
 # for the backward pass through both. The limit is thus $7/3 \approx 2.33$ plain steps. The steps below run in turns on
 # the same batch.
 
-# %%
-batch, labels = images.batch(torch.arange(min(batch_size, len(images))), where)
+# %% tags=["hide-input"]
+batch, labels = images.batch(torch.arange(min(batch_size, len(images))), page.on.device)
 costs = {}
 for architecture in architectures:
-    nets = [
-        net for net in trained if net.recipe.spec["architecture"] == architecture and net.recipe.spec["seed"] == seeds[0]
-    ]
-    work = {net.recipe.spec["objective"]: step_of(net, batch, labels) for net in nets}
-    costs[TITLES[architecture]] = paired_seconds(work, repeats=timed_steps, device=where)
-cost = pd.concat(costs, names=["network"])
-cost.round(3)
+    nets = [net for net in trained if (net.recipe.architecture, net.recipe.seed) == (architecture, seeds[0])]
+    work = {net.recipe.objective: step_of(net, batch, labels) for net in nets}
+    costs[architecture] = paired_seconds(work, repeats=timed_steps, device=page.on.device)
+pd.concat(costs, names=["network"]).rename(TITLES, level="network").round(3)
 
 # %% [markdown]
 # The paper trains three networks on ImageNet, twice each. At the rate measured here, counted in floating-point
 # operations, that would take on one device like this one and on eight (P1 does not tell how many epochs; these are
 # `full_epochs`, and a network that is not trained above is given the rate of the first that is):
 
-# %%
+# %% tags=["hide-input"]
 full_training = training_costs(
-    {
-        (architecture, objective): table.loc[objective, "seconds"]
-        for architecture, table in zip(architectures, costs.values(), strict=True)
-        for objective in table.index
-    },
-    batch_size=len(batch),
-    num_classes=images.num_classes,
-    image_size=image_size,
-    epochs=full_epochs,
-    devices=[1, 8],
-    price=device_price,
-)
-full_training["device"] = describe_device(where)
+    pd.concat(costs)["seconds"].to_dict(), batch_size=len(batch), num_classes=images.num_classes, image_size=image_size,
+    epochs=full_epochs, devices=[1, 8], price=device_price,
+).assign(device=describe_device(page.on.device))  # fmt: skip
 full_training = full_training.set_index(["network", "objective", "device", "devices"]).round(1)
-glue("full-training", full_training, display=False)
+page.say(full_training=full_training)
 full_training
 
 # %% [markdown]
@@ -219,24 +174,12 @@ attacks = {
     "predicted label": lambda model, x, y: fgsm(model, x, model(x).argmax(1), epsilon=epsilon),
     "least likely label": lambda model, x, y: least_likely(model, x, epsilon=epsilon, step_size=epsilon),
 }
-leaking = pd.DataFrame(
-    {
-        "network": net.title,
-        "seed": net.recipe.spec["seed"],
-        "clean": net.record["history"][-1]["validation_accuracy"] * 100,
-    }
-    | {
-        name: accuracy_row(respond(net.model, held, device=where, attack=attack).predictions, held.labels)["accuracy"]
-        for name, attack in attacks.items()
-    }
-    for net in trained
-)
-leaking.round(1)
+tables.accuracies(trained, held, page.on, attacks).round(1)
 
 # %% [markdown]
 # Accuracies in per cent on the held-out images. The networks are now on disk, named by a key of everything that made
 # them; `models/current.json` tells the next notebooks which ones to evaluate. Change `beta` above, run this notebook,
 # then {doc}`04_evaluation`: the new network stands there beside the old ones.
 
-# %%
-provenance(profile, trained)
+# %% tags=["hide-input"]
+page.provenance()
