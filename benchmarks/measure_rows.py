@@ -167,7 +167,7 @@ def ensemble(size: Size) -> Pair:
 
 def dissection(size: Size) -> Pair:
     """The tally of six categories against the plain way: each unit's map resized, thresholded and counted."""
-    from dissection_sets import counted_plainly, planted_maps, counted
+    from dissection_sets import counted, counted_plainly, planted_maps
 
     maps, labels, concepts, thresholds = planted_maps(images=size.of(16, least=2), units=size.of(512, least=8))
     maps, thresholds = maps.to(size.device), thresholds.to(size.device)

@@ -24,85 +24,59 @@
 # more than an eighth of them cannot reach .04, however well it fits.
 
 # %% tags=["parameters"]
-profile: str = "demo"  # whose networks and results: artifacts/<profile>/
-device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+# what is looked at
 architectures: list[str] = []  # which of the networks; [] takes all
 seeds: list[int] = []  # of which seeds; [] takes all
-precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
 labelled_set: str = "scenes"  # scenes, broden (found in NEURON_CONSISTENCY_DATA), or a path to a set in its format
 images: int = 160  # how many of its images; 0 takes all
 attacked: int = 30  # of these, so many are also made adversarial; 0 takes all
 image_size: int = 0  # side shown to the networks; 0 is the smallest that gives maps of 7x7
+shown_neurons: int = 5  # rows of the picture of masks
+shown_images: int = 6  # images in a row
+# how it is measured
 quantile: float = 0.005  # share of a neuron's map positions above its threshold
 max_kept: int = 0  # cap on the values a neuron's threshold is found from; 0 keeps all it takes to be exact
 iou_threshold: float = 0.04  # over this a neuron is aligned
 min_images: int = 5  # concepts in fewer images are left out (of the attacked ones in proportion)
 epsilon: float = 4 / 255  # size of the least-likely-class attack, in units of the pixel range
 own_thresholds: bool = False  # thresholds of the adversarial images from themselves, not from the real ones
-shown_neurons: int = 5  # rows of the picture of masks
-shown_images: int = 6  # images in a row
-batch_size: int = 32  # images a forward pass
 device_price: float = 3.0  # of a device like this for an hour, in any currency, for what all of Broden would cost
+# how it runs
+profile: str = "demo"  # whose networks and results: artifacts/<profile>/
+device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
+batch_size: int = 32  # images a forward pass
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
-# %%
-from neuron_consistency.workflow.parameters import check
-
-parameters = check(globals())
-
-# %%
-import time
-
-import pandas as pd
-from myst_nb import glue
+# %% tags=["hide-input"]
+from functools import partial
 
 from neuron_consistency.artifacts import artifacts
 from neuron_consistency.attacks.linf import least_likely
-from neuron_consistency.data.broden import CATEGORIES
 from neuron_consistency.data.load import open_dense_set
-from neuron_consistency.dissection import figures as dissection_figures
+from neuron_consistency.dissection import figures, tables
+from neuron_consistency.dissection.controls import ADVERSARIAL, REAL, SHUFFLED, dissect_with_controls
 from neuron_consistency.dissection.gallery import best_units, example_masks
-from neuron_consistency.dissection.tables import (
-    ADVERSARIAL,
-    RANDOM,
-    REAL,
-    SAME,
-    SHUFFLED,
-    category_shares,
-    dissect_with_controls,
-    kept_concepts,
-    offered_concepts,
-    table_two,
-)
 from neuron_consistency.plotting import picture_grid
-from neuron_consistency.runtime import describe_device, resolve_device
-from neuron_consistency.show import distinct_titles, with_intervals
-from neuron_consistency.training.obtain import obtain
-from neuron_consistency.workflow import paper
-from neuron_consistency.workflow.claims import keep_findings
+from neuron_consistency.runtime import describe_device
+from neuron_consistency.show import with_intervals
 from neuron_consistency.workflow.costs import dissection_costs
 from neuron_consistency.workflow.findings import dissection_findings
-from neuron_consistency.workflow.networks import current_models
-from neuron_consistency.workflow.results import keep_result, provenance, start_of
-from neuron_consistency.workflow.stamps import stamp_outputs
+from neuron_consistency.workflow.page import open_page
+from neuron_consistency.workflow.results import paper_table
 
-stamp_outputs("05_dissection", parameters, globals())
-start, where = start_of("05_dissection", "dissection"), resolve_device(device)
-nets = [obtain(recipe, device=device) for recipe in current_models(profile, architectures=architectures, seeds=seeds)]
-data = nets[0].recipe.spec["data"]
-labelled = open_dense_set(
-    labelled_set,
-    cache=artifacts(profile).parent / "data",
-    images=images,
-    classes=data["classes"] if data["name"] == "scenes" else 0,
-)
-titles = distinct_titles(net.recipe for net in nets)
-print(f"{labelled_set}: {len(labelled)} images; evaluated here:")
-for net in nets:
-    print(f"  {titles[net.recipe.key]} [{net.recipe.key}]")
+page = open_page("05_dissection", globals(), "dissection")
+nets, titles = page.current(), page.titles
+models = {titles[net.recipe.key]: net.model for net in nets}
+first, shown = next(iter(models.items()))
+classes = nets[0].recipe.data["classes"] if nets[0].recipe.dataset == "scenes" else 0  # those the networks know
+labelled = open_dense_set(labelled_set, cache=artifacts(profile).parent / "data", images=images, classes=classes)
+print(f"{labelled_set}: {len(labelled)} images")
 
 # %% [markdown]
-# ## One pass for thresholds, one for counts
+# ## Thresholds first, then counts
+#
+# A network runs once over the images: its maps give the thresholds, and then the masks that are counted.
 #
 # Each network sees the images at the smallest size that gives its last layer maps of 7x7, since coarser maps cannot
 # outline anything; networks trained on 64 pixels therefore see everything larger than in training. Beside the real
@@ -112,28 +86,13 @@ for net in nets:
 # thresholds of the real images; and the real images they were made of, since fewer images change the best IoU a little.
 
 # %%
-counted, random_weights, seconds = {}, {}, {}
-for place, net in enumerate(nets, start=1):
-    architecture = net.recipe.spec["architecture"]
-    print(f"dissecting {place} of {len(nets)}: {titles[net.recipe.key]}", flush=True)
-    began = time.perf_counter()
-    one = dissect_with_controls(
-        net.model,
-        labelled,
-        attack=lambda model, batch: least_likely(model, batch, epsilon=epsilon),
-        attacked=attacked,
-        own_thresholds=own_thresholds,
-        random_weights=random_weights.get(architecture),
-        image_size=image_size,
-        quantile=quantile,
-        max_kept=max_kept or None,
-        device=where,
-        batch_size=batch_size,
-        precision=precision,
-    )
-    counted[titles[net.recipe.key]], random_weights[architecture] = one, one.tallies[RANDOM]
-    seconds[titles[net.recipe.key]] = time.perf_counter() - began
-    print(f"  shown at {one.image_size} px", flush=True)
+dissected = {}
+for title, found in dissect_with_controls(
+    models, labelled, page.on, attack=partial(least_likely, epsilon=epsilon), attacked=attacked,
+    own_thresholds=own_thresholds, image_size=image_size, quantile=quantile, max_kept=max_kept,
+):  # fmt: skip
+    dissected[title] = found
+    print(f"{title}, shown at {found.image_size} px: dissected", flush=True)
 
 # %% [markdown]
 # ## What can be found
@@ -141,10 +100,9 @@ for place, net in enumerate(nets, start=1):
 # How many concepts each category offers here, in how many images the median one is, and what share of the pixels of all
 # images it covers. Above {glue:text}`largest-concept` even a perfect mask stays below the line.
 
-# %%
-height, width = labelled.label_size
-glue("largest-concept", f"{100 * quantile / iou_threshold:.1f} %", display=False)
-offered_concepts(one.tallies[REAL], pixels=height * width, min_images=min_images).round(2)
+# %% tags=["hide-input"]
+page.say(largest_concept=f"{100 * quantile / iou_threshold:.1f} %")
+tables.offered_concepts(dissected[first].overlaps[REAL], labelled.label_size, min_images=min_images).round(2)
 
 # %% [markdown]
 # ## Table 2: neurons aligned with each category, in per cent
@@ -152,45 +110,28 @@ offered_concepts(one.tallies[REAL], pixels=height * width, min_images=min_images
 # In brackets Wilson's interval of 95 %, over neurons. A row of chance tells what best-of-many labels gives by itself;
 # only what exceeds it means something.
 
-# %%
-units = {
-    (title, name): one.units(name, iou_threshold=iou_threshold, min_images=min_images)
-    for title, one in counted.items()
-    for name in one.tallies
-}
-shares = pd.concat(category_shares(labels).assign(model=title, images=name) for (title, name), labels in units.items())
-table_two(shares, CATEGORIES)
+# %% tags=["hide-input"]
+units = tables.labelled_units(dissected, iou_threshold=iou_threshold, min_images=min_images)
+shares = tables.category_shares(units)
+tables.table_two(shares)
 
-# %%
-dissection_figures.category_shares(shares)
+# %% tags=["hide-input"]
+figures.category_shares(shares)
 
 # %% [markdown]
 # The same in one number a row: the share of neurons aligned with anything, and the mean of the neurons' best IoU, which
 # does not depend on where the line is drawn.
 
-# %%
-summary = pd.DataFrame(
-    {
-        "model": title,
-        "images": name,
-        "counted": counted[title].tallies[name].images,
-        "aligned, %": 100 * labels["aligned"].mean(),
-        "mean best IoU": labels["iou"].mean(),
-    }
-    for (title, name), labels in units.items()
-).set_index(["model", "images"])
+# %% tags=["hide-input"]
+summary = tables.summarised(units, dissected)
 summary.round(3)
 
-# %%
-before = SAME if any(name == SAME for _, name in units) else REAL
-changes = summary["aligned, %"].unstack(sort=False)[[before, ADVERSARIAL]]
-first = titles[nets[0].recipe.key]
-glue("dissected-first", first, display=False)
-glue("aligned-chance", f"{summary.loc[(first, SHUFFLED), 'aligned, %']:.0f} %", display=False)
-glue("aligned-all", f"{summary.loc[(first, REAL), 'aligned, %']:.0f} %", display=False)
-glue("aligned-before", f"{changes.loc[first, before]:.0f} %", display=False)
-glue("aligned-after", f"{changes.loc[first, ADVERSARIAL]:.0f} %", display=False)
-changes.assign(change=changes[ADVERSARIAL] - changes[before]).round(1)
+# %% tags=["hide-input"]
+before = tables.before_attack(units)
+aligned = summary["aligned, %"].round().astype(int).astype(str) + " %"
+said = {"chance": SHUFFLED, "all": REAL, "before": before, "after": ADVERSARIAL}
+page.say({f"aligned-{word}": aligned[first, name] for word, name in said.items()}, dissected_first=first)
+tables.changes_under_attack(units).round(1)
 
 # %% [markdown]
 # Read for one network, {glue:text}`dissected-first`: {glue:text}`aligned-all` of its neurons are aligned on all real
@@ -203,20 +144,16 @@ changes.assign(change=changes[ADVERSARIAL] - changes[before]).round(1)
 # concept depends on what is offered, so only the direction compares: fewer aligned neurons on adversarial images
 # in every network, and fewer lost in those trained with the consistent loss (there called *-Adv*).
 
-# %%
-paper.TABLE_2
+# %% tags=["hide-input"]
+paper_table("table_2")
 
 # %% [markdown]
 # ## What each neuron stands for
 #
 # The concepts that the most neurons of each network are aligned with, on real images.
 
-# %%
-named = pd.concat(
-    labels[labels["aligned"]].assign(model=title) for (title, name), labels in units.items() if name == REAL
-)
-commonest = named.groupby(["model", "category", "label"], observed=True)["iou"].agg(neurons="size", best="max")
-commonest.sort_values(["neurons", "best"], ascending=False).groupby("model").head(6).sort_index().round(3)
+# %% tags=["hide-input"]
+tables.commonest_concepts(units).round(3)
 
 # %% [markdown]
 # ## The best of them
@@ -224,21 +161,17 @@ commonest.sort_values(["neurons", "best"], ascending=False).groupby("model").hea
 # The neurons with the highest IoU, each of another concept: their strongest images, bright inside the neuron's mask.
 # Under each image, how much of the mask lies inside the concept.
 
-# %%
-shown = nets[0]
-one = counted[titles[shown.recipe.key]]
-best = best_units(units[titles[shown.recipe.key], REAL], count=shown_neurons)
-print(titles[shown.recipe.key])
-picture_grid(example_masks(shown.model, labelled, one, best, count=shown_images, precision=precision))
+# %% tags=["hide-input"]
+print(first)
+best = best_units(units[first, REAL], count=shown_neurons)
+picture_grid(example_masks(shown, labelled, page.on, dissected=dissected[first], units=best, count=shown_images))
 
 # %% [markdown]
 # Do the same neurons keep their concept on adversarial images? Of the neurons aligned on the real images, the share
 # that is aligned with the same concept on the adversarial ones:
 
-# %%
-pd.DataFrame(
-    {"model": title} | kept_concepts(units[title, before], units[title, ADVERSARIAL]) for title in counted
-).set_index("model").round(1)
+# %% tags=["hide-input"]
+tables.kept_concepts(units).round(1)
 
 # %% [markdown]
 # ## What all of Broden would take
@@ -246,29 +179,25 @@ pd.DataFrame(
 # The paper dissects its networks on the whole of Broden. From the time that each network took above, with its chance
 # levels and attacked images, on one device like this one and on eight:
 
-# %%
-broden = dissection_costs(
-    seconds, images=len(labelled), image_size=one.image_size, devices=[1, 8], price=device_price
-).assign(device=describe_device(where))
-broden = broden.set_index(["network", "device", "devices"]).round(2)
-glue("full-dissection", broden, display=False)
-broden
+# %% tags=["hide-input"]
+timed = {title: (one.seconds, one.image_size) for title, one in dissected.items()}
+costs = dissection_costs(timed, images=len(labelled), devices=[1, 8], price=device_price)
+costs.insert(1, "device", describe_device(page.on.device))
+costs = costs.set_index(["network", "device", "devices"]).round(2)
+page.say(full_dissection=costs)
+costs
 
 # %% [markdown]
 # ## What this says of the claims
 #
-# The rows of this chapter in the ledger of all claims ({doc}`10_claims`). A claim *holds* for a network where the whole
+# The rows of this chapter in the ledger of all claims ({doc}`14_claims`). A claim *holds* for a network where the whole
 # interval lies on its side, and *fails* where it lies on the other.
 
-# %%
+# %% tags=["hide-input"]
 sets = {"real": REAL, "shuffled": SHUFFLED, "before": before, "adversarial": ADVERSARIAL}
-findings = keep_findings(
-    profile, start.notebook, dissection_findings([net.recipe for net in nets], titles, units, **sets)
-)
-if study:
-    kept_tables = {"shares": shares, "summary": summary.reset_index(), "findings": findings}
-    keep_result(study, start, kept_tables, parameters=parameters, nets=nets)
+rows = dissection_findings([net.recipe for net in nets], titles, units, **sets)
+findings = page.keep({"shares": shares, "summary": summary.reset_index()}, rows)
 with_intervals(findings.set_index(["claim", "case"]))
 
-# %%
-provenance(profile, nets)
+# %% tags=["hide-input"]
+page.provenance()

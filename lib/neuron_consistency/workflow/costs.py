@@ -33,6 +33,15 @@ def forward_work(architecture: str, *, num_classes: int, image_size: int) -> int
     return int(counter.get_total_flops())
 
 
+def _on_devices(images: float, rate: float, *, devices: Sequence[int], price: float) -> list[dict[str, float]]:
+    """By number of devices, of `rate` images a second each: images a second of all, hours, cost."""
+    hours = {count: images / (rate * count) / 3600 for count in devices}
+    return [
+        {"devices": count, "images a second": rate * count, "hours": hours[count], "cost": hours[count] * count * price}
+        for count in devices
+    ]
+
+
 def training_costs(
     steps: Mapping[tuple[str, str], float],
     *,
@@ -48,7 +57,7 @@ def training_costs(
 
     A step of B images is 3 B forward passes' work in normal training and 7 B with Eq. 6; divided by its time that is
     the device's rate, which is taken to be the same at full size. On P equal devices then
-    hours = images x epochs x work of an image / (rate x P) / 3600 and cost = hours x P x price.
+    hours = images x epochs x work of an image / (rate x P) / 3600 and cost = hours x P x price of an hour.
 
     Args:
         steps: seconds of a step by architecture and objective ("normal", "consistent").
@@ -76,26 +85,24 @@ def training_costs(
         work = forward_work(measured, num_classes=num_classes, image_size=image_size)
         rate = UNITS[objective] * work * batch_size / steps[measured, objective]
         full = UNITS[objective] * forward_work(network, num_classes=1000, image_size=224)
-        for count in devices:
-            hours = IMAGENET_IMAGES * epochs * full / (rate * count) / 3600
-            row = {"network": network, "objective": objective, "rate of": measured, "rate": rate / 1e9}
-            row |= {"devices": count, "images a second": rate * count / full}
-            rows.append(row | {"hours": hours, "cost": hours * count * price})
+        row = {"network": network, "objective": objective, "rate of": measured, "rate": rate / 1e9}
+        rows += [
+            row | taken for taken in _on_devices(IMAGENET_IMAGES * epochs, rate / full, devices=devices, price=price)
+        ]
     return pd.DataFrame(rows)
 
 
 def dissection_costs(
-    seconds: Mapping[str, float], *, images: int, image_size: int, devices: Sequence[int], price: float
+    timed: Mapping[str, tuple[float, int]], *, images: int, devices: Sequence[int], price: float
 ) -> pd.DataFrame:
     """What it would take to dissect networks on the whole of Broden at 224 pixels, from a dissection on this device.
 
     The time is taken to grow with the number of images and of pixels. Hours and cost are as in `training_costs`.
 
     Args:
-        seconds: by network, of its dissection with all controls.
-        images, image_size: of the set dissected.
-        devices: numbers P of devices like this one.
-        price: of one device for an hour.
+        timed: by network, the seconds of its dissection with all controls, and the side of the images shown to it.
+        images: of the set dissected.
+        devices, price: as in `training_costs`.
 
     Returns:
         One row a network and P: network, devices, images a second (of all, at 224 pixels), hours, cost.
@@ -103,12 +110,10 @@ def dissection_costs(
     Source: ours.
     """
     rows = []
-    for network, taken in seconds.items():
-        rate = images / taken * (image_size / 224) ** 2
-        for count in devices:
-            hours = BRODEN_IMAGES / (rate * count) / 3600
-            row = {"network": network, "devices": count, "images a second": rate * count, "hours": hours}
-            rows.append(row | {"cost": hours * count * price})
+    for network, (seconds, image_size) in timed.items():
+        rate = images / seconds * (image_size / 224) ** 2
+        taken = _on_devices(BRODEN_IMAGES, rate, devices=devices, price=price)
+        rows += [{"network": network} | row for row in taken]
     return pd.DataFrame(rows)
 
 
@@ -153,32 +158,22 @@ def full_size_table(
 ) -> pd.DataFrame:
     """What a larger set would take, from the rate at which this one was written.
 
-    On P equal devices, hours = images / (rate x P) / 3600 and cost = hours x P x price. The rate is taken to fall with
-    the number of pixels, as the work of a convolution does. An image holds 3 S^2 bytes of pixels, 28 of
-    numbers and one for every network.
+    The rate is taken to fall with the number of pixels, as the work of a convolution does. An image holds 3 S^2 bytes
+    of pixels, 28 of numbers and one for every network. Hours and cost are as in `training_costs`.
 
     Args:
         adversarial: a set whose writing was timed.
         images, image_size: of the larger set; the paper's by default.
-        devices: numbers P of devices like the one that wrote this set.
-        price: of one device for an hour.
+        devices, price: as in `training_costs`, of devices like the one that wrote this set.
 
     Returns:
-        One row a P: devices, measured on (images), images a second (of all devices, at the larger
-        size), hours, GB, cost.
+        One row a P: devices, measured on (images), images a second (of all devices, at the larger size), hours, GB,
+        cost.
 
     Source: ours.
     """
     rate = adversarial.rate * (adversarial.image_size / image_size) ** 2
-    size = 3 * image_size**2 + 28 + len(adversarial.networks)
-    return pd.DataFrame(
-        {
-            "devices": count,
-            "measured on": len(adversarial),
-            "images a second": rate * count,
-            "hours": images / (rate * count) / 3600,
-            "GB": images * size / 1e9,
-            "cost": images / rate / 3600 * price,
-        }
-        for count in devices
-    )
+    table = pd.DataFrame(_on_devices(images, rate, devices=devices, price=price))
+    table.insert(1, "measured on", len(adversarial))
+    table.insert(4, "GB", images * (3 * image_size**2 + 28 + len(adversarial.networks)) / 1e9)
+    return table
