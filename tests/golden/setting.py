@@ -7,7 +7,6 @@ random, and the last layer is fitted in float64 by least squares.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,6 @@ from toys import CPU, toy_images, toy_recipe
 
 PRECISION = "float32"
 ON = Runtime(CPU, PRECISION, 20)
-SHARED: dict[str, Any] = {"device": CPU, "batch_size": 20, "precision": PRECISION}
 CLASSES = ("dog", "cat", "car", "airplane")
 SYNSETS = ("n02084071", "n02121808", "n02958343", "n02691156")
 DISTANCES = distance_matrix(SYNSETS)
