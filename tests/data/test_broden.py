@@ -51,7 +51,6 @@ def content() -> dict[str, bytes]:
     return {
         "index.csv": INDEX.encode(),
         "label.csv": LABELS.encode(),
-        "c_part.csv": b"code,number,name,frequency,coverage\r\n1,3,ear,1,0.25\r\n2,4,leg,1,0.125\r\n",
         **{f"images/a/{n}.jpg": photo for n in (1, 2, 3)},
         "images/a/1_color.png": png(np.ones((4, 4), dtype=np.int64)),
         "images/a/1_object.png": png(OBJECT),
@@ -83,7 +82,7 @@ def test_every_label_is_read_as_written(tmp_path: Path, zipped: bool) -> None:
     """Numbers over 255 (the green channel), several maps a category, whole-image labels, categories left empty."""
     write(tmp_path, content(), zipped=zipped)
     broden = BrodenSet.open(tmp_path)
-    assert (len(broden), broden.label_size, broden.num_labels) == (3, (4, 4), 8)
+    assert (len(broden), broden.label_size) == (3, (4, 4))
     images = list(broden.image_batches(2, image_size=6))
     assert [places.tolist() for places, _ in images] == [[0, 1], [2]]
     assert images[0][1].shape == (2, 3, 6, 6)
@@ -107,31 +106,17 @@ def test_every_label_is_read_as_written(tmp_path: Path, zipped: bool) -> None:
     assert torch.equal(exchanged[0]["object"], first["object"])
 
 
-def test_labels_are_listed_by_category_with_their_own_frequency(tmp_path: Path) -> None:
+def test_labels_are_listed_by_category(tmp_path: Path) -> None:
     labels = BrodenSet.open(write(tmp_path, content())).labels
-    ears = labels[labels["name"] == "ear"].set_index("category")
-    assert ears["frequency"].to_dict() == {"part": 1, "material": 2}
-    assert ears["coverage"].to_dict() == {"part": 0.25, "material": 0.1}
-    assert set(labels["category"]) == set(CATEGORIES)
+    ears = labels[labels["name"] == "ear"]
+    assert list(zip(ears["number"], ears["category"], strict=True)) == [(3, "part"), (3, "material")]
+    assert (len(labels), set(labels["category"])) == (9, set(CATEGORIES))
 
 
-def test_rare_labels_vanish_from_list_and_maps(tmp_path: Path) -> None:
-    broden = BrodenSet.open(write(tmp_path, content()), min_frequency=2)
-    assert sorted(broden.labels["name"]) == ["dog", "ear", "red-c", "street-s"]
-    assert broden.image_labels(0, "object").sum() == 8 * 2
-    assert broden.image_labels(0, "texture").tolist() == [0, 0]
-
-
-def test_splits_and_limits_and_their_fingerprints(tmp_path: Path) -> None:
+def test_the_first_images_alone(tmp_path: Path) -> None:
     place = write(tmp_path, content())
-    train = BrodenSet.open(place, split="train")
-    assert (len(train), len(BrodenSet.open(place, split="train", limit=1))) == (2, 1)
-    whole = BrodenSet.open(place)
-    assert whole.fingerprint == BrodenSet.open(place).fingerprint != train.fingerprint
-    (place / "images/a/2.jpg").write_bytes(b"shorter")
-    assert BrodenSet.open(place).fingerprint != whole.fingerprint
-    with pytest.raises(DatasetError, match="Its splits: train, val"):
-        BrodenSet.open(place, split="test")
+    for part in (BrodenSet.open(place, limit=2), BrodenSet.open(place).head(2)):
+        assert (len(part), len(part.labels), part.labelled("object").tolist()) == (2, 9, [True, False])
     with pytest.raises(ParameterError, match="limit"):
         BrodenSet.open(place, limit=0)
 
@@ -164,6 +149,7 @@ def test_bad_file_is_named(tmp_path: Path, name: str, data: bytes | None, messag
     ("name", "data", "message"),
     [
         ("index.csv", b"picture,split\r\n1.jpg,train\r\n", "lacks the columns image, sh, sw"),
+        ("index.csv", HEADER.encode(), "has no images"),
         ("index.csv", INDEX.replace("8,8,4,4,a/1_color.png,,", "8,8,5,4,a/1_color.png,,").encode(), "one size"),
         ("label.csv", b"", "not a table"),
         ("label.csv", LABELS.replace("300,cat", "many,cat").encode(), "label.csv"),

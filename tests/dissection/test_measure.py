@@ -35,7 +35,7 @@ def planted() -> Classifier:
 
 @pytest.fixture(scope="module")
 def broden(tmp_path_factory: pytest.TempPathFactory) -> BrodenSet:
-    return BrodenSet.open(write_set(tmp_path_factory.mktemp("planted") / "broden"), min_frequency=1)
+    return BrodenSet.open(write_set(tmp_path_factory.mktemp("planted") / "broden"))
 
 
 def maps_of(model: Classifier, broden: BrodenSet, *, batch_size: int = 32, **options: Any) -> LayerMaps:

@@ -4,9 +4,7 @@ Source: Bau et al. 2017 (Network Dissection) and the README of their `broden1_22
 """
 
 import copy
-import hashlib
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +17,7 @@ from torch import Tensor
 
 from neuron_consistency.data.archive import Files
 from neuron_consistency.data.decode import decode_image, readable, resize
-from neuron_consistency.data.prefetch import stream
+from neuron_consistency.data.prefetch import grouped, stream
 from neuron_consistency.data.sources.base import Layout
 from neuron_consistency.errors import DatasetError, ParameterError
 
@@ -31,83 +29,61 @@ class BrodenSet:
     """A densely labelled set, opened from a folder or read inside its zip.
 
     Attributes:
-        labels: one row for each label in each of its categories: number, name, category, frequency (images with
-            it), coverage (sum over images of its share of the pixels). Labels of fewer images are left out here
-            and are 0 in the maps.
+        labels: one row for each label in each of its categories: number, name, category.
         label_size: (h, w) of the label maps.
-        fingerprint: identifies the content, by file names and sizes or checksums, and the choice of images.
     """
 
-    def __init__(self, files: Files, *, split: str | None, limit: int | None, min_frequency: int) -> None:
+    def __init__(self, files: Files, *, limit: int | None) -> None:
         self.files = files
-        index = self._table("index.csv", ["image", "split", "sh", "sw"])
-        self.index = index if split is None else index[index["split"] == split]
-        if limit is not None:
-            self.index = self.index.head(limit)
+        self.index = self._table("index.csv", ["image", "sh", "sw"]).iloc[:limit]
         if self.index.empty:
-            splits = ", ".join(sorted(index["split"].unique()))
-            raise DatasetError(
-                f"{files} has no images of split {split!r} (limit {limit}). Its splits: {splits or 'none'}."
-            )
+            raise DatasetError(f"{files} has no images.")
         sizes = self.index[["sh", "sw"]].drop_duplicates().to_numpy()
         if len(sizes) != 1 or not all(str(side).isdigit() for side in sizes[0]):
             raise DatasetError(f"{files}/index.csv: all label maps must have one size (columns sh, sw).")
         self.label_size = (int(sizes[0][0]), int(sizes[0][1]))
-        every = self._read_labels()
-        self.labels = every[every["frequency"] >= min_frequency].reset_index(drop=True)
-        self.num_labels = int(self.labels["number"].nunique())
+        self.labels = self._read_labels()
         self._codes: dict[str, np.ndarray] = {}
-        for category in CATEGORIES:
-            codes = np.full(int(every["number"].max()) + 1, -1, dtype=np.int32)
-            codes[[0, *every["number"]]] = 0
-            kept = self.labels.loc[self.labels["category"] == category, "number"].to_numpy()
-            codes[kept] = kept
+        for category in CATEGORIES:  # 0 for labels of other categories, -1 for those that label.csv lacks
+            codes = np.full(int(self.labels["number"].max()) + 1, -1, dtype=np.int32)
+            codes[[0, *self.labels["number"]]] = 0
+            own = self.labels.loc[self.labels["category"] == category, "number"].to_numpy()
+            codes[own] = own
             self._codes[category] = codes
-        self._choice = f"{split} {limit} {min_frequency}"
         self._images = [str(name) for name in self.index["image"]]
 
     @classmethod
-    def open(
-        cls, path: str | Path, *, split: str | None = None, limit: int | None = None, min_frequency: int = 1
-    ) -> "BrodenSet":
+    def open(cls, path: str | Path, *, limit: int | None = None) -> "BrodenSet":
         """Opens a set.
 
         Args:
             path: the set's folder or zip, or a folder that holds one named broden*.
-            split: "train" or "val"; None takes all images.
-            limit: only the first so many of them.
-            min_frequency: leaves out labels of fewer images of the whole set in that category.
+            limit: only the first so many images.
 
         Raises:
             DatasetError: nothing of that layout is there, a table is damaged, or the zip is truncated.
-            ParameterError: limit or min_frequency below 1.
+            ParameterError: limit below 1.
         """
-        if min_frequency < 1 or (limit is not None and limit < 1):
-            raise ParameterError(f"limit ({limit}) and min_frequency ({min_frequency}) must be at least 1.")
+        if limit is not None and limit < 1:
+            raise ParameterError(f"limit ({limit}) must be at least 1.")
         root = Path(path).expanduser()
         layout = Layout(r"broden.*", ("", "*"), lambda files: files.has("index.csv") and files.has("label.csv"))
         if root.exists() and (files := layout.find(root)) is not None:
-            return cls(files, split=split, limit=limit, min_frequency=min_frequency)
+            return cls(files, limit=limit)
         raise DatasetError(
             f"No densely labelled set in {root}: looked for index.csv and label.csv there and in broden* folders and "
             f"zips below it. {LAYOUT} The real one is broden1_224.zip of http://netdissect.csail.mit.edu; "
             "NEURON_CONSISTENCY_DATA names the folder that holds it."
         )
 
-    @cached_property
-    def fingerprint(self) -> str:
-        content = self.files.signature("index.csv", "label.csv", "images/")
-        return hashlib.sha256(f"{content} {self._choice}".encode()).hexdigest()
-
     def __len__(self) -> int:
         return len(self.index)
 
     def head(self, images: int) -> "BrodenSet":
-        """The set of the first so many images; its labels keep the frequencies of the whole."""
+        """The set of the first so many images, with the labels of the whole."""
         part = copy.copy(self)
         part.__dict__.pop("_fields", None)
         part.index = self.index.head(images)
-        part._choice = f"{self._choice} {images}"
         return part
 
     def labelled(self, category: str) -> Tensor:
@@ -143,7 +119,7 @@ class BrodenSet:
         def load(group: Sequence[int]) -> Tensor:
             return torch.stack([self._image(index, image_size) for index in group])
 
-        groups = self._groups(batch_size)
+        groups = grouped(len(self), batch_size)
         for group, images in zip(groups, stream(load, groups), strict=True):
             yield torch.tensor(group), images.float().div_(255)
 
@@ -171,10 +147,7 @@ class BrodenSet:
                 for index, names in zip(group, own, strict=True)
             ]
 
-        yield from stream(load, self._groups(batch_size))
-
-    def _groups(self, batch_size: int) -> list[range]:
-        return [range(start, min(start + batch_size, len(self))) for start in range(0, len(self), batch_size)]
+        yield from stream(load, grouped(len(self), batch_size))
 
     @cached_property
     def _fields(self) -> dict[str, list[str]]:
@@ -192,20 +165,12 @@ class BrodenSet:
         return table
 
     def _read_labels(self) -> pd.DataFrame:
-        """label.csv by category; frequency and coverage within it from c_<category>.csv where there is one."""
-        table = self._table("label.csv", ["number", "name", "category", "frequency", "coverage"])
-        rows = []
-        for row in table.itertuples():
-            for category, frequency in re.findall(r"(\w+)(?:\((\d+)\))?", str(row.category)):
-                rows.append((row.number, row.name, category, frequency or row.frequency, row.coverage))
-        labels = pd.DataFrame(rows, columns=["number", "name", "category", "frequency", "coverage"])
-        for category in CATEGORIES:
-            if self.files.has(f"c_{category}.csv"):
-                own = self._table(f"c_{category}.csv", ["number", "coverage"]).set_index("number")["coverage"]
-                chosen = labels["category"] == category
-                labels.loc[chosen, "coverage"] = labels.loc[chosen, "number"].map(own).fillna(labels["coverage"])
+        """label.csv by category, of which it gives a list such as "part(1);material(2)"."""
+        table = self._table("label.csv", ["number", "name", "category"])
+        table["category"] = table["category"].str.findall(r"(\w+)(?:\(\d+\))?")
+        labels = table.explode("category", ignore_index=True)[["number", "name", "category"]]
         try:
-            return labels.astype({"number": int, "frequency": int, "coverage": float})
+            return labels.dropna(ignore_index=True).astype({"number": int})
         except ValueError as error:
             raise DatasetError(f"{self.files}/label.csv: {error}.") from error
 

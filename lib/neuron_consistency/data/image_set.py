@@ -1,4 +1,4 @@
-"""Images with their labels, and what is known of where the objects are: boxes, parts, masks."""
+"""Images with their labels, and what is known of where the objects are: boxes, masks."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neuron_consistency.data.find import sets_that_tell
 from neuron_consistency.data.pixels import FilePixels, LabelMaps
-from neuron_consistency.data.prefetch import cores, stream
+from neuron_consistency.data.prefetch import cores, grouped, stream
 from neuron_consistency.errors import DatasetError, ParameterError
 from neuron_consistency.runtime import WHOLE, Part
 
@@ -26,12 +26,10 @@ class ImageSet:
             renderer, the chosen classes and images, and the image size.
         processes: worker processes that decode; 0 is threads.
         label_maps: where the objects are, pixel by pixel, or None where the set does not tell; `masks` reads it.
-        part_names: of the `parts`, where the set has them.
 
     Shape:
         labels: (N,) int64, on the CPU. pixels: (N, 3, S, S) uint8, or files decoded as asked. boxes: (N, 4) int64,
-        x0 y0 x1 y1 in pixels of these images, ends excluded, or None. parts: (N, P, 2) float32, x and y in pixels, NaN
-        where a part is not visible, or None.
+        x0 y0 x1 y1 in pixels of these images, ends excluded, or None.
     """
 
     name: str
@@ -44,8 +42,6 @@ class ImageSet:
     boxes: Tensor | None = None
     processes: int = 0
     label_maps: LabelMaps | None = None
-    parts: Tensor | None = None
-    part_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,7 +89,6 @@ class ImageSet:
             labels=self.labels[rows],
             pixels=pixels,
             boxes=None if self.boxes is None else self.boxes[rows],
-            parts=None if self.parts is None else self.parts[rows],
             label_maps=None if self.label_maps is None else self.label_maps.take(rows),
         )
 
@@ -167,7 +162,7 @@ class ImageSet:
                 rows = slice(int(indices[0]), int(indices[-1]) + 1)
                 yield indices, _as_float(self.pixels[rows], device), self.labels[rows].to(device)
             return
-        groups = self.pixels.groups(batch_size)[part.rank :: part.size]
+        groups = grouped(len(self), batch_size)[part.rank :: part.size]
         for loaded in stream(self.pixels.load, groups, self.processes):
             self.pixels.check(loaded.failures)
             if loaded.places:

@@ -82,7 +82,6 @@ def load_images(
         name, split, listing.classes, listing.synsets, listing.labels, files, fingerprint,
         None if listing.boxes is None else (listing.boxes * image_size).round().long(), processes,
         LabelMaps(source, listing.items, image_size, listing.classes) if source.has_masks else None,
-        None if listing.parts is None else listing.parts * image_size, listing.part_names,
     )  # fmt: skip
     if source.file_backed or math.prod(files.shape) > memory:
         return images

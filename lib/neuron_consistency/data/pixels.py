@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuron_consistency.data.prefetch import stream
+from neuron_consistency.data.prefetch import grouped, stream
 from neuron_consistency.data.sources.base import Box, Source
 from neuron_consistency.errors import DatasetError
 
@@ -58,7 +58,7 @@ class FilePixels:
     def load_all(self, processes: int = 0) -> "Loaded":
         """Decodes every image, by so many worker processes, or by threads."""
         every = Loaded([], empty_pixels(len(self), self.size), [], [])
-        for part in stream(self.load, self.groups(64), processes):
+        for part in stream(self.load, grouped(len(self), 64), processes):
             self.check(part.failures)
             every.pixels[len(every.places) : len(every.places) + len(part.places)] = part.pixels
             every.places.extend(part.places)
@@ -67,10 +67,6 @@ class FilePixels:
         if not every.places:
             raise DatasetError(f"None of the {len(self)} images can be read. The first: {every.failures[0]}")
         return Loaded(every.places, every.pixels[: len(every.places)], every.boxes, every.failures)
-
-    def groups(self, size: int) -> list[range]:
-        """Places in order, `size` at a time."""
-        return [range(start, min(start + size, len(self))) for start in range(0, len(self), size)]
 
     def check(self, failures: Sequence[str]) -> None:
         """Stops at, or only warns of, images that could not be read."""

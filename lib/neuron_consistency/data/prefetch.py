@@ -17,6 +17,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def grouped(number: int, size: int) -> list[range]:
+    """The places 0 to `number - 1` in order, `size` at a time."""
+    return [range(start, min(start + size, number)) for start in range(0, number, size)]
+
+
 def stream(
     load: Callable[[Sequence[int]], Batch], groups: Sequence[Sequence[int]], processes: int = 0
 ) -> Iterator[Batch]:

@@ -34,7 +34,6 @@ FILES: list[tuple[str, str, Change, str]] = [
     ("cub200", "image_class_labels.txt", (b"\n4 1\n", b"\n"), r"image_class_labels.txt has no row of image 4"),
     ("cub200", "train_test_split.txt", (b"\n2 1\n", b"\ntwo 1\n"), r"train_test_split.txt: 'two 1' is not a row"),
     ("cub200", "classes.txt", (b"10.Red_winged", b"10.Red_legged"), r"'010.Red_legged_Blackbird' is not a class"),
-    ("cub200", "parts/part_locs.txt", (b"\n1 1 ", b"\n1 9 "), r"locs.txt: there is no part 9 in parts/parts.txt"),
     ("cub200", "images.txt", None, r"cub200 are not in .*CUB_200_2011.tgz"),
     ("cub200", "images/", None, r"CUB_200_2011 has no folder images/: unpack the official archive"),
     ("cub200", "classes.txt", None, r"classes.txt cannot be read from .*CUB_200_2011 .No such file"),

@@ -12,7 +12,7 @@ from neuron_consistency.errors import DatasetError, ParameterError
 
 
 @pytest.mark.parametrize("archive", ["", "CUB_200_2011.zip", "CUB_200_2011.tgz"])
-def test_images_labels_boxes_and_parts_belong_together(tmp_path: Path, archive: str) -> None:
+def test_images_labels_and_boxes_belong_together(tmp_path: Path, archive: str) -> None:
     """Cut to the central square of 60 x 40, ten columns are lost at either side."""
     root = packed(tmp_path / "data", cub(), archive)
     train = load_images("cub200", "train", root=root, image_size=40)
@@ -23,14 +23,6 @@ def test_images_labels_boxes_and_parts_belong_together(tmp_path: Path, archive: 
     assert [round(level / 20) for level in levels(train)] == numbers
     assert train.boxes is not None
     assert train.boxes.tolist() == [[n, 5, n + 20, 35] for n in numbers]
-    assert train.part_names == ("back", "left eye", "tail")
-    assert train.parts is not None
-    assert torch.allclose(train.parts[:, 0], torch.tensor([20.0, 20.0]))
-    assert train.parts[:, 1].isnan().all(), "a part that is marked invisible has no place"
-    tail = train.parts[:, 2]
-    assert [None if tail[i].isnan().any() else round(float(tail[i, 0])) for i in range(9)] == [
-        *([10 - n for n in numbers[:8]]), None,
-    ]  # fmt: skip
     small = load_images("cub200", "val", root=root, image_size=20, classes=["Red winged Blackbird"])
     assert (levels(small), small.boxes.tolist()) == ([220], [[6, 2, 16, 18]])  # type: ignore[union-attr]
 
@@ -56,25 +48,21 @@ def test_the_folder_itself_may_be_named(tmp_path: Path) -> None:
     assert len(load_images("cub200", "val", root=root, image_size=16)) == 3
 
 
-def test_parts_and_boxes_follow_the_images(tmp_path: Path) -> None:
+def test_boxes_follow_the_images(tmp_path: Path) -> None:
     """Through a subset, and through the prepared arrays of a second call."""
     options: dict[str, Any] = {"root": write(tmp_path / "data", cub()), "image_size": 40, "cache": tmp_path / "cache"}
     first, again = (load_images("cub200", "train", **options) for _ in range(2))
-    assert again.part_names == first.part_names
-    for name in ("boxes", "parts", "labels"):
-        assert torch.equal(getattr(first, name).nan_to_num(-1), getattr(again, name).nan_to_num(-1))
+    for name in ("boxes", "labels"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
     part = again.subset(torch.tensor([5, 0]))
     assert part.boxes.tolist() == [[8, 5, 28, 35], [1, 5, 21, 35]]  # type: ignore[union-attr]
-    assert part.parts is not None
-    assert part.parts[:, 2, 0].tolist() == pytest.approx([2, 9])
     with pytest.raises(DatasetError, match=r"cub200 .train. has no masks"):
         part.masks(torch.tensor([0]))
 
 
-def test_a_set_without_boxes_or_parts_has_none(tmp_path: Path) -> None:
-    files = {n: d for n, d in cub().items() if "bounding" not in n and "part_locs" not in n}
-    images = load_images("cub200", "train", root=write(tmp_path, files), image_size=16)
-    assert (images.boxes, images.parts, images.part_names) == (None, None, ())
+def test_a_set_without_boxes_has_none(tmp_path: Path) -> None:
+    files = {n: d for n, d in cub().items() if "bounding" not in n}
+    assert load_images("cub200", "train", root=write(tmp_path, files), image_size=16).boxes is None
 
 
 def test_a_part_of_the_archive_has_the_classes_that_are_there(tmp_path: Path) -> None:
@@ -104,8 +92,7 @@ def test_a_corrupt_image_is_left_out_with_its_box_where_asked(tmp_path: Path) ->
         images = load_images("cub200", "train", root=root, image_size=40, skip_corrupt=True)
     assert images.boxes is not None
     assert images.boxes[:2].tolist() == [[1, 5, 21, 35], [4, 5, 24, 35]]
-    assert images.parts is not None
-    assert len(images.parts) == len(images) == 8
+    assert len(images.boxes) == len(images) == 8
 
 
 def test_the_fingerprint_follows_every_table(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ class Listing:
 
     Shape:
         labels: (N,) int64, or (N, K) float32 of 0 and 1 where an image may have several; items: (N,) names or numbers;
-        boxes: (N, 4) in a unit square, or None; parts: (N, P, 2) in a unit square, NaN where not visible, or None;
-        owners: (M, 2) int64, the image and the class of each of M boxes where an image may have several.
+        boxes: (N, 4) in a unit square, or None; owners: (M, 2) int64, the image and the class of each of M boxes where
+        an image may have several.
     """
 
     classes: tuple[str, ...]
@@ -38,8 +38,6 @@ class Listing:
     labels: Tensor
     items: np.ndarray
     boxes: Tensor | None = None
-    parts: Tensor | None = None
-    part_names: tuple[str, ...] = ()
     owners: Tensor | None = None
 
 
