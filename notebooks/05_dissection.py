@@ -177,7 +177,8 @@ tables.kept_concepts(units).round(1)
 # ## What all of Broden would take
 #
 # The paper dissects its networks on the whole of Broden. From the time that each network took above, with its chance
-# levels and attacked images, on one device like this one and on eight:
+# levels and attacked images, on one device like this one and on eight. Broden's maps do not fit into memory, so a
+# network runs over the real images twice there and not once, which adds up to a third:
 
 # %% tags=["hide-input"]
 timed = {title: (one.seconds, one.image_size) for title, one in dissected.items()}

@@ -166,12 +166,11 @@ def dissect(layer_maps: LayerMaps, *, thresholds: Tensor) -> Overlap:
 
     Source: Bau et al. 2017, section 2.3; P1 applies it to least-likely-class adversarial images.
     """
-    (counted,) = _counted(layer_maps, thresholds, None)
-    return counted
+    return _counted(layer_maps, thresholds, None)[0]
 
 
-def dissect_beside_chance(layer_maps: LayerMaps, *, thresholds: Tensor) -> tuple[Overlap, Overlap]:
-    """What `dissect` counts, and what the same masks overlap by chance, in one pass.
+def dissect_beside_chance(layer_maps: LayerMaps, *, thresholds: Tensor) -> list[Overlap]:
+    """What `dissect` counts and, second, what the same masks overlap by chance, in one pass.
 
     For the chance level each image's labels of a category are exchanged for those of another image labelled in it, a
     random cycle through them: areas and label statistics stay, the correspondence goes.
@@ -181,8 +180,7 @@ def dissect_beside_chance(layer_maps: LayerMaps, *, thresholds: Tensor) -> tuple
     generator = torch.Generator().manual_seed(0)
     labelled = layer_maps.broden.labelled
     exchange = {category: partners(labelled(category), generator=generator) for category in CATEGORIES}
-    own, shuffled = _counted(layer_maps, thresholds, None, exchange)
-    return own, shuffled
+    return _counted(layer_maps, thresholds, None, exchange)
 
 
 def _counted(layer_maps: LayerMaps, thresholds: Tensor, *exchanges: dict[str, Tensor] | None) -> list[Overlap]:

@@ -102,12 +102,10 @@ class OverlapCounter:
     def __init__(self, thresholds: Tensor, labels: pd.DataFrame, label_size: tuple[int, int]) -> None:
         self.thresholds, self.label_size, self.device = thresholds, label_size, thresholds.device
         self.concepts = labels[["name", "category"]].rename(columns={"name": "label"}).reset_index(drop=True)
-        self.codes: dict[str, Tensor] = {}  # category -> label number -> row of concepts + 1, 0 for none
-        numbers = torch.tensor(labels["number"].to_numpy(dtype=np.int64))
-        for category in CATEGORIES:
-            rows = torch.tensor((self.concepts["category"] == category).to_numpy(dtype=bool)).nonzero().squeeze(1)
-            self.codes[category] = torch.zeros(int(numbers.max()) + 1, dtype=torch.int32)
-            self.codes[category][numbers[rows]] = (rows + 1).int()
+        empty = torch.zeros(int(labels["number"].max()) + 1, dtype=torch.int32)
+        self.codes = {category: empty.clone() for category in CATEGORIES}  # label number -> row + 1, 0 for none
+        for row, (number, category) in enumerate(zip(labels["number"], labels["category"], strict=True), start=1):
+            self.codes[category][number] = row
         self.units, self.columns, self.images = len(thresholds), len(labels) + 1, 0
         self.intersection = self._zeros(self.units * self.columns)
         self.unit_area = self._zeros(self.units, len(CATEGORIES))

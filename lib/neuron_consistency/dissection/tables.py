@@ -101,11 +101,10 @@ def changes_under_attack(units: Units) -> pd.DataFrame:
 
 def kept_concepts(units: Units) -> pd.DataFrame:
     """By network, the units aligned before the attack, and how many of these have the same concept after it."""
-    before, rows = before_attack(units), {}
+    before, rows, concept = before_attack(units), {}, ["label", "category"]
     for title, _ in units:
-        real, adversarial = units[title, before], units[title, ADVERSARIAL]
-        same = adversarial["aligned"] & (real["label"] == adversarial["label"])
-        same &= real["category"].astype(object) == adversarial["category"].astype(object)
+        real, adversarial = (units[title, name].astype({"category": object}) for name in (before, ADVERSARIAL))
+        same = adversarial["aligned"] & (real[concept] == adversarial[concept]).all(axis=1)
         aligned = real["aligned"]
         rows[title] = {"aligned": int(aligned.sum()), "of these the same, %": 100 * float(same[aligned].mean())}
     return pd.DataFrame(rows).T.rename_axis("model").astype({"aligned": int})

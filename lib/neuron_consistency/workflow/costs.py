@@ -97,7 +97,8 @@ def dissection_costs(
 ) -> pd.DataFrame:
     """What it would take to dissect networks on the whole of Broden at 224 pixels, from a dissection on this device.
 
-    The time is taken to grow with the number of images and of pixels. Hours and cost are as in `training_costs`.
+    The time is taken to grow with the number of images and of pixels; that maps of many images are not kept between
+    passes is left out. Hours and cost are as in `training_costs`.
 
     Args:
         timed: by network, the seconds of its dissection with all controls, and the side of the images shown to it.
