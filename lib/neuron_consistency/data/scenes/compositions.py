@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from neuron_consistency.data.scenes.drawing import COLOURS, SHADES, TEXTURES, Canvas, Floats, Weave, outline
+from neuron_consistency.data.scenes.drawing import COLOURS, SHADES, TEXTURES, Canvas, Floats, Weave, outline, pick
 
 TABLES = (Path(__file__).with_name("scene_objects.tsv"), Path(__file__).with_name("scene_layouts.tsv"))
 PLAIN = 0.5  # of the fills that may bear any texture, bear none
@@ -181,13 +181,10 @@ class Painter:
         self.colours: dict[str, tuple[float, float, float, int]] = {}
         self.weaves: dict[tuple[str, float, float], list[int]] = {}
         self.textures: dict[tuple[str, str, float], str] = {}
-        palettes = composition.palettes
-        if palettes:
-            used: set[int] = set()
-            for slot, choice in palettes[int(rng.integers(len(palettes)))].items():
-                free = [name for name in choice if SHADES[name][3] not in used] or list(choice)
-                self.slots[slot] = free[int(rng.integers(len(free)))]
-                used.add(SHADES[self.slots[slot]][3])
+        used: set[int] = set()
+        for slot, choice in pick(composition.palettes, rng).items() if composition.palettes else ():
+            self.slots[slot] = pick([name for name in choice if SHADES[name][3] not in used] or choice, rng)
+            used.add(SHADES[self.slots[slot]][3])
         points = composition.points
         if len(composition.joints):
             # The last row is the joint of shapes that have none (index -1): it does not turn.
@@ -205,7 +202,7 @@ class Painter:
     def _colour(self, name: str) -> tuple[float, float, float, int]:
         if name not in self.colours:
             choice = self.slots.get(name, name).split("|")
-            red, green, blue, basic = SHADES[choice[int(self.rng.integers(len(choice))) if len(choice) > 1 else 0]]
+            red, green, blue, basic = SHADES[pick(choice, self.rng) if len(choice) > 1 else choice[0]]
             shift = self.rng.uniform(-12, 12, 3)
             self.colours[name] = (red + shift[0], green + shift[1], blue + shift[2], basic)
         return self.colours[name]
@@ -215,9 +212,7 @@ class Painter:
             return fill.texture
         key = (fill.colour, fill.second, fill.period)
         if key not in self.textures:
-            names = list(TEXTURES)
-            plain = self.rng.random() < PLAIN
-            self.textures[key] = "" if plain else names[int(self.rng.integers(len(names)))]
+            self.textures[key] = "" if self.rng.random() < PLAIN else pick([*TEXTURES], self.rng)
         return self.textures[key]
 
     def shape(self, place: int) -> None:

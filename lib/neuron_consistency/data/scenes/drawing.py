@@ -8,6 +8,7 @@ colour.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from PIL import Image, ImageDraw
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.integer]
 Bytes = npt.NDArray[np.uint8]
+T = TypeVar("T")
 Pattern = Callable[[Floats, Floats], npt.NDArray[np.bool_]]
 
 COLOURS = ("black", "blue", "brown", "green", "grey", "orange", "pink", "purple", "red", "white", "yellow")
@@ -64,6 +66,11 @@ TEXTURES: dict[str, Pattern] = {
     "striped": lambda u, v: (u + 0.14 * np.sin(3 * v)) % 1 < 0.48,
     "zigzagged": lambda u, v: (v + abs(u % 1 - 0.5)) % 0.7 < 0.32,
 }
+
+
+def pick(options: Sequence[T], rng: np.random.Generator) -> T:
+    """One of the options, each as likely as the others."""
+    return options[int(rng.integers(len(options)))]
 
 
 def curve(corners: Floats, *, closed: bool, steps: int = 5) -> Floats:

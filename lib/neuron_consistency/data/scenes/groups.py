@@ -5,14 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuron_consistency.data.scenes.compositions import compositions
 from neuron_consistency.data.scenes.drawing import Bytes, Canvas
-from neuron_consistency.data.scenes.render import (  # fmt: skip
-    check_parameters,
-    choose_classes,
-    paint_background,
-    paint_object,
-)
+from neuron_consistency.data.scenes.render import check_parameters, choose_classes, paint_background, paint_object
 
 WINDOWS = tuple((x, y, 0.54) for y in (0.29, 0.71) for x in (0.27, 0.73))  # the upper ones stand further back
 DRIFT = 0.03
@@ -67,15 +61,11 @@ def render_group(
         ParameterError, DatasetError: a parameter cannot work, or a class is unknown.
     """
     check_parameters(background_correlation, "original", seed, image_size)
-    chosen, table = choose_classes(classes), compositions()
+    chosen = choose_classes(classes)
     present, windows, front = _plan(index, len(chosen), seed)
     back, light = (np.random.default_rng((seed, index, stream)) for stream in (6, 7))
-    places = list(table["scene"])
-    scene = table["object"][chosen[index % len(chosen)]].scene
-    if back.random() >= background_correlation:
-        scene = places[int(back.integers(len(places)))]
     canvas = Canvas(image_size)
-    paint_background(canvas, scene, back, ())
+    scene = paint_background(canvas, chosen[index % len(chosen)], background_correlation, back, ())
     for place, (label, window) in enumerate(zip(present, windows, strict=True), FIRST):
         area = front.uniform(*AREA)
         paint_object(canvas, chosen[label], front, area, place, window=WINDOWS[window], drift=DRIFT)

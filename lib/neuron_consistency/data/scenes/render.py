@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from neuron_consistency.data.scenes.compositions import Composition, Painter, Put, compositions
-from neuron_consistency.data.scenes.drawing import Bytes, Canvas, Floats, Integers
+from neuron_consistency.data.scenes.compositions import Composition, Painter, Put, compositions, vocabulary
+from neuron_consistency.data.scenes.drawing import Bytes, Canvas, Floats, Integers, pick
 from neuron_consistency.errors import DatasetError, ParameterError
 
 VARIANTS = ("original", "mixed-same", "mixed-rand")
@@ -113,9 +113,16 @@ def paint_object(
     Painter(canvas, thing, rng, matrix, foot, instance=instance, wobble=2).paint()
 
 
-def paint_background(canvas: Canvas, name: str, rng: np.random.Generator, bystanders: Sequence[str]) -> None:
-    """A scene's regions and props, now and then with a bystander: another class, small, or a prop from elsewhere."""
-    layout, unit = compositions()["scene"][name], canvas.size / 100
+def paint_background(
+    canvas: Canvas, name: str, correlation: float, rng: np.random.Generator, bystanders: Sequence[str]
+) -> str:
+    """A scene's regions and props, now and then with a bystander: another class, small, or a prop from elsewhere.
+
+    It is the scene paired with the class ``name`` with probability ``correlation``, else any; its name is returned.
+    """
+    table, unit = compositions(), canvas.size / 100
+    scene = table["object"][name].scene if rng.random() < correlation else pick([*table["scene"]], rng)
+    layout = table["scene"][scene]
     flip = -1.0 if rng.random() < 0.5 else 1.0
     matrix = np.diag([flip, 1.0]) * rng.uniform(1, 1.15) * unit
     offset = rng.uniform(-6, 6, 2) * unit + canvas.size / 2 - matrix @ np.array([50.0, 50.0])
@@ -134,11 +141,11 @@ def paint_background(canvas: Canvas, name: str, rng: np.random.Generator, bystan
     painter.finish()
     chance = rng.random()
     if chance < 0.1 and bystanders:
-        bystander = bystanders[int(rng.integers(len(bystanders)))]
-        paint_object(canvas, bystander, rng, rng.uniform(0.03, 0.05), instance, drift=0)
+        paint_object(canvas, pick(bystanders, rng), rng, rng.uniform(0.03, 0.05), instance, drift=0)
     elif chance < 0.3:
         foot = rng.uniform([5, 60], [95, 98]) * unit
-        _prop(canvas, EXTRAS[int(rng.integers(len(EXTRAS)))], rng, foot, rng.uniform(10, 18) * unit, instance)
+        _prop(canvas, pick(EXTRAS, rng), rng, foot, rng.uniform(10, 18) * unit, instance)
+    return scene
 
 
 def check_parameters(background_correlation: float, variant: str, seed: int, image_size: int) -> None:
@@ -166,24 +173,20 @@ def render_scene(
         ParameterError, DatasetError: a parameter cannot work, or a class is unknown.
     """
     check_parameters(background_correlation, variant, seed, image_size)
-    chosen, table = choose_classes(classes), compositions()
+    chosen = choose_classes(classes)
     name = chosen[index % len(chosen)]
     # Separate streams, so that the object and the light do not depend on the background.
     front, light = (np.random.default_rng((seed, index, stream)) for stream in (0, 1))
     back = np.random.default_rng((seed, index, 2 + VARIANTS.index(variant)))
     others = [other for other in chosen if other != name]
-    host = others[int(back.integers(len(others)))] if variant == "mixed-rand" and others else name
-    places = list(table["scene"])
-    scene = table["object"][host].scene
-    if back.random() >= background_correlation:
-        scene = places[int(back.integers(len(places)))]
+    host = pick(others, back) if variant == "mixed-rand" and others else name
     canvas = Canvas(image_size)
-    paint_background(canvas, scene, back, others)
+    scene = paint_background(canvas, host, background_correlation, back, others)
     paint_object(canvas, name, front, front.uniform(0.2, 0.42), 1)
     if front.random() < 0.08:
         foot = front.uniform([15, 90], [85, 104]) * image_size / 100
         height = front.uniform(18, 28) * image_size / 100
-        _prop(canvas, EXTRAS[int(front.integers(len(EXTRAS)))], front, foot, height, 999)
+        _prop(canvas, pick(EXTRAS, front), front, foot, height, 999)
     canvas.finish()
 
     elements = canvas.sampled(image_size // 2)
@@ -191,7 +194,7 @@ def render_scene(
     return Scene(
         canvas.picture(flat=flat, rng=light),
         {"color": [color], "object": [thing], "part": [m for m in (part, subpart) if m.any()], "material": [material]},
-        places.index(scene) + 1,
+        vocabulary()["scene"].index(scene) + 1,
         [number for number, share in enumerate(canvas.shares(5)) if number and share >= TEXTURE_SHARE],
         display_name(name),
         canvas.box(1),

@@ -4,7 +4,6 @@ An instrument: every pixel's colour, object, part, material, texture and scene a
 class and its background is a parameter. What is drawn stands in ``scene_objects.tsv`` and ``scene_layouts.tsv``.
 """
 
-import csv
 import hashlib
 import json
 import os
@@ -13,17 +12,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from neuron_consistency.data.scenes.compositions import compositions, vocabulary
 from neuron_consistency.data.scenes.drawing import Bytes, Integers
-from neuron_consistency.data.scenes.render import (  # fmt: skip
-    Scene,
-    check_parameters,
-    choose_classes,
-    display_name,
-    render_scene,
-)
+from neuron_consistency.data.scenes.render import Scene, choose_classes, display_name, render_scene
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.versions import RENDERER
 
@@ -65,32 +59,32 @@ class Labels:
 
     def write(self, folder: Path) -> None:
         """Write label.csv, category.csv and c_<category>.csv."""
-        rows = {c: list[tuple[int, str, int, str]]() for c in self.tables}
-        labels = []
-        for name, number in self.numbers.items():
-            owned = [c for c in self.tables if number in self.tables[c]]
-            for c in owned:
-                rows[c].append((number, name, self.frequency[c][number], f"{self.coverage[c][number]:.6f}"))
-            frequency = sum(self.frequency[c][number] for c in owned)
-            coverage = sum(self.coverage[c][number] for c in owned)
-            kinds = ";".join(f"{c}({self.frequency[c][number]})" for c in owned)
-            labels.append((number, name, kinds, frequency, f"{coverage:.6f}", ""))
-        _write_csv(folder / "label.csv", ("number", "name", "category", "frequency", "coverage", "syns"), labels)
-        for c, own in rows.items():
-            ranked = sorted(own, key=lambda row: (-row[2], row[0]))
-            _write_csv(
-                folder / f"c_{c}.csv", ("code", "number", "name", "frequency", "coverage"),
-                [(code, *row) for code, row in enumerate(ranked, 1)],
-            )  # fmt: skip
-        summary = [
-            (c, rows[c][0][0], rows[c][-1][0], len(rows[c]), sum(row[2] for row in rows[c])) for c in self.tables
-        ]
-        _write_csv(folder / "category.csv", ("name", "first", "last", "count", "frequency"), summary)
+        counts = pd.DataFrame(
+            [
+                (number, name, category, self.frequency[category][number], self.coverage[category][number])
+                for name, number in self.numbers.items()
+                for category, table in self.tables.items()
+                if number in table
+            ],
+            columns=["number", "name", "owner", "frequency", "coverage"],
+        )
+        counts["category"] = counts["owner"] + "(" + counts["frequency"].astype(str) + ")"
+        labels = counts.groupby(["number", "name"], as_index=False).agg(
+            category=("category", ";".join), frequency=("frequency", "sum"), coverage=("coverage", "sum")
+        )
+        _write_csv(folder / "label.csv", labels.assign(syns=""))
+        owned = counts.groupby("owner", sort=False)
+        for category, own in owned:
+            ranked = own.sort_values(["frequency", "number"], ascending=[False, True])
+            ranked.insert(0, "code", range(1, len(own) + 1))
+            _write_csv(folder / f"c_{category}.csv", ranked[["code", "number", "name", "frequency", "coverage"]])
+        extent = owned.agg(first=("number", "first"), last=("number", "last"), count=("number", "size"))
+        extent["frequency"] = owned["frequency"].sum()
+        _write_csv(folder / "category.csv", extent.loc[[*self.tables]].rename_axis("name").reset_index())
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    table.to_csv(path, index=False, float_format="%.6f", lineterminator="\r\n")
 
 
 def _write_png(path: Path, pixels: Bytes) -> None:
@@ -122,7 +116,7 @@ def _write_scene(folder: Path, stem: str, scene: Scene, labels: Labels) -> list[
 
 def write_scenes(
     folder: Path, *, images: int, image_size: int = 64, seed: int = 0, classes: int | Sequence[str] | None = None,
-    background_correlation: float = 0.0, variant: str = "original",
+    background_correlation: float = 0.0,
 ) -> Path:  # fmt: skip
     """Write pictures 0 to ``images - 1`` of ``render_scene`` in Broden's format, all of them or nothing.
 
@@ -134,7 +128,6 @@ def write_scenes(
         ParameterError, DatasetError: a parameter cannot work, or a class is unknown.
         StoreError: the folder exists, or cannot be written (a full disk).
     """
-    check_parameters(background_correlation, variant, seed, image_size)
     if images < 1:
         raise ParameterError(f"images={images}: write at least one")
     folder, chosen = Path(folder), choose_classes(classes)
@@ -147,9 +140,8 @@ def write_scenes(
         labels, index, boxes = Labels(chosen), [], []
         for number in range(images):
             scene = render_scene(
-                number, seed=seed, image_size=image_size, classes=chosen,
-                background_correlation=background_correlation, variant=variant,
-            )  # fmt: skip
+                number, seed=seed, image_size=image_size, classes=chosen, background_correlation=background_correlation
+            )
             stem = f"{number // 1000:03d}/{number:06d}"
             if number % 1000 == 0:
                 (part / "images" / stem).parent.mkdir(parents=True, exist_ok=True)
@@ -158,8 +150,9 @@ def write_scenes(
             index.append([f"{stem}.png", split, image_size, image_size, *row])
             wnid = compositions()["object"][chosen[number % len(chosen)]].wnid
             boxes.append([f"{stem}.png", scene.name, wnid, *scene.box])
-        _write_csv(part / "index.csv", INDEX, index)
-        _write_csv(part / "classes.csv", ("image", "class", "wnid", "x0", "y0", "x1", "y1"), boxes)
+        _write_csv(part / "index.csv", pd.DataFrame(index, columns=INDEX))
+        columns = ["image", "class", "wnid", "x0", "y0", "x1", "y1"]
+        _write_csv(part / "classes.csv", pd.DataFrame(boxes, columns=columns))
         labels.write(part)
         if not folder.exists():
             part.rename(folder)

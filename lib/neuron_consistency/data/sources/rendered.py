@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from neuron_consistency.data.prefetch import cores
+from neuron_consistency.data.scenes.drawing import Bytes
 from neuron_consistency.data.scenes.groups import group_classes, render_group
 from neuron_consistency.data.scenes.render import choose_classes, object_classes, render_scene
 from neuron_consistency.data.scenes.write import scene_fingerprint
@@ -43,9 +45,16 @@ class Rendered(Source):
         }
         return gather(self, {name: (name, synset_of[name]) for name in names}, images, wanted)
 
+    def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
+        image, boxes, _ = self.draw(int(item), image_size=size, classes=classes, **self.given)
+        return torch.from_numpy(image).permute(2, 0, 1), boxes
+
+    def mask(self, item: Any, size: int, classes: Sequence[str]) -> Tensor:
+        return torch.from_numpy(self.draw(int(item), image_size=size, classes=classes, **self.given)[2])
+
     @abstractmethod
-    def draw(self, item: Any, size: int, classes: Sequence[str]) -> Any:
-        """The picture of that number."""
+    def draw(self, index: int, **options: Any) -> tuple[Bytes, list[Box], Bytes]:
+        """The picture of that number, the boxes of its objects, and their label map."""
 
 
 class Scenes(Rendered):
@@ -58,15 +67,9 @@ class Scenes(Rendered):
     def signature(self) -> str:
         return str(scene_fingerprint(**self.given))
 
-    def draw(self, item: Any, size: int, classes: Sequence[str]) -> Any:
-        return render_scene(int(item), image_size=size, classes=classes, **self.given)
-
-    def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
-        scene = self.draw(item, size, classes)
-        return torch.from_numpy(scene.image).permute(2, 0, 1), [scene.box]
-
-    def mask(self, item: Any, size: int, classes: Sequence[str]) -> Tensor:
-        return torch.from_numpy(self.draw(item, size, classes).mask.astype("u1"))
+    def draw(self, index: int, **options: Any) -> tuple[Bytes, list[Box], Bytes]:
+        scene = render_scene(index, **options)
+        return scene.image, [scene.box], scene.mask.astype(np.uint8)
 
 
 class SceneGroups(Rendered):
@@ -89,12 +92,6 @@ class SceneGroups(Rendered):
         labels[owners[:, 0], owners[:, 1]] = 1
         return replace(listing, labels=labels, owners=owners)
 
-    def draw(self, item: Any, size: int, classes: Sequence[str]) -> Any:
-        return render_group(int(item), image_size=size, classes=classes, **self.given)
-
-    def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
-        group = self.draw(item, size, classes)
-        return torch.from_numpy(group.image).permute(2, 0, 1), group.boxes
-
-    def mask(self, item: Any, size: int, classes: Sequence[str]) -> Tensor:
-        return torch.from_numpy(self.draw(item, size, classes).labels)
+    def draw(self, index: int, **options: Any) -> tuple[Bytes, list[Box], Bytes]:
+        group = render_group(index, **options)
+        return group.image, group.boxes, group.labels
