@@ -67,25 +67,18 @@ class AdversarialSet(ImageSet):
         if not (folder / MANIFEST).is_file():
             raise StoreError(f"{folder} holds no adversarial set: write one there with write_adversarial_set")
         manifest = read_json(folder / MANIFEST)
-        made_on = tuple(manifest["networks"])
+        made_on = manifest["networks"]
         if networks is not None and set(wanted := list(networks)) != set(made_on):
             raise StoreError(
                 f"the adversarial set in {folder} was made on {', '.join(made_on)}, not on {', '.join(wanted)}: "
                 "write a set for these networks into another folder"
             )
         shards = Shards(folder, manifest)
-        return cls(
-            name=manifest["name"],
-            split=manifest["split"],
-            classes=tuple(manifest["classes"]),
-            synsets=tuple(manifest["synsets"]),
-            pixels=FilePixels(shards, np.arange(manifest["images"]), manifest["image_size"]),
-            fingerprint=shards.signature(),
-            networks=made_on,
-            source=manifest["source"],
-            runs=tuple(run for path in sorted(folder.glob("runs-*.json")) for run in read_json(path)),
-            **shards.read_all(),
-        )
+        told: dict[str, Any] = {name: manifest[name] for name in ("name", "split", "source")}
+        told |= {name: tuple(manifest[name]) for name in ("classes", "synsets", "networks")}
+        pixels = FilePixels(shards, np.arange(manifest["images"]), manifest["image_size"])
+        runs = tuple(run for path in sorted(folder.glob("runs-*.json")) for run in read_json(path))
+        return cls(**told, **shards.read_all(), pixels=pixels, fingerprint=shards.signature(), runs=runs)
 
     @property
     def rate(self) -> float:

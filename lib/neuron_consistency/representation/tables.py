@@ -93,18 +93,11 @@ def _last(model: Classifier, passed: Responses) -> Responses:
 
 def lc_table(measured: Mapping[str, Measured]) -> pd.DataFrame:
     """LC over all neurons of all layers, and how many are silent: without top images in one of the sets."""
-    return (
-        stacked({label: one.neurons.table for label, one in measured.items()})
-        .groupby("network", sort=False)
-        .agg(
-            neurons=("LC", "size"),
-            silent=("CS1", lambda values: values.isna().sum()),
-            lowest=("LC", "min"),
-            median=("LC", "median"),
-            highest=("LC", "max"),
-            chance=("LC chance", "mean"),
-        )
-    )
+    neurons = stacked({label: one.neurons.table for label, one in measured.items()})
+    each = neurons.assign(silent=neurons["CS1"].isna()).groupby("network", sort=False)
+    table: pd.DataFrame = each["LC"].agg(neurons="size", lowest="min", median="median", highest="max")
+    table.insert(1, "silent", each["silent"].sum())
+    return table.assign(chance=each["LC chance"].mean())
 
 
 def against_noise(ratios: pd.DataFrame, ratio: str) -> pd.DataFrame:
