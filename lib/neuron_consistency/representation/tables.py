@@ -95,7 +95,7 @@ def lc_table(measured: Mapping[str, Measured]) -> pd.DataFrame:
     """LC over all neurons of all layers, and how many are silent: without top images in one of the sets."""
     neurons = stacked({label: one.neurons.table for label, one in measured.items()})
     each = neurons.assign(silent=neurons["CS1"].isna()).groupby("network", sort=False)
-    table: pd.DataFrame = each["LC"].agg(neurons="size", lowest="min", median="median", highest="max")
+    table = pd.DataFrame(each["LC"].agg(neurons="size", lowest="min", median="median", highest="max"))
     table.insert(1, "silent", each["silent"].sum())
     return table.assign(chance=each["LC chance"].mean())
 
