@@ -5,12 +5,14 @@ import tarfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
+from neuron_consistency.data.load import load_images
 from neuron_consistency.data.sources.imagenet9 import VARIANTS
 
 
@@ -59,6 +61,13 @@ def packed(root: Path, files: dict[str, bytes], name: str) -> Path:
 def levels(images: ImageSet) -> list[int]:
     """The mean grey level of each image."""
     return [round(255 * float(batch.mean())) for _, batch, _ in images.batches(1, device=torch.device("cpu"))]
+
+
+def multilabel(name: str, split: str, **options: Any) -> MultiLabelSet:
+    """A set whose images may have several labels."""
+    images = load_images(name, split, **options)
+    assert isinstance(images, MultiLabelSet)
+    return images
 
 
 WNIDS = ["n01443537", "n02123045", "n02124075", "n07753592"]  # goldfish, tabby, Egyptian cat, banana

@@ -54,7 +54,7 @@ def several(counts: list[int], source: Source | None = None) -> MultiLabelSet:
     at = torch.arange(len(owners))[:, None]
     return MultiLabelSet(
         "planted", "train", ("a", "b"), ("n02084071", "n02121620"), labels, pixels, "print",
-        torch.cat([at, at, at + 1, at + 1], 1), 0, maps, owners=owners,
+        torch.cat([at, at, at + 1, at + 1], 1), maps, owners=owners,
     )  # fmt: skip
 
 

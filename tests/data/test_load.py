@@ -76,7 +76,7 @@ def test_fingerprints_follow_content_and_choice_without_decoding(tmp_path: Path)
     def found(**options: Any) -> str:
         return dataset_fingerprint("tiny-imagenet", "train", root=root, **{"image_size": 64, **options})
 
-    first = found(cache=tmp_path, processes=2, skip_corrupt=True)
+    first = found(cache=tmp_path, skip_corrupt=True)
     assert first == load_images("tiny-imagenet", "train", root=root, image_size=64).fingerprint
     others = [found(classes=2), found(per_class=1), found(image_size=32), found(classes=["tabby"])]
     assert len({first, *others}) == 5
@@ -116,8 +116,7 @@ def _pixels(images: ImageSet) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("archive", [False, True], ids=["folder", "zip"])
-@pytest.mark.parametrize("processes", [0, 1], ids=["threads", "processes"])
-def test_imagenet_stays_in_files_and_is_cut_to_the_centre(tmp_path: Path, archive: bool, processes: int) -> None:
+def test_imagenet_stays_in_files_and_is_cut_to_the_centre(tmp_path: Path, archive: bool) -> None:
     """Short side 256/224 of the size, central square, as torchvision's evaluation transform (PIL rounds otherwise)."""
     wide = Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 120, 3), dtype=np.uint8))
     file = io.BytesIO()
@@ -126,7 +125,7 @@ def test_imagenet_stays_in_files_and_is_cut_to_the_centre(tmp_path: Path, archiv
     if archive:
         zipped(tmp_path, files, "imagenet-small.zip")
     root = tmp_path if archive else write(tmp_path, files)
-    images = load_images("imagenet", "val", root=root, image_size=56, per_class=1, processes=processes)
+    images = load_images("imagenet", "val", root=root, image_size=56, per_class=1)
     assert not isinstance(images.pixels, torch.Tensor)
     (indices, batch, labels), (last, *_) = images.batches(3, device=CPU)
     assert (indices.tolist(), labels.tolist(), last.tolist()) == ([0, 1, 2], [0, 1, 2], [3])

@@ -27,7 +27,7 @@ OBJECTIVES = ("normal", "reweighted", "reweighted-mean1", "consistent", "both")
 
 def scenes(split: str, per_class: int, **options: Any) -> ImageSet:
     """Small scenes of four classes."""
-    return load_images("scenes", split, image_size=24, classes=4, per_class=per_class, processes=1, **options)
+    return load_images("scenes", split, image_size=24, classes=4, per_class=per_class, **options)
 
 
 def weightings() -> dict[str, Weighting]:

@@ -74,7 +74,7 @@ def broden_rows(folder: Path) -> dict[str, object]:
 
 def set_rows(name: str, **options: Any) -> pd.DataFrame:
     """The scenes as a set of images: what `load_images` gives networks."""
-    found = load_images(name, "val", image_size=24, classes=6, per_class=2, processes=1, **options)
+    found = load_images(name, "val", image_size=24, classes=6, per_class=2, **options)
     pixels = np.asarray(found.pixels, dtype=float)
     means = dict(zip(("red", "green", "blue"), pixels.mean((2, 3)).T.tolist(), strict=True))
     boxes = [] if found.boxes is None else found.boxes.tolist()

@@ -51,7 +51,7 @@ def beginner(known: ImageSet) -> Classifier:
 
 def of_one_object(per_class: int, split: str = "train") -> ImageSet:
     """Scenes with masks."""
-    return load_images("scenes", split, image_size=24, classes=4, per_class=per_class, processes=1)
+    return load_images("scenes", split, image_size=24, classes=4, per_class=per_class)
 
 
 def numbers() -> dict[str, object]:
@@ -88,7 +88,7 @@ def numbers() -> dict[str, object]:
     found["both"] = trained(beginner(scenes), scenes, Objective(**EQ6), weighting=weighed)
     found["several labels"] = several_labels(weighed)
     short = {"batch_size": 16, "watched_images": 4, "watch_steps": 1, "learning_rate": 1e-5}
-    few = load_images("scenes", "train", image_size=64, classes=4, per_class=4, processes=1)
+    few = load_images("scenes", "train", image_size=64, classes=4, per_class=4)
     for architecture, loss in [("alexnet", EQ6 | {"epsilon": 0.5 / 255}), ("resnet18", {})]:
         # a deep network blows up what two processors' rounding differs in: mild steps, and the history alone
         model = build_model(architecture, num_classes=4, image_size=64, seed=0)
@@ -100,7 +100,7 @@ def numbers() -> dict[str, object]:
 
 def several_labels(weighting: Weighting) -> dict[str, object]:
     """Images of several labels, with P3's weights and the mean average precision."""
-    several = load_images("scenes-multilabel", "train", image_size=24, classes=4, per_class=8, processes=1)
+    several = load_images("scenes-multilabel", "train", image_size=24, classes=4, per_class=8)
     assert isinstance(several, MultiLabelSet)
     settings: dict[str, Any] = {"weighting": weighting, "validation": several.subset(torch.arange(0, len(several), 3))}
     return trained(beginner(images(40, seed=1)), several, Objective(), **settings)

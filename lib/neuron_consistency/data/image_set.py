@@ -24,7 +24,6 @@ class ImageSet:
         classes: display names; synsets: their wnids, one a class.
         fingerprint: identifies the content: the files (names with sizes or checksums) or the scenes' parameters and
             renderer, the chosen classes and images, and the image size.
-        processes: worker processes that decode; 0 is threads.
         label_maps: where the objects are, pixel by pixel, or None where the set does not tell; `masks` reads it.
 
     Shape:
@@ -40,7 +39,6 @@ class ImageSet:
     pixels: Tensor | FilePixels
     fingerprint: str
     boxes: Tensor | None = None
-    processes: int = 0
     label_maps: LabelMaps | None = None
 
     def __len__(self) -> int:
@@ -144,7 +142,7 @@ class ImageSet:
     def batches(
         self, batch_size: int, *, device: torch.device, part: Part = WHOLE
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """All images in order; files are decoded a few batches ahead, by `processes` worker processes or by threads.
+        """All images in order; files are decoded a few batches ahead.
 
         Args:
             batch_size: images in a batch.
@@ -163,7 +161,7 @@ class ImageSet:
                 yield indices, _as_float(self.pixels[rows], device), self.labels[rows].to(device)
             return
         groups = grouped(len(self), batch_size)[part.rank :: part.size]
-        for loaded in stream(self.pixels.load, groups, self.processes):
+        for loaded in stream(self.pixels.load, groups):
             self.pixels.check(loaded.failures)
             if loaded.places:
                 indices = torch.tensor(loaded.places)

@@ -17,7 +17,7 @@ import torch
 
 from neuron_consistency.artifacts import atomic_path
 from neuron_consistency.data.broden import BrodenSet
-from neuron_consistency.data.find import open_source, sets_that_tell
+from neuron_consistency.data.find import open_source
 from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.data.pixels import FilePixels, LabelMaps, Loaded
 from neuron_consistency.data.scenes.write import scene_fingerprint, write_scenes
@@ -30,20 +30,10 @@ MEMORY = 4 << 30  # bytes of pixels beyond which a set stays on disk
 
 
 def load_images(
-    name: str,
-    split: str,
-    *,
-    root: str | Path | None = None,
-    image_size: int,
-    classes: int | Sequence[str] | None = None,
-    per_class: int | None = None,
-    cache: Path | None = None,
-    processes: int = 0,
-    skip_corrupt: bool = False,
-    download: bool = False,
-    memory: int = MEMORY,
-    **options: Any,
-) -> ImageSet:
+    name: str, split: str, *, root: str | Path | None = None, image_size: int,
+    classes: int | Sequence[str] | None = None, per_class: int | None = None, cache: Path | None = None,
+    skip_corrupt: bool = False, download: bool = False, memory: int = MEMORY, **options: Any,
+) -> ImageSet:  # fmt: skip
     """A split of a set of images.
 
     Args:
@@ -57,7 +47,6 @@ def load_images(
         per_class: the first so many images of each class; None is all (of the scenes, 200 and 50). Where an image may
             have several labels, it is taken while one of its classes has fewer.
         cache: a folder for prepared arrays; None prepares them anew each time.
-        processes: worker processes that decode; 0 decodes with threads.
         skip_corrupt: leave unreadable images out, with a warning for each, instead of stopping.
         download: fetch the set where it has a public address and is not there.
         memory: bytes of pixels that may be held in memory; larger sets, and imagenet, stay files.
@@ -80,7 +69,7 @@ def load_images(
     kind = ImageSet if listing.owners is None else partial(MultiLabelSet, owners=listing.owners)
     images = kind(
         name, split, listing.classes, listing.synsets, listing.labels, files, fingerprint,
-        None if listing.boxes is None else (listing.boxes * image_size).round().long(), processes,
+        None if listing.boxes is None else (listing.boxes * image_size).round().long(),
         LabelMaps(source, listing.items, image_size, listing.classes) if source.has_masks else None,
     )  # fmt: skip
     if source.file_backed or math.prod(files.shape) > memory:
@@ -88,44 +77,23 @@ def load_images(
     prepared = cache / f"{Path(name).name}-{split}-{fingerprint[:16]}.safetensors" if cache is not None else None
     loaded = _prepared(prepared, skip_corrupt) if prepared is not None else None
     if loaded is None:
-        loaded = files.load_all(processes or source.processes)
+        loaded = files.load_all(source.processes)
         if prepared is not None:
             _prepare(prepared, loaded)
     images = replace(images.take(torch.tensor(loaded.places)), pixels=loaded.pixels)
     return replace(images, boxes=torch.tensor(loaded.boxes)) if loaded.boxes else images
 
 
-def load_multilabel(name: str, split: str, **options: Any) -> MultiLabelSet:
-    """`load_images` of a set whose images may have several labels: voc2007, voc2012 or scenes-multilabel.
-
-    Raises:
-        ParameterError: its images have one label each.
-        DatasetError, ParameterError, StoreError: as `load_images`.
-    """
-    images = load_images(name, split, **options)
-    if not isinstance(images, MultiLabelSet):
-        raise ParameterError(
-            f"The images of {name!r} have one label each. Sets of several: {sets_that_tell('labels')}."
-        )
-    return images
-
-
 def dataset_fingerprint(
-    name: str,
-    split: str,
-    *,
-    root: str | Path | None = None,
-    image_size: int,
-    classes: int | Sequence[str] | None = None,
-    per_class: int | None = None,
-    **options: Any,
-) -> str:
+    name: str, split: str, *, root: str | Path | None = None, image_size: int,
+    classes: int | Sequence[str] | None = None, per_class: int | None = None, **options: Any,
+) -> str:  # fmt: skip
     """The fingerprint of `load_images` with the same arguments, found without decoding an image.
 
     Raises:
         DatasetError, ParameterError: as `load_images`.
     """
-    for neutral in ("cache", "processes", "skip_corrupt", "memory"):
+    for neutral in ("cache", "skip_corrupt", "memory"):
         options.pop(neutral, None)
     return _fingerprint(open_source(name, split, root, **options), split, image_size, classes, per_class)
 

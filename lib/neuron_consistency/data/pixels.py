@@ -58,7 +58,8 @@ class FilePixels:
     def load_all(self, processes: int = 0) -> "Loaded":
         """Decodes every image, by so many worker processes, or by threads."""
         every = Loaded([], empty_pixels(len(self), self.size), [], [])
-        for part in stream(self.load, grouped(len(self), 64), processes):
+        groups = grouped(len(self), 64)
+        for part in stream(self.load, groups, min(processes, len(groups))):
             self.check(part.failures)
             every.pixels[len(every.places) : len(every.places) + len(part.places)] = part.pixels
             every.places.extend(part.places)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from layouts import multilabel
 from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
-from neuron_consistency.data.load import dataset_fingerprint, load_images, load_multilabel
+from neuron_consistency.data.load import dataset_fingerprint, load_images
 from neuron_consistency.data.scenes.compositions import compositions, vocabulary
 from neuron_consistency.data.scenes.groups import group_classes, render_group
 from neuron_consistency.data.scenes.render import render_scene
@@ -88,7 +89,7 @@ def test_the_correlation_of_class_and_background_is_as_asked() -> None:
 
 def test_groups_load_with_labels_boxes_and_masks_that_agree(tmp_path: Path) -> None:
     options: dict[str, Any] = {"image_size": 32, "classes": 4, "per_class": 5, "cache": tmp_path, "seed": 3}
-    train, again = (load_multilabel("scenes-multilabel", "train", **options) for _ in range(2))
+    train, again = (multilabel("scenes-multilabel", "train", **options) for _ in range(2))
     assert (len(train), train.labels.shape, train.labels.dtype) == (20, (20, 4), torch.float32)
     assert train.labels.sum(0).min() >= 5, "each class has its own images"
     assert train.boxes is not None

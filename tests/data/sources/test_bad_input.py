@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from layouts import NAMED, WNIDS, array, challenge, cub, devkit, photo, segmentation, tiny, write
-from neuron_consistency.data.load import load_images, load_multilabel
+from neuron_consistency.data.load import load_images
 from neuron_consistency.errors import DatasetError, ParameterError
 
 Change = tuple[bytes, bytes] | bytes | None  # of a file: other text in it, another content, or it is missing
@@ -113,8 +113,3 @@ def test_impossible_wishes_are_named(
     root = write(tmp_path, MADE.get(name, dict)())
     with pytest.raises(error, match=message):
         load_images(**{"name": name, "split": "train", "root": root, "image_size": 16, **change})
-
-
-def test_images_of_one_label_are_no_set_of_several() -> None:
-    with pytest.raises(ParameterError, match=r"one label each.*scenes-multilabel"):
-        load_multilabel("scenes", "train", image_size=16, per_class=1, classes=1, memory=0)

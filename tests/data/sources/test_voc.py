@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from layouts import NAMED, devkit, levels, packed, photo, segmentation, write
-from neuron_consistency.data.load import dataset_fingerprint, load_images, load_multilabel
+from layouts import NAMED, devkit, levels, multilabel, packed, photo, segmentation, write
+from neuron_consistency.data.load import dataset_fingerprint, load_images
 from neuron_consistency.errors import DatasetError
 
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ CAT, DOG, PERSON = 7, 11, 14  # places among the 20 classes
 def test_labels_boxes_and_owners_belong_together(tmp_path: Path, archive: str) -> None:
     """The image of a difficult cat alone shows nothing that counts; a part's name and box are not the object's."""
     root = packed(tmp_path / "data", devkit("VOC2007", "trainval"), archive)
-    train = load_multilabel("voc2007", "train", root=root, image_size=20)
+    train = multilabel("voc2007", "train", root=root, image_size=20)
     assert (len(train), train.num_classes, train.image_size) == (3, 20, 20)
     assert (train.classes[DOG], train.synsets[DOG]) == ("dog", "n02084071")
     assert train.labels.dtype == torch.float32
@@ -35,10 +35,10 @@ def test_labels_boxes_and_owners_belong_together(tmp_path: Path, archive: str) -
 
 def test_difficult_objects_count_where_asked(tmp_path: Path) -> None:
     root = write(tmp_path, devkit())
-    every = load_multilabel("voc2007", "train", root=root, image_size=20, difficult=True)
+    every = multilabel("voc2007", "train", root=root, image_size=20, difficult=True)
     assert every.labels[:, CAT].tolist() == [0, 1, 1, 1]
     assert every.owners.tolist()[-3:] == [[1, CAT], [2, CAT], [3, CAT]]
-    assert every.fingerprint != load_multilabel("voc2007", "train", root=root, image_size=20).fingerprint
+    assert every.fingerprint != multilabel("voc2007", "train", root=root, image_size=20).fingerprint
 
 
 def test_each_year_has_its_own_lists(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_torchvision_is_asked_for_the_right_archive(
 
 
 def test_masks_are_of_the_classes_and_leave_out_what_was_not_labelled(tmp_path: Path) -> None:
-    train = load_multilabel("voc2007", "train", root=write(tmp_path, devkit()), image_size=20)
+    train = multilabel("voc2007", "train", root=write(tmp_path, devkit()), image_size=20)
     assert train.masked.tolist() == [True, False, False]
     here = torch.tensor([0, 0, 0])
     one = train.masks(here, torch.tensor([DOG, PERSON, CAT]))[:, 0]
@@ -104,12 +104,12 @@ def test_masks_are_of_the_classes_and_leave_out_what_was_not_labelled(tmp_path: 
 
 def test_chosen_classes_leave_out_images_without_them_and_renumber_masks(tmp_path: Path) -> None:
     root = write(tmp_path, devkit())
-    images = load_multilabel("voc2007", "train", root=root, image_size=20, classes=["person", "n02084071"])
+    images = multilabel("voc2007", "train", root=root, image_size=20, classes=["person", "n02084071"])
     assert images.classes == ("person", "dog")
     assert images.labels.tolist() == [[1, 1], [1, 0]]
     assert images.owners.tolist() == [[0, 1], [0, 0], [0, 1], [1, 0]]
     assert images.masks(torch.tensor([0]), torch.tensor([0])).sum() == 80
-    only = load_multilabel("voc2007", "train", root=root, image_size=20, classes=["person"])
+    only = multilabel("voc2007", "train", root=root, image_size=20, classes=["person"])
     assert only.masks(torch.tensor([0])).sum() == 80, "a dog that was not chosen is background"
     with pytest.raises(DatasetError, match="voc2007 has no train images of aeroplane, bicycle"):
         load_images("voc2007", "train", root=root, image_size=20, classes=["aeroplane", "dog", "bicycle"])
@@ -134,7 +134,7 @@ def test_prepared_arrays_keep_everything(tmp_path: Path) -> None:
         "image_size": 20,
         "cache": tmp_path / "cache",
     }
-    first, again = (load_multilabel("voc2007", "train", **options) for _ in range(2))
+    first, again = (multilabel("voc2007", "train", **options) for _ in range(2))
     for name in ("labels", "boxes", "owners", "masked"):
         assert torch.equal(getattr(first, name), getattr(again, name))
     assert torch.equal(first.masks(torch.tensor([0])), again.masks(torch.tensor([0])))
@@ -150,7 +150,7 @@ def test_a_corrupt_image_is_left_out_with_its_objects_where_asked(tmp_path: Path
         load_images("voc2007", "train", **options)
     for _ in range(2):  # the second time from the prepared array
         with pytest.warns(UserWarning, match="000005"):
-            images = load_multilabel("voc2007", "train", skip_corrupt=True, **options)
+            images = multilabel("voc2007", "train", skip_corrupt=True, **options)
         assert images.labels.nonzero().tolist() == [[0, PERSON], [1, CAT]]
         assert images.owners.tolist() == [[0, PERSON], [1, CAT]]
         assert images.boxes is not None

@@ -47,10 +47,9 @@ class Source(ABC):
     Attributes:
         sets: names of the sets, each with what is accepted on disk and where it is to be had.
         options: names of what may be chosen beside the split.
-        tells: what its sets know of an image ("boxes", "masks", "labels" where one may have several), and under what
-            condition ("" is always).
+        tells: what its sets know of an image ("boxes", "masks"), and under what condition ("" is always).
         strange: what is said of other options.
-        processes: worker processes where the caller names none: reading files is well served by threads.
+        processes: worker processes that read a set into memory; 0 is threads, which serve files well.
     """
 
     sets: ClassVar[dict[str, tuple[str, str]]] = {}

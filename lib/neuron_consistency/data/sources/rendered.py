@@ -77,7 +77,6 @@ class SceneGroups(Rendered):
 
     name = "scenes-multilabel"
     sets: ClassVar = {name: ("nothing: they are rendered", "this library")}
-    tells: ClassVar = {**Rendered.tells, "labels": ""}
     options = ("seed", "background_correlation")
 
     def signature(self) -> str:

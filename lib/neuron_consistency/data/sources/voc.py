@@ -44,7 +44,7 @@ class Voc(FileSource):
         for name in SETS
     }
     options = ("difficult",)
-    tells: ClassVar = {"boxes": "", "masks": "", "labels": ""}
+    tells: ClassVar = {"boxes": "", "masks": ""}
     margin = None
 
     def __init__(self, name: str, split: str, files: Files, *, difficult: bool = False) -> None:
