@@ -39,8 +39,7 @@
 # to the smaller loss.
 
 # %% tags=["parameters"]
-profile: str = "demo"  # whose results these are: artifacts/<profile>/
-device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+# what is looked at
 dataset: str = "scenes"  # scenes, scenes-multilabel, tiny-imagenet, stl10, voc2012, cub200, imagenet9, or a folder
 image_size: int = 64  # side of the images in pixels
 classes: int = 12  # how many classes; 0 takes all
@@ -50,12 +49,15 @@ architectures: list[str] = ["resnet18"]  # also vgg16, resnet50, alexnet
 objectives: list[str] = ["normal", "reweighted", "reweighted-mean1"]  # also both (times Eq. 6), consistent, adversarial
 seeds: list[int] = [0]  # a claim about a training method needs several
 weights: str = ""  # "imagenet" starts from torchvision's weights (1000 classes); "" from random ones
+test_per_class: int = 8  # validation images of each class that are measured; 0 takes all
+curve_images: int = 32  # images scored by insertion and deletion; 0 is none
+shown_images: int = 4  # columns of the pictures
+shown_groups: int = 8  # icCNN: groups of filters of one more network, shown at the end; 0 leaves it out
+# how it is measured
 epochs: int = 5  # passes over the training images
 epochs_of: dict[str, int] = {}  # exceptions by architecture
-batch_size: int = 16  # images a step
 learning_rate: float = 1.5e-3  # peak of AdamW's warm-up and cosine
 weight_decay: float = 0.01  # decoupled
-precision: str = "auto"  # bfloat16 where the hardware is fast at it, else float32
 held_out: float = 0.1  # share of the training images that selects, never trains
 warm_up: int = 2  # epochs with all weights one
 refresh_period: int = 2  # K: then the weights are taken anew every so many epochs
@@ -72,52 +74,38 @@ group_layer: str = ""  # whose filters; "" is the last convolutional layer
 alpha: float = 0.5  # of Eq. 6, for the objectives with it: weight of the clean loss
 beta: float = 1.0  # weight of the consistent loss
 epsilon: float = 4 / 255  # radius of Eq. 6's FGSM, and of the FGSM and PGD that test robustness
-test_per_class: int = 8  # validation images of each class that are measured; 0 takes all
 pgd_steps: int = 5  # steps of PGD
-curve_images: int = 32  # images scored by insertion and deletion; 0 is none
-curve_steps: int = 8  # their steps
-shown_images: int = 4  # columns of the pictures
-shown_groups: int = 8  # icCNN: groups of filters of one more network, shown at the end; 0 leaves it out
+curve_steps: int = 8  # steps of insertion and deletion
+# how it runs
+profile: str = "demo"  # whose results these are: artifacts/<profile>/
+device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
+precision: str = "auto"  # bfloat16 where the hardware is fast at it, else float32
+batch_size: int = 16  # images a step
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
-# %%
-from neuron_consistency.workflow.parameters import check
-
-parameters = check(globals())
-
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 import torch
-from myst_nb import glue
 
-from neuron_consistency.consistency.ambiguity import FGSM, REAL, compare_trainings, measure_with_controls
+from neuron_consistency.consistency import ambiguity
 from neuron_consistency.data.image_set import MultiLabelSet
-from neuron_consistency.explanation import figures as explanation_figures
-from neuron_consistency.explanation.filter_group_tables import contrast_table
-from neuron_consistency.explanation.gallery import explanation_rows, extreme_places, group_rows, network_rows
+from neuron_consistency.explanation import figures, gallery, tables
+from neuron_consistency.explanation.measure import Probe
 from neuron_consistency.explanation.planted_readers import reader_table
-from neuron_consistency.explanation.tables import OWN_E, TRUE_E, compared, consistency_history, measure
-from neuron_consistency.explanation.weighting import QUANTILES
+from neuron_consistency.explanation.scores import OWN_E, score_networks
 from neuron_consistency.networks.models import build_model
-from neuron_consistency.runtime import resolve_device
-from neuron_consistency.show import distinct_titles, with_intervals
+from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.training.obtain import background_images, evaluation_images, obtain
-from neuron_consistency.training.recipes import explained_layer, recipes_of, weighting_of
-from neuron_consistency.workflow.claims import keep_findings
+from neuron_consistency.training.obtain import background_images, evaluation_images
+from neuron_consistency.training.recipes import recipes_of, weighting_of
 from neuron_consistency.workflow.findings import explanation_findings
-from neuron_consistency.workflow.results import keep_result, provenance, start_of
-from neuron_consistency.workflow.stamps import stamp_outputs
+from neuron_consistency.workflow.page import open_page
 
-stamp_outputs("08_explanation_consistency", parameters, globals())
-start, where = start_of("08_explanation_consistency", "explanation", "consistency"), resolve_device(device)
-pd.set_option("display.max_rows", 500)  # tables are shown whole
-recipes = recipes_of(profile, parameters)
-titles = distinct_titles(recipes)
+page = open_page("08_explanation_consistency", globals(), "explanation", "consistency")
+recipes = recipes_of(profile, page.parameters)
 images = evaluation_images(recipes[0], per_class=test_per_class)
-print(f"{len(images)} validation images of {images.num_classes} classes; trained here:")
-for recipe in recipes:
-    print(f"  {titles[recipe.key]} [{recipe.key}]")
+backgrounds = background_images(recipes[0], per_class=test_per_class)
+print(f"{len(images)} validation images of {images.num_classes} classes")
 
 # %% [markdown]
 # ## What E can see, and what it cannot
@@ -127,12 +115,11 @@ for recipe in recipes:
 # that of the background alone. Both are right as long as the two agree; before a background of the other colour
 # the second is always wrong.
 
-# %%
-readers = reader_table(epsilon=background_epsilon, threshold=mask_threshold)
-own = readers.set_index(["looks at", "spared"]).loc[("background", "its own explanation")]
-glue("own-mask-e", f"{own['E']:.2f}", display=False)
-glue("own-mask-weight", f"{own['weight']:.2f}", display=False)
-with_intervals(readers.set_index(["looks at", "spared"]))
+# %% tags=["hide-input"]
+readers = reader_table(Probe(epsilon=background_epsilon, threshold=mask_threshold)).set_index(["looks at", "spared"])
+own = readers.loc[("background", "its own explanation")]
+page.say(own_mask_e=f"{own['E']:.2f}", own_mask_weight=f"{own['weight']:.2f}")
+with_intervals(readers)
 
 # %% [markdown]
 # If the attack spares the object, E tells the two apart as it should: every prediction of the background reader flips,
@@ -151,27 +138,13 @@ with_intervals(readers.set_index(["looks at", "spared"]))
 # The networks differ in nothing but the weights: the same first weights, the same batches, the same augmentation.
 
 # %%
-nets = {recipe.key: obtain(recipe, device=device) for recipe in recipes}
-histories = {titles[key]: net.record["history"] for key, net in nets.items()}
-training = consistency_history(histories, QUANTILES)
-summary = pd.DataFrame(
-    {
-        "network": titles[key],
-        "epochs": len(net.record["history"]),
-        "held out": net.record["history"][-1].get(
-            "validation_accuracy", net.record["history"][-1].get("validation_map")
-        ),
-        "final clean loss": net.record["history"][-1]["clean_loss"],
-        "weights taken": sum("mean_weight" in row for row in net.record["history"]),
-        "seconds for weights": sum(row.get("weighing_seconds", 0.0) for row in net.record["history"]),
-        "seconds": net.record["seconds"],
-        "on": net.record["device"],
-        "precision": net.record["precision"],
-    }
-    for key, net in nets.items()
-)
-glue("p3-training-seconds", f"{summary['seconds'].sum():.0f}", display=False)
-summary.round(3)
+nets = page.obtain(recipes)
+
+# %% tags=["hide-input"]
+records = {page.titles[net.recipe.key]: net.record for net in nets}
+trainings, history = tables.training_table(records), tables.explanation_history(records)
+page.say(p3_training_seconds=f"{trainings['seconds'].sum():.0f}")
+trainings.round(3)
 
 # %% [markdown]
 # *Held out* is the accuracy (for images with several labels the mean average precision) on the training images that
@@ -186,12 +159,11 @@ summary.round(3)
 #
 # ### E over training
 
-# %%
-explanation_figures.explanation_over_training(training)
+# %% tags=["hide-input"]
+figures.explanation_over_training(history)
 
-# %%
-kept = ["model", "epoch", "flipped", "mean weight", "spared", "unmarked", "covered"]
-training.pivot_table(index=kept, columns="quantile", values="E").round(3).reset_index()
+# %% tags=["hide-input"]
+tables.quantiles_in_columns(history)
 
 # %% [markdown]
 # Quantiles of E over all training images, whenever the weights were taken, beside the share of images whose prediction
@@ -202,38 +174,26 @@ training.pivot_table(index=kept, columns="quantile", values="E").round(3).reset_
 #
 # ## Where explanations hold and where they give way
 #
-# The paper's figure 4, for the first network: the validation images of highest E, and those of lowest.
+# Every network is now measured on the validation images, and beside the trained ones an untrained one of each
+# architecture.
 
 # %%
-first = nets[recipes[0].key]
-weighting = weighting_of(parameters, recipes[0].spec["architecture"])
-shared = {"device": where, "batch_size": batch_size, "precision": precision}
-backgrounds = background_images(recipes[0], per_class=test_per_class)
-untrained = {
-    architecture: build_model(architecture, num_classes=images.num_classes, image_size=image_size, seed=1)
-    for architecture in architectures
-}
-measured = {}
-for key, model, architecture in [
-    *((key, net.model, net.recipe.spec["architecture"]) for key, net in nets.items()),
-    *((f"untrained {name}", model, name) for name, model in untrained.items()),
-]:
-    print(f"measuring {titles.get(key, key)}", flush=True)
-    measured[key] = measure(
-        model,
-        images,
-        weighting=weighting_of(parameters, architecture),
-        epsilon=epsilon,
-        pgd_steps=pgd_steps,
-        backgrounds=backgrounds,
-        curve_images=curve_images,
-        curve_steps=curve_steps,
-        **shared,
-    )
-high, low = extreme_places(torch.tensor(measured[recipes[0].key].values[OWN_E].to_numpy()), count=shown_images)
-explanation_figures.explanation_examples(
-    explanation_rows(first.model, images, [*high, *low], weighting, device=where, precision=precision)
-)
+probes = {architecture: weighting_of(page.parameters, architecture) for architecture in architectures}
+trained = {page.titles[net.recipe.key]: (net.model, probes[net.recipe.architecture]) for net in nets}
+size = {"num_classes": images.num_classes, "image_size": image_size}
+untrained = {f"untrained {name}": (build_model(name, **size, seed=1), probes[name]) for name in architectures}
+scores = score_networks(
+    trained | untrained, images, page.on, epsilon=epsilon, pgd_steps=pgd_steps, backgrounds=backgrounds,
+    curve_images=curve_images, curve_steps=curve_steps,
+)  # fmt: skip
+
+# %% [markdown]
+# The paper's figure 4, for the first network: the validation images of highest E, and those of lowest.
+
+# %% tags=["hide-input"]
+first, (model, probe) = next(iter(trained.items()))
+high, low = gallery.extreme_places(torch.tensor(scores[first].values[OWN_E]), count=shown_images)
+figures.explanation_examples(gallery.explanation_rows(model, images, [*high, *low], probe, page.on))
 
 # %% [markdown]
 # Left the most consistent images, right the least. The white line is the edge of what the attack spared. Where the
@@ -252,24 +212,12 @@ explanation_figures.explanation_examples(
 # Intervals are 95 % over images. *Chance* is one in the number of classes, a map that always points to the image's
 # centre, or for insertion and deletion a random one; what has no such number has the untrained network beside it.
 
-# %%
-tables = pd.concat(
-    {titles.get(key, key): found.table().set_index("measure") for key, found in measured.items()}, names=["network"]
-)
-shown = with_intervals(tables[["mean", "low", "high"]])["mean"].unstack("network")
-order = list(measured[recipes[0].key].values.columns)
-shown.loc[order, list(dict.fromkeys(tables.index.get_level_values("network")))].assign(
-    chance={name: f"{level:.3f}" for name, level in measured[recipes[0].key].chance.items()}
-).fillna("")
+# %% tags=["hide-input"]
+measures = tables.scores_table(scores)
+tables.beside_each_other(measures)
 
-# %%
-distributions = pd.concat(
-    pd.DataFrame({"model": titles.get(key, key), "mask": mask, "E": found.values[column]})
-    for mask, column in (("own explanation", OWN_E), ("true object", TRUE_E))
-    for key, found in measured.items()
-    if column in found.values
-)
-explanation_figures.explanation_distributions(distributions)
+# %% tags=["hide-input"]
+figures.explanation_distributions(tables.e_of_every_image(scores))
 
 # %% [markdown]
 # ## The verdict
@@ -280,31 +228,26 @@ explanation_figures.explanation_distributions(distributions)
 # by Bonferroni), since among so many measures one would else stand out by chance. Lower is better for the background
 # gap and for deletion.
 
-# %%
-verdicts = pd.concat(
-    {objective: compared(measured, recipes, objective, "normal") for objective in objectives if objective != "normal"},
-    names=["objective"],
-).reset_index("objective")
-counts = verdicts["verdict"].value_counts()
-for word in ("better", "worse", "not shown"):
-    glue(f"p3-{word.replace(' ', '-')}", f"{counts.get(word, 0)}", display=False)
-keep_findings(profile, start.notebook, explanation_findings(verdicts))
+# %% tags=["hide-input"]
+verdicts = tables.verdicts(scores, recipes, page.titles)
+counts = {word: (verdicts["verdict"] == word).sum() for word in ("better", "worse", "not shown")}
+page.say({f"p3-{word.replace(' ', '-')}": f"{count}" for word, count in counts.items()})
 with_intervals(verdicts.set_index(["architecture", "objective", "measure"]))
 
 # %% [markdown]
 # Of all differences here, {glue:text}`p3-better` are shown to be for the better, {glue:text}`p3-worse` for the worse,
 # and {glue:text}`p3-not-shown` are not shown. If the paper's weights and those of mean one differ from the baseline
 # alike, the choice of images did it; if only the paper's do, the smaller loss did. The differences that the paper makes
-# claims about are in the ledger of all claims ({doc}`10_claims`).
+# claims about are in the ledger of all claims ({doc}`14_claims`).
 #
 # With `objectives` that train by Eq. 6 of {doc}`03_consistent_loss_training`, as it is (`consistent`) and with each
 # image's loss times its weight (`both`), one more table says what the weights add to Eq. 6:
 
-# %%
-WEIGHTED, PLAIN = "both", "consistent"
-added = pd.DataFrame()
-if {WEIGHTED, PLAIN} <= set(objectives):
-    added = compared(measured, recipes, WEIGHTED, PLAIN)
+# %% tags=["hide-input"]
+pairs, added = [(objective, "normal") for objective in objectives if objective != "normal"], pd.DataFrame()
+if {"both", "consistent"} <= set(objectives):
+    pairs.append(("both", "consistent"))
+    added = tables.compared(scores, recipes, page.titles, *pairs[-1])
 with_intervals(added.set_index(["architecture", "measure"])) if len(added) else None
 
 # %% [markdown]
@@ -316,26 +259,25 @@ with_intervals(added.set_index(["architecture", "measure"])) if len(added) else 
 # such measure.
 
 # %%
-pairs = [(objective, "normal") for objective in objectives if objective != "normal"]
-pairs += [(WEIGHTED, PLAIN)] if len(added) else []
 neurons, changes = pd.DataFrame(), pd.DataFrame()
 if not isinstance(images, MultiLabelSet):
     every = evaluation_images(recipes[0])
     A = correlation(distance_matrix(every.synsets))
-    passes = {}
-    for key, net in nets.items():
-        print(f"measuring the neurons of {titles[key]}", flush=True)
-        passes[titles[key]] = measure_with_controls(net.model, every, epsilon=epsilon, **shared)
-    neurons = pd.concat({title: one.table(A, equal_m=20) for title, one in passes.items()}, names=["model"])
-    neurons = neurons[neurons["set"].isin([REAL, FGSM])].reset_index("model")
-    changes = compare_trainings(passes, recipes, titles, A, pairs, [(REAL, "true"), (FGSM, "true")])
-columns = ["images", "m", "V", "V chance", "U", "U low", "U high", "U chance", "excluded"]
-with_intervals(neurons.set_index(["model", "set", "labels"])[columns]) if len(neurons) else None
+    passes = {
+        title: ambiguity.measure_with_controls(model, every, page.on, epsilon=epsilon, controls=False)
+        for title, (model, _) in trained.items()
+    }
+    neurons = ambiguity.consistency_table(passes, A, equal_m=20)
+    sets = [(ambiguity.REAL, "true"), (ambiguity.FGSM, "true")]
+    changes = ambiguity.compare_trainings(passes, recipes, page.titles, A, pairs, sets)
+
+# %% tags=["hide-input"]
+with_intervals(ambiguity.view(neurons, "pair")) if len(neurons) else None
 
 # %% [markdown]
 # Differences in U, with intervals from paired replicates over images, and over seeds where there are several:
 
-# %%
+# %% tags=["hide-input"]
 with_intervals(changes.set_index(["first", "second", "set", "labels"])) if len(changes) else None
 
 # %% [markdown]
@@ -344,12 +286,8 @@ with_intervals(changes.set_index(["first", "second", "set", "labels"])) if len(c
 # The paper's figure 3: the explanation of the true class by each network, for images of the lowest E above. Under each
 # map stands what the network says.
 
-# %%
-models = {titles[key]: net.model for key, net in nets.items()}
-layers = {titles[key]: explained_layer(parameters, net.recipe.spec["architecture"]) for key, net in nets.items()}
-explanation_figures.maps_of_networks(
-    network_rows(models, images, low, layers=layers, device=where, precision=precision)
-)
+# %% tags=["hide-input"]
+figures.maps_of_networks(gallery.network_rows(trained, images, low, page.on))
 
 # %% [markdown]
 # ## Filters in groups
@@ -369,47 +307,27 @@ explanation_figures.maps_of_networks(
 
 # %%
 if shown_groups:
-    layer = explained_layer(parameters, recipes[0].spec["architecture"]) or first.model.last_layer
+    layer = probe.layer or model.last_layer
     example = {"filter_groups": shown_groups, "group_layer": layer, "objectives": ["normal"]}
     example |= {"architectures": architectures[:1], "seeds": seeds[:1]}
-    grouped = obtain(recipes_of(profile, {**parameters, **example})[0], device=device)
-    contrasts, groups = contrast_table(
-        {grouped.title: grouped.model, titles[recipes[0].key]: first.model},
-        images.subset(torch.arange(0, len(images), 2)),
-        images.subset(torch.arange(1, len(images), 2)),
-        layer,
-        groups=shown_groups,
-        **shared,
-    )
+    (grouped,) = page.obtain(recipes_of(profile, {**page.parameters, **example}))
+    beside = {grouped.title: grouped.model, first: model}
+    contrasts, groups = tables.contrast_table(beside, images, layer, page.on, groups=shown_groups)
+
+# %% tags=["hide-input"]
 with_intervals(contrasts.set_index("network")) if shown_groups else None
 
-# %%
-explanation_figures.maps_of_networks(
-    group_rows(grouped.model, images, groups[grouped.title], layer, count=shown_images, **shared)
+# %% tags=["hide-input"]
+figures.maps_of_networks(
+    gallery.group_rows(grouped.model, images, groups[grouped.title], layer, page.on, count=shown_images)
 ) if shown_groups else None
 
 # %% [markdown]
 # The largest groups of the network trained with {eq}`eq-filter-groups`: each column is the image that fires one of
 # them most, each row where a group responds.
 
-# %%
-if study:
-    described = pd.DataFrame(
-        [
-            {"network": titles[recipe.key], "key": recipe.key}
-            | {name: recipe.spec[name] for name in ("architecture", "objective", "seed")}
-            for recipe in recipes
-        ]
-    )
-    kept_tables = {
-        "measures": described.merge(tables.reset_index(), how="right", on="network"),
-        "verdicts": verdicts,
-        "training": described.merge(summary, on="network"),
-        "consistency": training,
-        "added": added,
-        "neurons": neurons,
-        "changes": changes,
-    }
-    kept_tables = {name: table for name, table in kept_tables.items() if len(table)}
-    keep_result(study, start, kept_tables, parameters=parameters, nets=list(nets.values()))
-provenance(profile, list(nets.values()))
+# %% tags=["hide-input"]
+kept = {"measures": page.with_recipes(measures), "verdicts": verdicts, "training": page.with_recipes(trainings)}
+kept |= {"consistency": history, "added": added, "neurons": neurons, "changes": changes}
+page.keep(kept, explanation_findings(verdicts))
+page.provenance()

@@ -68,9 +68,8 @@ def explanation_history(records: Mapping[str, Mapping[str, Any]]) -> pd.DataFram
 
 
 def quantiles_in_columns(history: pd.DataFrame) -> pd.DataFrame:
-    """`explanation_history` with a row a network and epoch, and the quantiles of E beside each other."""
-    once = ["model", "epoch", *TOLD]
-    return history.pivot_table(index=once, columns="quantile", values="E").reset_index()
+    """`explanation_history` with a row a network and epoch, and the quantiles of E, rounded, beside each other."""
+    return history.pivot_table(index=["model", "epoch", *TOLD], columns="quantile", values="E").round(3).reset_index()
 
 
 def scores_table(scores: Mapping[str, ImageScores]) -> pd.DataFrame:
