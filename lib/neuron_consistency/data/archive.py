@@ -4,7 +4,6 @@ import bisect
 import gzip
 import hashlib
 import os
-import shutil
 import struct
 import tarfile
 import zipfile
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from neuron_consistency.artifacts import atomic_folder
 from neuron_consistency.errors import DatasetError
 
 MEMBER = 30  # bytes before a member's name in a zip
@@ -165,13 +165,9 @@ def unpacked(archive: Path) -> Path:
     folder = archive.with_name(f"{archive.name}.unpacked")
     if folder.is_dir():
         return folder
-    # The process id keeps two who unpack at once apart; the second to end drops its own.
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     try:
-        with tarfile.open(archive) as content:
+        with tarfile.open(archive) as content, atomic_folder(folder) as part:
             content.extractall(part, filter="data")
-        if not folder.exists():
-            part.rename(folder)
     except tarfile.FilterError as error:
         raise DatasetError(f"{archive} is not unpacked: {error}. Fetch it from its official page.") from error
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -182,6 +178,4 @@ def unpacked(archive: Path) -> Path:
         raise DatasetError(
             f"{archive} cannot be unpacked beside itself ({error}). Unpack it into a folder of your own, and name that."
         ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return folder

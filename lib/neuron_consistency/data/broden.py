@@ -104,7 +104,10 @@ class BrodenSet:
         Raises:
             DatasetError: a map is missing, corrupt, of another size, or holds a number that label.csv lacks.
         """
-        return torch.from_numpy(self._labels(index, category))
+        fields = self._fields[category][index].split(";")
+        if all(field.isdigit() for field in fields):
+            return self._known(np.array(fields, dtype=np.int32), category, self._images[index])
+        return torch.stack([self._known(self._map(field), category, field) for field in fields])
 
     def image_batches(self, batch_size: int, *, image_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, resized as a whole (bilinear), so that label maps still fit; read a few batches ahead.
@@ -178,17 +181,10 @@ class BrodenSet:
         name = f"images/{self._images[index]}"
         return resize(decode_image(self.files.read(name), f"{self.files}/{name}"), size, size)
 
-    def _labels(self, index: int, category: str) -> np.ndarray:
-        fields = self._fields[category][index].split(";")
-        if all(field.isdigit() for field in fields):
-            return self._known(np.array(fields, dtype=np.int32), category, self._images[index])
-        maps = [
-            np.full(self.label_size, int(field), dtype=np.int32) if field.isdigit() else self._map(field)
-            for field in fields
-        ]
-        return np.stack([self._known(m, category, field) for m, field in zip(maps, fields, strict=True)])
-
     def _map(self, name: str) -> np.ndarray:
+        """A field of the index as a map: the file of that name, or one number everywhere."""
+        if name.isdigit():
+            return np.full(self.label_size, int(name), dtype=np.int32)
         with (
             readable(f"{self.files}/images/{name}"),
             Image.open(io.BytesIO(self.files.read(f"images/{name}"))) as image,
@@ -201,11 +197,11 @@ class BrodenSet:
             )
         return pixels[:, :, 0].astype(np.int32) + 256 * pixels[:, :, 1].astype(np.int32)
 
-    def _known(self, numbers: np.ndarray, category: str, name: str) -> np.ndarray:
+    def _known(self, numbers: np.ndarray, category: str, name: str) -> Tensor:
         codes = self._codes[category]
         unknown = numbers[numbers >= len(codes)]
         values: np.ndarray = codes[np.minimum(numbers, len(codes) - 1)]
         if unknown.size or (values < 0).any():
             number = int(unknown.flat[0] if unknown.size else numbers[values < 0].flat[0])
             raise DatasetError(f"{name} in {self.files}: its {category} label {number} is not in label.csv.")
-        return values
+        return torch.from_numpy(values)

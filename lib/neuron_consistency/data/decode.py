@@ -39,28 +39,26 @@ def decode_image(data: bytes, name: str) -> Tensor:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
-def resize(images: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear resize with antialiasing. Shape: (..., 3, H, W) uint8 to (..., 3, height, width) uint8."""
-    if images.shape[-2:] == (height, width):
-        return images
-    batch = images if images.dim() == 4 else images[None]
-    resized: Tensor = functional.interpolate(batch, size=(height, width), mode="bilinear", antialias=True)
-    return resized if images.dim() == 4 else resized[0]
+def resize(image: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear resize with antialiasing. Shape: (3, H, W) uint8 to (3, height, width) uint8."""
+    if image.shape[1:] == (height, width):
+        return image
+    return functional.interpolate(image[None], size=(height, width), mode="bilinear", antialias=True)[0]
 
 
-def fit(images: Tensor, size: int, *, margin: float | None = 1.0) -> Tensor:
+def fit(image: Tensor, size: int, *, margin: float | None = 1.0) -> Tensor:
     """Resize so that the short side is `margin * size`, then cut the central square; None squeezes the whole image.
 
     Shape:
-        (..., 3, H, W) uint8 to (..., 3, size, size) uint8.
+        (3, H, W) uint8 to (3, size, size) uint8.
     """
     if margin is None:
-        return resize(images, size, size)
-    height, width = images.shape[-2:]
+        return resize(image, size, size)
+    height, width = image.shape[1:]
     scale = round(size * margin) / min(height, width)
     tall, wide = max(size, round(height * scale)), max(size, round(width * scale))
     top, left = (tall - size) // 2, (wide - size) // 2
-    return resize(images, tall, wide)[..., top : top + size, left : left + size]
+    return resize(image, tall, wide)[:, top : top + size, left : left + size]
 
 
 def fit_map(labels: Image.Image, size: int, *, margin: float | None = 1.0) -> Tensor:

@@ -78,14 +78,11 @@ class ImageSet:
 
     def take(self, rows: Tensor) -> Self:
         """The images at `rows` (N',) int64 on the CPU, in that order, under the same fingerprint."""
-        if isinstance(self.pixels, FilePixels):
-            pixels: Tensor | FilePixels = replace(self.pixels, items=self.pixels.items[rows.numpy()])
-        else:
-            pixels = self.pixels[rows.to(self.pixels.device)]
+        pixels = self.pixels
         return replace(
             self,
             labels=self.labels[rows],
-            pixels=pixels,
+            pixels=pixels.take(rows) if isinstance(pixels, FilePixels) else pixels[rows.to(pixels.device)],
             boxes=None if self.boxes is None else self.boxes[rows],
             label_maps=None if self.label_maps is None else self.label_maps.take(rows),
         )

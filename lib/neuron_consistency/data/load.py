@@ -65,7 +65,7 @@ def load_images(
     name = source.name
     fingerprint = _fingerprint(source, split, image_size, classes, per_class)
     listing = source.listing(classes, per_class)
-    files = FilePixels(source, listing.items, image_size, skip_corrupt, listing.classes)
+    files = FilePixels(source, listing.items, image_size, listing.classes, skip_corrupt)
     kind = ImageSet if listing.owners is None else partial(MultiLabelSet, owners=listing.owners)
     images = kind(
         name, split, listing.classes, listing.synsets, listing.labels, files, fingerprint,

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,22 +15,35 @@ from neuron_consistency.errors import DatasetError
 
 
 @dataclass(frozen=True)
-class FilePixels:
-    """Images on disk (or, in a zip, inside it), decoded and fitted as they are asked for.
+class InFiles:
+    """What a source reads of its images as it is asked for.
 
     Attributes:
         source: reads one of the `items`.
         items: (N,) names or numbers.
         size: side in pixels.
-        skip_corrupt: leave unreadable images out, with a warning, instead of stopping.
         classes: of the listing.
     """
 
     source: Source
     items: np.ndarray
     size: int
-    skip_corrupt: bool = False
     classes: tuple[str, ...] = ()
+
+    def take(self, rows: Tensor) -> Self:
+        """Those at `rows` (N',) int64 on the CPU."""
+        return replace(self, items=self.items[rows.numpy()])
+
+
+@dataclass(frozen=True)
+class FilePixels(InFiles):
+    """Images on disk (or, in a zip, inside it), decoded and fitted.
+
+    Attributes:
+        skip_corrupt: leave unreadable images out, with a warning, instead of stopping.
+    """
+
+    skip_corrupt: bool = False
 
     def __len__(self) -> int:
         return len(self.items)
@@ -89,26 +102,14 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class LabelMaps:
+class LabelMaps(InFiles):
     """Where the objects of a set's images are: read when first asked for, then kept, a byte a pixel.
 
     Attributes:
-        source: reads one of the `items`.
-        items: (N,) names or numbers.
-        size: side in pixels.
-        classes: of the listing.
         kept: what has been read, by item; parts of a set share it.
     """
 
-    source: Source
-    items: np.ndarray
-    size: int
-    classes: tuple[str, ...] = ()
     kept: dict[Any, Tensor] = field(default_factory=dict, repr=False)
-
-    def take(self, rows: Tensor) -> "LabelMaps":
-        """The maps at `rows` (N',) int64 on the CPU."""
-        return replace(self, items=self.items[rows.numpy()])
 
     def known(self) -> Tensor:
         """Which images have a map. Shape: (N,) bool."""

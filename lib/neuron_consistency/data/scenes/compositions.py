@@ -65,8 +65,9 @@ class Composition:
     shapes: tuple[Shape, ...]
     points: Floats
     joint_of: np.ndarray
-    starts: tuple[int, ...]
-    box: tuple[float, float, float, float]
+    starts: np.ndarray
+    low: Floats
+    high: Floats
     area: float
 
 
@@ -80,11 +81,12 @@ def _joint_name(label: str) -> str:
     return "#" + label.split("#")[1] if "#" in label else label.split("/")[0]
 
 
-def _area(polygons: Sequence[Floats], box: tuple[float, float, float, float]) -> float:
+def _area(polygons: Sequence[Floats], low: Floats, high: Floats) -> float:
     """The area that shapes cover together, in their own units (painted on a raster of 2 samples a unit)."""
-    raster = Image.new("1", (int(2 * (box[2] - box[0])) + 1, int(2 * (box[3] - box[1])) + 1))
+    width, height = (2 * (high - low)).astype(int) + 1
+    raster = Image.new("1", (int(width), int(height)))
     for polygon in polygons:
-        ImageDraw.Draw(raster).polygon(((polygon - box[:2]) * 2).ravel().tolist(), fill=1)
+        ImageDraw.Draw(raster).polygon(((polygon - low) * 2).ravel().tolist(), fill=1)
     return float(np.asarray(raster).sum()) / 4
 
 
@@ -115,13 +117,12 @@ def _composition(head: list[str], lines: list[list[str]]) -> Composition:
     shapes = tuple(item for item in items if isinstance(item, Shape))
     points = np.concatenate([shape.points for shape in shapes])
     low, high = points.min(axis=0), points.max(axis=0)
-    box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
     sizes = [len(shape.points) for shape in shapes]
     return Composition(
         name, wnid, branch, scene, palettes,
         np.array([[float(value) for value in line[2:5]] for line in joints]).reshape(-1, 3),
         tuple(items), shapes, points, np.repeat([shape.joint for shape in shapes], sizes),
-        tuple(int(start) for start in np.cumsum([0, *sizes])), box, _area([shape.points for shape in shapes], box),
+        np.cumsum(sizes[:-1]), low, high, _area([shape.points for shape in shapes], low, high),
     )  # fmt: skip
 
 
@@ -197,7 +198,7 @@ class Painter:
         if wobble:
             phase, rate = rng.uniform(0, 6.28, 2), rng.uniform(0.02, 0.05, 2)
             points = points + wobble * np.sin(points[:, ::-1] * rate + phase)
-        self.pixels = points @ matrix.T + offset
+        self.pixels = np.split(points @ matrix.T + offset, composition.starts)
 
     def _colour(self, name: str) -> tuple[float, float, float, int]:
         if name not in self.colours:
@@ -237,8 +238,7 @@ class Painter:
         if texture:
             element(fill.second)
             self.weaves.setdefault((texture, fill.period, fill.degrees), []).append(first)
-        start, stop = self.composition.starts[place : place + 2]
-        self.canvas.shape(self.pixels[start:stop], first)
+        self.canvas.shape(self.pixels[place], first)
 
     def paint(self) -> None:
         """Paint every shape."""
@@ -252,4 +252,4 @@ class Painter:
             turn = np.deg2rad(degrees + self.rng.uniform(-6, 6))
             rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
             inverse = rotation @ np.linalg.inv(self.matrix) / period
-            self.canvas.weave(Weave(texture, tuple(elements), inverse, self.offset))
+            self.canvas.weaves.append(Weave(texture, tuple(elements), inverse, self.offset))

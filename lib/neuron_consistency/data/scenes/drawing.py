@@ -140,17 +140,13 @@ class Canvas:
         self._draw = ImageDraw.Draw(self._map)
         self._colours: list[tuple[float, float, float]] = [(0.0, 0.0, 0.0)]
         self._columns: list[tuple[int, ...]] = [(0,) * 8]
-        self._weaves: list[Weave] = []
+        self.weaves: list[Weave] = []  # textures, over elements each followed in the table by its second colour
 
     def element(self, colour: tuple[float, float, float], columns: tuple[int, ...]) -> int:
         """A new element (its colour; basic colour, object, part, part of part, material, texture, instance, ink)."""
         self._colours.append(colour)
         self._columns.append(columns)
         return len(self._columns) - 1
-
-    def weave(self, weave: Weave) -> None:
-        """Lay a texture over elements, each of which is followed in the table by its second colour."""
-        self._weaves.append(weave)
 
     def shape(self, points: Floats, element: int) -> None:
         """Paint a polygon whose ``points`` (n, 2) are in pixels."""
@@ -168,10 +164,10 @@ class Canvas:
             edges.append(at[(ink[flat[at]] | ink[flat[at + step]]) > 0] + step)
         self._edges = np.concatenate(edges)
         owner = np.full(len(self._columns), -1, dtype=np.int8)
-        for number, weave in enumerate(self._weaves):
+        for number, weave in enumerate(self.weaves):
             owner[list(weave.elements)] = number
         woven = owner.take(flat)
-        for number, weave in enumerate(self._weaves):
+        for number, weave in enumerate(self.weaves):
             at = np.flatnonzero(woven == number)
             x = (at % width + 0.5) / self.samples - weave.offset[0]
             y = (at // width + 0.5) / self.samples - weave.offset[1]

@@ -88,7 +88,7 @@ def _pose(
 def _prop(canvas: Canvas, name: str, rng: np.random.Generator, foot: Floats, height: float, instance: int) -> None:
     """A background object of so many pixels' height, standing at ``foot``."""
     prop = compositions()["prop"][name]
-    matrix = _pose(prop, height / (prop.box[3] - prop.box[1]), rng, degrees=3)
+    matrix = _pose(prop, height / (prop.high[1] - prop.low[1]), rng, degrees=3)
     Painter(canvas, prop, rng, matrix, foot, instance=instance, wobble=3).paint()
 
 
@@ -103,7 +103,7 @@ def paint_object(
     """
     x, y, side = window
     thing, size = compositions()["object"][name], canvas.size
-    low, high = np.array(thing.box[:2]), np.array(thing.box[2:])
+    low, high = thing.low, thing.high
     scale = min(np.sqrt(area / thing.area), 0.98 * side / float((high - low).max())) * size
     matrix = _pose(thing, scale, rng, degrees=8)
     half = abs(matrix) @ (high - low) / 2

@@ -6,15 +6,15 @@ class and its background is a parameter. What is drawn stands in ``scene_objects
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from neuron_consistency.artifacts import atomic_folder
 from neuron_consistency.data.scenes.compositions import compositions, vocabulary
 from neuron_consistency.data.scenes.drawing import Bytes, Integers
 from neuron_consistency.data.scenes.render import Scene, choose_classes, display_name, render_scene
@@ -133,33 +133,28 @@ def write_scenes(
     folder, chosen = Path(folder), choose_classes(classes)
     if folder.exists():
         raise StoreError(f"{folder} exists already: delete it, or write the scenes to another folder")
-    # The process id keeps two writers of one set apart; the second to end finds the folder there and drops its own.
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    draw = partial(
+        render_scene, seed=seed, image_size=image_size, classes=chosen, background_correlation=background_correlation
+    )
+    labels, index, boxes = Labels(chosen), list[list[object]](), list[list[object]]()
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        labels, index, boxes = Labels(chosen), [], []
-        for number in range(images):
-            scene = render_scene(
-                number, seed=seed, image_size=image_size, classes=chosen, background_correlation=background_correlation
-            )
-            stem = f"{number // 1000:03d}/{number:06d}"
-            if number % 1000 == 0:
-                (part / "images" / stem).parent.mkdir(parents=True, exist_ok=True)
-            split = "val" if (number // len(chosen) + number % len(chosen)) % 5 == 4 else "train"
-            row = _write_scene(part / "images", stem, scene, labels)
-            index.append([f"{stem}.png", split, image_size, image_size, *row])
-            wnid = compositions()["object"][chosen[number % len(chosen)]].wnid
-            boxes.append([f"{stem}.png", scene.name, wnid, *scene.box])
-        _write_csv(part / "index.csv", pd.DataFrame(index, columns=INDEX))
-        columns = ["image", "class", "wnid", "x0", "y0", "x1", "y1"]
-        _write_csv(part / "classes.csv", pd.DataFrame(boxes, columns=columns))
-        labels.write(part)
-        if not folder.exists():
-            part.rename(folder)
+        with atomic_folder(folder) as part:
+            for number in range(images):
+                scene = draw(number)
+                stem = f"{number // 1000:03d}/{number:06d}"
+                if number % 1000 == 0:
+                    (part / "images" / stem).parent.mkdir(parents=True, exist_ok=True)
+                split = "val" if (number // len(chosen) + number % len(chosen)) % 5 == 4 else "train"
+                row = _write_scene(part / "images", stem, scene, labels)
+                index.append([f"{stem}.png", split, image_size, image_size, *row])
+                wnid = compositions()["object"][chosen[number % len(chosen)]].wnid
+                boxes.append([f"{stem}.png", scene.name, wnid, *scene.box])
+            _write_csv(part / "index.csv", pd.DataFrame(index, columns=INDEX))
+            columns = ["image", "class", "wnid", "x0", "y0", "x1", "y1"]
+            _write_csv(part / "classes.csv", pd.DataFrame(boxes, columns=columns))
+            labels.write(part)
     except OSError as error:
         raise StoreError(f"the rendered scenes cannot be written to {folder}: {error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 

@@ -174,6 +174,10 @@ class FileSource(Source):
         if missing := [folder for folder in folders if not self.files.has(folder)]:
             raise DatasetError(f"{self.files} has no folder {missing[0]}: unpack the official archive there again.")
 
+    def images_in(self, folder: str) -> list[str]:
+        """Names of the image files below a folder."""
+        return [name for name in self.files.names(f"{folder}/") if name.lower().endswith(IMAGES)]
+
     def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
         name = item.decode()
         return fit(decode_image(self.files.read(name), f"{self.files}/{name}"), size, margin=self.margin), []

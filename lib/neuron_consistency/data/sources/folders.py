@@ -16,7 +16,7 @@ from torch import Tensor
 from neuron_consistency import taxonomy
 from neuron_consistency.data.archive import Files
 from neuron_consistency.data.decode import fit
-from neuron_consistency.data.sources.base import IMAGES, Box, FileSource, Layout, Listing, Source, choose, gather
+from neuron_consistency.data.sources.base import Box, FileSource, Layout, Listing, Source, choose, gather
 from neuron_consistency.errors import DatasetError
 
 CLASS_FOLDERS = "{train,val}/<class>/*.JPEG"
@@ -53,15 +53,13 @@ class TinyImageNet(FileSource):
             wnids = [wnid for wnid in wnids if wnid in there]
         chosen = choose({wnid: (wnid, wnid) for wnid in wnids}, classes, self.name)
         boxes: dict[str, list[int]] = {}
-        images: dict[str, list[str]] = {wnid: [] for wnid in chosen}
         if self.split == "train":
-            for wnid in images:
-                images[wnid] = self.files.names(f"train/{wnid}/images/")
-                if self.files.has(f"train/{wnid}/{wnid}_boxes.txt"):
-                    for name, *box in self._rows(f"train/{wnid}/{wnid}_boxes.txt", 5):
-                        boxes[f"train/{wnid}/images/{name}"] = [int(side) for side in box]
+            images = {wnid: self.files.names(f"train/{wnid}/images/") for wnid in chosen}
+            for wnid in filter(lambda wnid: self.files.has(f"train/{wnid}/{wnid}_boxes.txt"), chosen):
+                for name, *box in self._rows(f"train/{wnid}/{wnid}_boxes.txt", 5):
+                    boxes[f"train/{wnid}/images/{name}"] = [int(side) for side in box]
         else:
-            there = set(self.files.names("val/images/"))
+            images, there = {wnid: [] for wnid in chosen}, set(self.files.names("val/images/"))
             for name, wnid, *box in sorted(self._rows("val/val_annotations.txt", 6)):
                 if wnid in images and f"val/images/{name}" in there:
                     images[wnid].append(f"val/images/{name}")
@@ -132,7 +130,7 @@ class ByFolder(FileSource):
         return gather(self, chosen, {folder: self._images(folder) for folder in chosen}, per_class)
 
     def _images(self, folder: str) -> list[str]:
-        names = [n for n in self.files.names(f"{self.places[1]}{folder}/") if n.lower().endswith(IMAGES)]
+        names = self.images_in(f"{self.places[1]}{folder}")
         if self.halves:
             return names
         return [name for place, name in enumerate(names) if (place % 5 == 4) == (self.split == "val")]

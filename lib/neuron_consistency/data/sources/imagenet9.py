@@ -13,7 +13,7 @@ from torch import Tensor
 from neuron_consistency import taxonomy
 from neuron_consistency.data.archive import Files
 from neuron_consistency.data.decode import fit_map
-from neuron_consistency.data.sources.base import IMAGES, FileSource, Layout, Listing, choose, gather
+from neuron_consistency.data.sources.base import FileSource, Layout, Listing, choose, gather
 from neuron_consistency.errors import DatasetError, ParameterError
 
 WITH_OBJECT = ("original", "mixed_same", "mixed_rand", "mixed_next", "only_fg")
@@ -66,11 +66,7 @@ class ImageNet9(FileSource):
             )
         classes_of = {folder: (folder.partition("_")[2], known[folder]) for folder in folders}
         chosen = choose(classes_of, classes, self.name)
-        images = {
-            folder: [name for name in self.files.names(f"{place}/{folder}/") if name.lower().endswith(IMAGES)]
-            for folder in chosen
-        }
-        return gather(self, chosen, images, per_class)
+        return gather(self, chosen, {folder: self.images_in(f"{place}/{folder}") for folder in chosen}, per_class)
 
     def has_mask(self, item: Any) -> bool:
         return self.has_masks and self.files.has(self._mask_file(item))

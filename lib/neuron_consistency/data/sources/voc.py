@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 from xml.etree import ElementTree
@@ -92,8 +91,8 @@ class Voc(FileSource):
         empty = [name for name, count in zip(names, counts, strict=True) if not count]
         if empty and (classes is not None or not items):  # a part of the archive keeps the classes of the whole
             raise DatasetError(f"{self.name} has no {self.split} images of {', '.join(empty[:5])} in {self.files}.")
-        listing = Listing(tuple(names), tuple(known[name] for name in names), torch.stack(labels), np.array(items))
-        return replace(listing, boxes=torch.tensor(boxes), owners=torch.tensor(owners))
+        synsets, objects = tuple(known[name] for name in names), (torch.tensor(boxes), torch.tensor(owners))
+        return Listing(tuple(names), synsets, torch.stack(labels), np.array(items), *objects)
 
     def has_mask(self, item: Any) -> bool:
         return self.files.has(_mask_file(item))
