@@ -86,10 +86,8 @@ def filter_similarity(model: Classifier, images: ImageSet, layer: str, on: Runti
         sums, seen = sums + maps.sum(0), seen + len(maps)
     covariance = (products - sums @ sums.T / seen).cpu()
     spread = covariance.diagonal().clamp_min(0).sqrt()
-    alive = spread > 1e-9 * spread.max()
-    correlation = covariance / torch.where(alive, spread, 1).outer(torch.where(alive, spread, 1))
-    correlation[~alive], correlation[:, ~alive] = 0, 0
-    return correlation.clamp(-1, 1) + 1
+    spread[spread <= 1e-9 * spread.max()] = torch.inf  # a dead filter correlates with nothing
+    return (covariance / spread.outer(spread)).clamp(-1, 1) + 1
 
 
 def spectral_groups(similarity: Tensor, *, groups: int) -> Tensor:

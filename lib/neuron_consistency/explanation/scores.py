@@ -137,15 +137,12 @@ def score_images(
         frame = frame.join(found.loc[OWN])
         means = found.groupby("map").mean()  # the centre has no curves, for which a random map is chance
         chance |= {str(name): float(level) for name, level in means.T[CENTRE].fillna(means.T[RANDOM]).items()}
-    masked = {mask: replace(weighting, mask=mask) for mask in ("explanation", "truth")}
-    own = weigh(model, images, masked["explanation"], on)
-    signs = torch.Generator(on.device).manual_seed(0)
-    null = weigh(model, images, masked["explanation"], on, noise=signs)
-    frame[OWN_E], frame[NOISE_E], frame[SPARED] = (
-        each.numpy() for each in (own.consistency, null.consistency, own.spared)
-    )
+    own_mask, signs = replace(weighting, mask="explanation"), torch.Generator(on.device).manual_seed(0)
+    own, null = (weigh(model, images, own_mask, on, noise=noise) for noise in (None, signs))
+    columns = {OWN_E: own.consistency, NOISE_E: null.consistency, SPARED: own.spared}
     if bool(images.masked.all()):
-        frame[TRUE_E] = weigh(model, images, masked["truth"], on).consistency.numpy()
+        columns[TRUE_E] = weigh(model, images, replace(weighting, mask="truth"), on).consistency
+    frame = frame.assign(**{name: column.numpy() for name, column in columns.items()})
     return ImageScores(frame, chance)
 
 
