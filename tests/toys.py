@@ -147,3 +147,9 @@ def assert_same_state(before: dict[str, Any], model: nn.Module) -> None:
         for name, value in before[part].items():
             other = after[part][name]
             assert (value is None and other is None) or torch.equal(value, other), f"{part} of {name}"
+
+
+def assert_equal_weights(one: nn.Module, two: nn.Module) -> None:
+    """Fails where two networks differ by a bit."""
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, two.state_dict()[name]), name

@@ -17,8 +17,8 @@ from neuron_consistency.networks.models import (
     build_model,
     load_weights,
 )
-from neuron_consistency.networks.reading import evaluating, read_layers
-from toys import CPU, assert_same_state, state_of, toy_model
+from neuron_consistency.networks.reading import read_layers
+from toys import CPU, toy_model
 
 LAST = {"alexnet": ("relu5", 256), "vgg16": ("conv5_3", 512), "resnet18": ("layer4", 512), "resnet50": ("layer4", 2048)}
 
@@ -158,49 +158,6 @@ def test_weights_missing_damaged_or_of_another_network_are_told_apart(tmp_path: 
     safetensors.torch.save_file({"w": torch.zeros(2)}, other)
     with pytest.raises(DatasetError, match="does not hold weights of this network"):
         load_weights(model, other)
-
-
-# hooks and modes
-
-
-def test_outputs_are_those_of_the_latest_forward_and_hooks_end() -> None:
-    model = toy_model().eval()
-    before = state_of(model)
-    with read_layers(model, ["first", "last"]) as outputs:
-        model(torch.rand(1, 3, 8, 8))
-        model(torch.rand(3, 3, 8, 8))
-    assert outputs["last"].shape == (3, 12, 4, 4)
-    assert_same_state(before, model)
-
-
-def test_hooks_end_after_an_exception() -> None:
-    model = toy_model()
-    before = state_of(model)
-    with pytest.raises(RuntimeError, match="size of tensor"), read_layers(model, ["last"]):
-        model(torch.rand(1, 5, 8, 8))
-    assert_same_state(before, model)
-
-
-def test_an_unknown_layer_leaves_no_hook_on_the_known_ones() -> None:
-    model = toy_model()
-    before = state_of(model)
-    with pytest.raises(ParameterError, match="no layer 'nowhere'"), read_layers(model, ["last", "nowhere"]):
-        pass
-    assert_same_state(before, model)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_evaluating_gives_the_mode_back_after_an_exception_too(training: bool) -> None:
-    model = toy_model().train(training)
-
-    def measure() -> None:
-        with evaluating(model):
-            assert not any(module.training for module in model.modules())
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        measure()
-    assert all(module.training == training for module in model.modules())
 
 
 def test_importing_touches_no_device() -> None:

@@ -1,22 +1,13 @@
-"""The training loop: resumed after a kill, stopped by NaN, watched for collapse."""
+"""The training loop: stopped by NaN, watched for collapse, its images weighed."""
 
 from __future__ import annotations
 
-import copy
-import itertools
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from neuron_consistency.attacks.predictions import accuracy
@@ -26,112 +17,10 @@ from neuron_consistency.explanation.measure import explanation_consistency
 from neuron_consistency.explanation.weighting import Weighed, Weighting
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.training import loop as training
-from neuron_consistency.training import schedule as training_schedule
-from neuron_consistency.training.augmentation import augment
 from neuron_consistency.training.loop import train, training_step, validation_row
 from neuron_consistency.training.objective import Objective, StepLoss
-from neuron_consistency.training.schedule import Schedule
-from toys import CPU, EQ6, ON, assert_same_state, state_of, toy_images, toy_model, train_toy
-
-
-def assert_equal_weights(one: nn.Module, two: nn.Module) -> None:
-    for name, value in one.state_dict().items():
-        assert torch.equal(value, two.state_dict()[name]), name
-
-
-# killed and resumed
-
-
-def test_killed_in_the_middle_of_an_epoch_and_resumed_gives_the_same_bits(tmp_path: Path) -> None:
-    """SIGKILL at the second step of the third epoch; the next call ends with the weights of an unbroken run.
-
-    The images' weights were taken before the second epoch and the groups formed before the first: neither is due again.
-    """
-    checkpoint = tmp_path / "run.checkpoint"
-    script = textwrap.dedent(f"""
-        import os, signal, sys
-        from pathlib import Path
-        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-        import torch
-        torch.set_num_threads(1)
-        from neuron_consistency.training import loop as training
-        from neuron_consistency.explanation.filter_groups import FilterGroups
-        from neuron_consistency.explanation.weighting import Weighting
-        from toys import toy_model, train_toy
-
-        steps, step = [], training.training_step
-
-        def killed(*arguments, **options):
-            steps.append(1)
-            if len(steps) == 2 * 3 + 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return step(*arguments, **options)
-
-        training.training_step = killed
-        train_toy(
-            toy_model(dropout=0.2),
-            checkpoint=Path({str(checkpoint)!r}),
-            checkpoint_key="k",
-            weighting=Weighting(warm_up=1, period=5),
-            filter_groups=FilterGroups(groups=3, period=5),
-        )
-        """)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    assert list(tmp_path.iterdir()) == [checkpoint]  # nothing half-written beside it
-    resumed, unbroken = toy_model(dropout=0.2), toy_model(dropout=0.2)
-    seen: list[int] = []
-    options: dict[str, Any] = {
-        "weighting": Weighting(warm_up=1, period=5),
-        "filter_groups": FilterGroups(groups=3, period=5),
-    }
-    train_toy(
-        resumed,
-        checkpoint=checkpoint,
-        checkpoint_key="k",
-        report=lambda row, _epochs: seen.append(row["epoch"]),
-        **options,
-    )
-    assert seen == [3]
-    train_toy(unbroken, **options)
-    assert_equal_weights(resumed, unbroken)
-
-
-@pytest.mark.parametrize("objective", [Objective(), EQ6], ids=["standard", "eq6"])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"weighting": Weighting(warm_up=1, period=2)},
-        {"weighting": Weighting(warm_up=1, period=1, normalise=True), "filter_groups": FilterGroups(groups=3)},
-    ],
-    ids=["plain", "weighted", "weighted and grouped"],
-)
-def test_resumed_after_every_epoch_gives_the_same_bits_and_history(
-    tmp_path: Path, objective: Objective, options: dict[str, Any]
-) -> None:
-    """An exception after each epoch in turn; moments of the optimiser, batch norm and dropout all go on, and so do the
-    images' weights and the groups, whether they are due in the epoch after the break or not."""
-
-    class StoppedError(Exception):
-        pass
-
-    def stop(row: dict[str, Any], epochs: int) -> None:
-        if row["epoch"] < epochs:
-            raise StoppedError
-
-    broken, unbroken = toy_model(dropout=0.2), toy_model(dropout=0.2)
-    checkpoint = tmp_path / "run.checkpoint"
-    for _ in range(2):
-        with pytest.raises(StoppedError):
-            train_toy(copy.deepcopy(broken), objective, checkpoint=checkpoint, report=stop, **options)
-    history = train_toy(broken, objective, checkpoint=checkpoint, report=stop, **options)
-    other = train_toy(unbroken, objective, **options)
-    assert_equal_weights(broken, unbroken)
-    for one, two in zip(history, other, strict=True):
-        clocks = {"seconds": 0, "weighing_seconds": 0}
-        assert {**one, **clocks} == {**two, **clocks}
+from neuron_consistency.training.schedule import Schedule, optimiser_of
+from toys import CPU, EQ6, ON, assert_equal_weights, toy_images, toy_model, train_toy
 
 
 def test_training_leaves_the_global_random_state(tmp_path: Path) -> None:
@@ -145,29 +34,6 @@ def test_training_leaves_the_global_random_state(tmp_path: Path) -> None:
     torch.manual_seed(2)
     train_toy(two, Objective(), epochs=1)
     assert_equal_weights(one, two)
-
-
-def test_a_checkpoint_of_other_parameters_is_refused_and_kept(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "run.checkpoint"
-    train_toy(toy_model(), epochs=1, checkpoint=checkpoint, checkpoint_key="old")
-    content = checkpoint.read_bytes()
-    model = toy_model()
-    before = state_of(model)
-    with pytest.raises(TrainingError, match=r"run\.checkpoint.*key old.*has new.*remove it"):
-        train_toy(model, epochs=1, checkpoint=checkpoint, checkpoint_key="new")
-    assert checkpoint.read_bytes() == content
-    assert_same_state(before, model)
-
-
-def test_a_damaged_checkpoint_is_named_with_its_cure(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "run.checkpoint"
-    train_toy(toy_model(), epochs=1, checkpoint=checkpoint)
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(TrainingError, match=r"run\.checkpoint cannot be read.*remove it"):
-        train_toy(toy_model(), epochs=1, checkpoint=checkpoint)
-
-
-# NaN, collapse, history
 
 
 def test_a_nan_loss_names_epoch_and_cure_and_keeps_the_checkpoint(
@@ -269,16 +135,9 @@ def test_a_step_computes_no_gradient_of_the_images_it_does_not_need() -> None:
     model = toy_model().train()
     batch, labels = toy_images(8).batch(torch.arange(8), CPU)
     loss = training.loss_of(model, EQ6)
-    training_step(loss, training_schedule.optimiser_of(model, Schedule(epochs=1)), batch, labels, ON)
+    training_step(loss, optimiser_of(model, Schedule(epochs=1)), batch, labels, ON)
     assert batch.grad is None
     assert all(parameter.grad is not None for parameter in model.parameters())
-
-
-def test_weight_decay_spares_biases_and_batch_norm() -> None:
-    decayed, plain = training_schedule.optimiser_of(toy_model(), Schedule(epochs=1, weight_decay=0.3)).param_groups
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
-    assert {parameter.ndim for parameter in decayed["params"]} == {2, 4}
-    assert {parameter.ndim for parameter in plain["params"]} == {1}
 
 
 def test_more_images_a_batch_than_there_are_is_an_error() -> None:
@@ -399,65 +258,3 @@ def test_filters_are_grouped_anew_every_period(monkeypatch: pytest.MonkeyPatch) 
     history = train_toy(toy_model(), Objective(), epochs=5, filter_groups=FilterGroups(groups=3, period=2))
     assert len(formed) == 3
     assert all(-3 <= row["group_loss"] <= 0 for row in history)
-
-
-# the schedule
-
-
-def test_rate_rises_linearly_for_a_fifth_and_falls_to_zero_as_a_cosine() -> None:
-    rates = [Schedule(epochs=1, learning_rate=0.5).rate(step, 100) for step in range(100)]
-    assert rates[:20] == pytest.approx([0.5 * (step + 1) / 20 for step in range(20)])
-    assert rates[20] == pytest.approx(0.5)
-    assert rates[60] == pytest.approx(0.25)  # half-way down
-    assert rates[99] == pytest.approx(0.0, abs=5e-4)
-    assert all(a >= b for a, b in itertools.pairwise(rates[20:]))
-    assert [Schedule(epochs=1, learning_rate=0.5).rate(0, steps) for steps in (1, 2)] == [0.5, 0.5]
-
-
-@pytest.mark.parametrize("bad", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}])
-def test_schedule_values_that_cannot_work_are_named(bad: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError, match=next(iter(bad))):
-        Schedule(**{"epochs": 1, **bad})
-
-
-# augmentation
-
-
-@given(size=st.integers(8, 50), seed=st.integers(0, 99))
-@settings(max_examples=30)
-def test_augmentation_keeps_shape_range_and_memory_format(size: int, seed: int) -> None:
-    """Every value comes from the same channel of the same image."""
-    generator = torch.Generator().manual_seed(seed)
-    base = torch.arange(12).view(4, 3, 1, 1) / 12
-    images = (base + torch.rand(4, 3, size, size, generator=generator) / 12).contiguous(
-        memory_format=torch.channels_last
-    )
-    moved = augment(images, generator=generator)
-    assert moved.shape == images.shape
-    assert moved.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal((moved * 12).floor(), base.mul(12).round().expand_as(moved))
-
-
-def test_augmentation_mirrors_and_shifts_each_image_by_itself() -> None:
-    """Undone by hand: each result is a crop of the padded image or of its mirror; all kinds occur."""
-    images = torch.rand(40, 3, 16, 16)
-    moved = augment(images, generator=torch.Generator().manual_seed(0))
-    kinds = set()
-    for image, result in zip(images, moved, strict=True):
-        found = [
-            (mirrored, y, x)
-            for mirrored in (False, True)
-            for y in range(3)
-            for x in range(3)
-            if torch.equal(
-                nn.functional.pad(image.flip(2) if mirrored else image, (1,) * 4, mode="reflect")[
-                    :, y : y + 16, x : x + 16
-                ],
-                result,
-            )
-        ]
-        assert len(found) == 1
-        kinds.add(found[0])
-    assert len(kinds) > 9
-    again = augment(images, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(again, moved)
