@@ -17,9 +17,7 @@ def save_checkpoint(path: Path, key: str, model: nn.Module, optimiser: torch.opt
     """Writes the state atomically.
 
     Args:
-        path: the file.
         key: what the run is.
-        model, optimiser: their state is kept.
         **state: whatever else the run must know to go on: numbers, texts, tensors, lists and dictionaries of them.
     """
     content = io.BytesIO()

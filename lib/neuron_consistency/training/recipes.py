@@ -25,6 +25,7 @@ OBJECTIVES = ("normal", "consistent", "adversarial", "reweighted", "reweighted-m
 WEIGHTED = ("reweighted", "reweighted-mean1", "both")
 TITLES = {"alexnet": "AlexNet", "vgg16": "VGG-16", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
 LOSS = ("epsilon", "distance", "attack_label", "norm_statistics", "second_example")
+SCHEDULE = ("batch_size", "learning_rate", "weight_decay", "watched_images")
 WEIGHTING = {  # what a notebook calls the fields of a Weighting
     "warm_up": "warm_up",
     "period": "refresh_period",
@@ -145,9 +146,8 @@ def recipes_of(profile: str, parameters: Mapping[str, Any]) -> list[Recipe]:
             schedule=Schedule(
                 epochs=p["epochs_of"].get(architecture, p["epochs"]),
                 precision=precision,
-                watched_images=p.get("watched_images", Schedule.watched_images),
                 seed=seed,
-                **{name: p[name] for name in ("batch_size", "learning_rate", "weight_decay")},
+                **{name: p[name] for name in SCHEDULE if name in p},
             ),
             weights=p["weights"] or None,
             held_out=p["held_out"],
@@ -178,30 +178,21 @@ def _loss(p: Mapping[str, Any], objective: str) -> Objective:
     )
 
 
-def explained_layer(parameters: Mapping[str, Any], architecture: str) -> str | None:
-    """The layer that a notebook's `explained_layers` name for an architecture; None, the last one, where they do not.
-
-    Raises:
-        ParameterError: an entry is not an architecture and a layer of it, joined by a point.
-    """
-    for entry in parameters["explained_layers"]:
-        name, point, layer = entry.partition(".")
-        if name not in TITLES or not (point and layer):
-            raise ParameterError(f"explained_layers: write entries such as 'resnet18.layer3', not {entry!r}")
-        if name == architecture:
-            return str(layer)
-    return None
-
-
 def weighting_of(parameters: Mapping[str, Any], architecture: str, objective: str = "reweighted") -> Weighting:
-    """The weighting that a notebook's parameters ask for.
+    """The weighting that a notebook's parameters ask for; its layer is the last one where they name no other.
 
     Raises:
-        ParameterError: the notebook lacks one of them.
+        ParameterError: the notebook lacks a parameter, or an entry of `explained_layers` is not an architecture and a
+            layer of it, joined by a point.
     """
     fields = _named(parameters, WEIGHTING | {"layer": "explained_layers"}, f"objective {objective!r}")
-    layer = explained_layer(parameters, architecture)
-    return Weighting(**fields | {"layer": layer, "normalise": objective == "reweighted-mean1"})
+    layers: dict[str, str] = {}
+    for entry in parameters["explained_layers"]:
+        name, _, layer = entry.partition(".")
+        if name not in TITLES or not layer:
+            raise ParameterError(f"explained_layers: write entries such as 'resnet18.layer3', not {entry!r}")
+        layers.setdefault(name, layer)
+    return Weighting(**fields | {"layer": layers.get(architecture), "normalise": objective == "reweighted-mean1"})
 
 
 def data_arguments(data: Mapping[str, Any], split: str, profile: str) -> dict[str, Any]:
