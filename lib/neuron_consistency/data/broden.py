@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
 
 from neuron_consistency.data.archive import Files
-from neuron_consistency.data.decode import decode_image, readable, resize
+from neuron_consistency.data.decode import decode_image, opened, resize
 from neuron_consistency.data.prefetch import grouped, stream
 from neuron_consistency.data.sources.base import Layout
 from neuron_consistency.errors import DatasetError, ParameterError
@@ -185,10 +184,7 @@ class BrodenSet:
         """A field of the index as a map: the file of that name, or one number everywhere."""
         if name.isdigit():
             return np.full(self.label_size, int(name), dtype=np.int32)
-        with (
-            readable(f"{self.files}/images/{name}"),
-            Image.open(io.BytesIO(self.files.read(f"images/{name}"))) as image,
-        ):
+        with opened(self.files.read(f"images/{name}"), f"{self.files}/images/{name}") as image:
             pixels = np.asarray(image.convert("RGB"))
         if pixels.shape[:2] != self.label_size:
             raise DatasetError(

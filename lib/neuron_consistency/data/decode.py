@@ -35,7 +35,7 @@ def decode_image(data: bytes, name: str) -> Tensor:
             return pixels
         except RuntimeError:
             pass  # PIL decides, and says what is wrong
-    with readable(name), Image.open(io.BytesIO(data)) as image:
+    with opened(data, name) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
@@ -87,13 +87,14 @@ def fit_points(points: Tensor, sizes: Tensor, *, margin: float = 1.0) -> Tensor:
 
 
 @contextmanager
-def readable(name: str) -> Iterator[None]:
-    """Reads image files by PIL within.
+def opened(data: bytes, name: str) -> Iterator[Image.Image]:
+    """An image file, for PIL to read within.
 
     Raises:
-        DatasetError: one is not an image, or cut short; the message names it.
+        DatasetError: it is not an image, or cut short; the message names it.
     """
     try:
-        yield
+        with Image.open(io.BytesIO(data)) as image:
+            yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{name} is not a readable image ({error}).") from error

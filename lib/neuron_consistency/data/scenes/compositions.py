@@ -1,6 +1,6 @@
 """The compositions of the rendered scenes, read from ``scene_objects.tsv`` and ``scene_layouts.tsv`` beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -130,35 +130,36 @@ def _composition(head: list[str], lines: list[list[str]]) -> Composition:
 def compositions() -> dict[str, dict[str, Composition]]:
     """Kind ("object", "prop", "scene") -> name -> composition."""
     found: dict[str, dict[str, Composition]] = {"object": {}, "prop": {}, "scene": {}}
-    blocks: list[tuple[list[str], list[list[str]]]] = []
-    for table in TABLES:
-        for line in table.read_text(encoding="utf-8").splitlines():
+    blocks: list[list[list[str]]] = []
+    for line in (line for table in TABLES for line in table.read_text("utf-8").splitlines()):
+        if line and not line.startswith("#"):
             words = line.split()
-            if words and not words[0].startswith("#"):
-                if words[0] in found:
-                    blocks.append((words, []))
-                else:
-                    blocks[-1][1].append(words)
-    for head, lines in blocks:
+            if words[0] in found:  # the head of a composition
+                blocks.append([])
+            blocks[-1].append(words)
+    for head, *lines in blocks:
         found[head[0]][head[1]] = _composition(head, lines)
     return found
 
 
-@cache
-def vocabulary() -> dict[str, tuple[str, ...]]:
-    """Broden's categories, and the names each can label, in order; place + 1 is the number on a canvas (0: none)."""
-    everything = [item for kind in compositions().values() for item in kind.values()]
-    shapes = [shape for composition in everything for shape in composition.shapes]
-    parts = [name for shape in shapes for name in (shape.part, shape.subpart)]
+def names_in(drawn: Iterable[Composition]) -> dict[str, tuple[str, ...]]:
+    """Broden's categories, and the names that these compositions (in any scene) can bring of each, in order."""
+    shapes = [shape for composition in drawn for shape in composition.shapes]
     names = {
         "color": COLOURS,
-        "texture": tuple(TEXTURES),
+        "texture": TEXTURES,
         "material": [shape.material for shape in shapes if shape.material != "-"],
-        "scene": list(compositions()["scene"]),
-        "part": parts,
-        "object": [*compositions()["object"], *(shape.object for shape in shapes)],
+        "scene": compositions()["scene"],
+        "part": [name for shape in shapes for name in (shape.part, shape.subpart)],
+        "object": [shape.object for shape in shapes],
     }
     return {category: tuple(dict.fromkeys(name for name in own if name)) for category, own in names.items()}
+
+
+@cache
+def vocabulary() -> dict[str, tuple[str, ...]]:
+    """All names of each category; place + 1 is the number on a canvas (0: none)."""
+    return names_in(composition for kind in compositions().values() for composition in kind.values())
 
 
 @cache

@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from neuron_consistency.artifacts import atomic_folder
-from neuron_consistency.data.scenes.compositions import compositions, vocabulary
+from neuron_consistency.data.scenes.compositions import compositions, names_in, vocabulary
 from neuron_consistency.data.scenes.drawing import Bytes, Integers
 from neuron_consistency.data.scenes.render import Scene, choose_classes, display_name, render_scene
 from neuron_consistency.errors import ParameterError, StoreError
@@ -33,19 +33,17 @@ class Labels:
     """
 
     def __init__(self, chosen: Sequence[str]) -> None:
-        unused = [c for name, c in compositions()["object"].items() if name not in chosen]
-        used = [c for kind in compositions().values() for c in kind.values() if c not in unused]
-        shapes = [shape for composition in used for shape in composition.shapes]
-        reachable = {"object": {s.object for s in shapes}, "material": {s.material for s in shapes}}
-        reachable["part"] = {name for s in shapes for name in (s.part, s.subpart)}
+        drawn = [
+            c for kind, own in compositions().items() for name, c in own.items() if kind != "object" or name in chosen
+        ]
+        known = names_in(drawn)
         self.numbers: dict[str, int] = {}
         self.tables: dict[str, Integers] = {}
         for category, names in vocabulary().items():
             table = [0]
             for name in names:
-                known = name in reachable.get(category, {name})
                 label = display_name(name, category)
-                table.append(self.numbers.setdefault(label, len(self.numbers) + 1) if known else 0)
+                table.append(self.numbers.setdefault(label, len(self.numbers) + 1) if name in known[category] else 0)
             self.tables[category] = np.array(table)
         size = len(self.numbers) + 1
         self.frequency = {category: np.zeros(size, dtype=int) for category in self.tables}

@@ -1,17 +1,15 @@
 """CUB-200-2011 in its official layout: photographs of 200 kinds of birds, with a box of each bird."""
 
-import io
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.decode import fit_points, readable
+from neuron_consistency.data.decode import fit_points, opened
 from neuron_consistency.data.sources.base import FileSource, Layout, Listing, choose, gather
 from neuron_consistency.errors import DatasetError
 
@@ -89,7 +87,7 @@ class Birds(FileSource):
 
     def _size(self, item: str) -> tuple[int, int]:
         """Width and height of an image; of one that cannot be read, which is dealt with where it is decoded, any."""
-        with suppress(DatasetError), readable(item), Image.open(io.BytesIO(self.files.read(item))) as image:
+        with suppress(DatasetError), opened(self.files.read(item), item) as image:
             return image.size
         return 1, 1
 

@@ -8,12 +8,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from neuron_consistency import taxonomy
 from neuron_consistency.data.archive import Files
-from neuron_consistency.data.decode import fit_map, readable
+from neuron_consistency.data.decode import fit_map, opened
 from neuron_consistency.data.sources.base import FileSource, Layout, Listing, choose
 from neuron_consistency.errors import DatasetError
 
@@ -107,8 +106,7 @@ class Voc(FileSource):
         numbers = [0] * 256
         for number, known in enumerate(taxonomy.class_synsets("voc"), 1):
             numbers[number] = 1 + classes.index(known) if known in classes else 0
-        with readable(f"{self.files}/{name}"):
-            coded = Image.open(io.BytesIO(self.files.read(name)))
+        with opened(self.files.read(name), f"{self.files}/{name}") as coded:
             coded.load()
         if coded.mode not in ("P", "L"):
             raise DatasetError(f"{self.files}/{name} has colours, not numbers of classes. Unpack the official archive.")
