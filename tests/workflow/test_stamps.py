@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -38,15 +36,9 @@ def outputs(shell: InteractiveShell, code: str) -> list[str]:
     return [output.data["text/html"] for output in captured.outputs if "provenance" in str(output.data)]
 
 
-def namespace(shell: InteractiveShell, **names: Any) -> dict[str, Any]:
-    names |= {"pd": pd, "cited": cited}
-    shell.user_ns.update(names)
-    return names
-
-
 def test_tables_and_figures_say_what_made_them_and_nothing_else_does(shell: InteractiveShell) -> None:
-    nets = [SimpleNamespace(recipe=SimpleNamespace(spec={"seed": seed})) for seed in (2, 0)]
-    stamp_outputs("04_evaluation", {"profile": "demo<", "device": "cpu"}, namespace(shell, nets=nets))
+    shell.user_ns.update(pd=pd)
+    stamp_outputs("04_evaluation", {"profile": "demo<", "device": "cpu"}, lambda: {2, 0})
     (said,) = outputs(shell, "pd.DataFrame({'a': [1]})")
     assert said.startswith('<p class="provenance">04_evaluation · profile demo&lt; · commit ')
     assert "seeds 0, 2 · CPU, " in said
@@ -59,7 +51,8 @@ def test_tables_and_figures_say_what_made_them_and_nothing_else_does(shell: Inte
 
 def test_a_cited_table_names_its_results_and_not_the_run(shell: InteractiveShell) -> None:
     other = {"study": "bench", "commit": "ba9876543210", "device": "GPU"}
-    stamp_outputs("09_results", {"profile": "demo", "device": "cpu"}, namespace(shell, one=RECORD, other=other))
+    shell.user_ns.update(pd=pd, cited=cited, one=RECORD, other=other)
+    stamp_outputs("09_results_p1", {"profile": "demo", "device": "cpu"}, set)
     expected = (
         "a-study · 04_evaluation · profile tiny · commit 0123456789ab · seeds 0, 1 · CPU, 1 threads · 12 s of training"
         " · run in 100 s; bench · commit ba9876543210 · GPU"
@@ -70,11 +63,12 @@ def test_a_cited_table_names_its_results_and_not_the_run(shell: InteractiveShell
 
 
 def test_a_cell_run_twice_stamps_once(shell: InteractiveShell) -> None:
+    shell.user_ns.update(pd=pd)
     for _ in range(2):
-        stamp_outputs("01_metric_definition", {"profile": "demo", "device": "cpu"}, namespace(shell))
+        stamp_outputs("01_metric_definition", {"profile": "demo", "device": "cpu"}, set)
     assert len(outputs(shell, "pd.DataFrame()")) == 1
 
 
 def test_outside_of_a_notebook_nothing_happens() -> None:
-    stamp_outputs("01_metric_definition", {"profile": "demo", "device": "cpu"}, {})
+    stamp_outputs("01_metric_definition", {"profile": "demo", "device": "cpu"}, set)
     assert not InteractiveShell.initialized(), "a script must not find itself inside a shell"
