@@ -8,14 +8,16 @@ from pathlib import Path
 
 from snakemake.logging import LogEvent, get_event
 
-from neuron_consistency.artifacts import artifacts, read_json, repository_root
-from neuron_consistency.workflow.run import injected_parameters
+from neuron_consistency.artifacts import artifacts, read_json
+from neuron_consistency.workflow.parameters import profile_parameters
 
 PROFILE = config.get("profile", "demo")
 SITE = config.get("site", "book")
-DEVICE = config.get("device", "")
+DEVICE = config.get("device") or ""
 PROCESSES = int(config.get("processes", 1))
 RUN = f"{sys.executable} -m neuron_consistency.workflow"
+TOGETHER = f"-m torch.distributed.run --standalone --nproc-per-node={PROCESSES} " if PROCESSES > 1 else ""
+TRAIN = f"{sys.executable} {TOGETHER}-m neuron_consistency.workflow train"
 
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
 MODELS = artifacts(PROFILE) / "models"
@@ -73,12 +75,10 @@ rule train:
         record=str(MODELS / "{model}.json"),
     resources:
         device=DEVICE or "auto",
-        processes=PROCESSES,
     threads: CORES if CARD else PROCESSES
     priority: 1
     shell:
-        f"OMP_NUM_THREADS=1 {RUN} train {{wildcards.model}} --profile {PROFILE} "
-        "--device {resources.device} --processes {resources.processes}"
+        f"OMP_NUM_THREADS=1 {TRAIN} {{wildcards.model}} --profile {PROFILE} --device {{resources.device}}"
 
 
 # The script, not the .ipynb: the pair agrees, and saving outputs in Jupyter is no change.
@@ -97,10 +97,7 @@ rule notebook:
     output:
         f"{SITE}/notebooks/{{notebook}}.ipynb",
     params:
-        values=lambda wanted: json.dumps(
-            injected_parameters(repository_root() / f"notebooks/{wanted.notebook}.ipynb", PROFILE, DEVICE),
-            sort_keys=True,
-        ),
+        values=lambda wanted: json.dumps(profile_parameters(PROFILE, wanted.notebook, DEVICE), sort_keys=True),
     threads: max(1, CORES // 2)
     shell:
         "OMP_NUM_THREADS={threads} "

@@ -62,11 +62,12 @@ from neuron_consistency.responses import respond
 from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.obtain import evaluation_images
-from neuron_consistency.workflow.networks import current_models, find_recipe
+from neuron_consistency.workflow.networks import current_models
 from neuron_consistency.workflow.page import open_page
 
 page = open_page("02_ambiguity_discovery", globals())
-(net,) = page.obtain([find_recipe(current_models(profile), architecture=architecture, objective="normal")])
+recipes = current_models(profile, architectures=[architecture], objectives=["normal"])
+(net,) = page.obtain(recipes[:1])
 images = evaluation_images(net.recipe, per_class=per_class)
 A = correlation(distance_matrix(images.synsets), sigma=sigma)
 print(f"{net.title} [{net.recipe.key}], {len(images)} validation images of {images.num_classes} classes")

@@ -48,18 +48,18 @@ import torch
 
 from neuron_consistency.consistency import figures
 from neuron_consistency.consistency.ambiguity import measure_with_controls
-from neuron_consistency.consistency.choices import BASE, NORMAL, WITHOUT, choice_table, strong_attacks, threshold_sweep
+from neuron_consistency.consistency.choices import choice_table, strong_attacks, threshold_sweep
 from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.obtain import evaluation_images
-from neuron_consistency.workflow.networks import choice_recipes, training_parameters
+from neuron_consistency.workflow.networks import BASE, NORMAL, WITHOUT, choice_recipes
 from neuron_consistency.workflow.page import open_page
 
 page = open_page("11_open_choices", globals(), "choices", "consistency")
 changes = {"beta": beta, "epsilon": radius, "distance": distance, "feature_layer": feature_layer}
 changes |= {"attack_label": attack_label, "norm_statistics": norm_statistics}
 changes["second_example"] = [True] if second_example else []
-recipes = choice_recipes(profile, training_parameters(profile), changes, architecture=architecture, seeds=seeds)
+recipes = choice_recipes(profile, changes, architecture=architecture, seeds=seeds)
 nets = {choice: page.obtain(each) for choice, each in recipes.items()}
 first = nets[NORMAL][0]
 images = evaluation_images(first.recipe, per_class=per_class)
@@ -79,7 +79,7 @@ how = {"epsilon": epsilon, "pgd_steps": pgd_steps, "quantile": quantile, "top_k"
 passes = {
     choice: [measure_with_controls(net.model, images, page.on, **how) for net in each] for choice, each in nets.items()
 }
-choices = choice_table(passes, A)
+choices = choice_table(passes, A, against=BASE)
 
 # %% tags=["hide-input"]
 said = {choice: [net.record["history"][-1].get("validation_accuracy") for net in each] for choice, each in nets.items()}

@@ -10,7 +10,6 @@ import torch
 from neuron_consistency.consistency.ambiguity import REAL, Passes, measure_with_controls
 from neuron_consistency.consistency.choices import (
     ACCURACIES,
-    BASE,
     MEASURES,
     choice_table,
     strong_attacks,
@@ -24,6 +23,7 @@ from neuron_consistency.runtime import Runtime
 from toys import CPU, toy_images, toy_model
 
 ON = Runtime(CPU, "float32")
+BASE = "as it stands"
 
 
 def passes(model: Classifier, images: ImageSet) -> Passes:
@@ -34,7 +34,7 @@ def test_a_difference_is_told_where_its_interval_leaves_zero_out(trained_toy: Cl
     """Planted: a network that knows its classes against one of random weights, and against itself."""
     images, random = toy_images(200, noise=0.25, seed=7), toy_model(seed=5).eval()
     good, bad = passes(trained_toy, images), passes(random, images)
-    table = choice_table({BASE: [good], "random": [bad], "again": [good]}, torch.eye(4))
+    table = choice_table({BASE: [good], "random": [bad], "again": [good]}, torch.eye(4), against=BASE)
     told: dict[Any, Any] = table.set_index(["choice", "measure"]).to_dict("index")
     measures = {measure for choice, measure in told if choice == BASE}
     assert measures == {*MEASURES, *ACCURACIES}
@@ -58,7 +58,7 @@ def test_a_difference_is_told_where_its_interval_leaves_zero_out(trained_toy: Cl
 def test_two_seeds_that_disagree_settle_nothing(trained_toy: Classifier) -> None:
     images, random = toy_images(200, noise=0.25, seed=7), toy_model(seed=5).eval()
     good, bad = passes(trained_toy, images), passes(random, images)
-    table = choice_table({BASE: [good, bad], "swapped": [bad, good]}, torch.eye(4))
+    table = choice_table({BASE: [good, bad], "swapped": [bad, good]}, torch.eye(4), against=BASE)
     swapped = table[table["choice"] == "swapped"]
     assert swapped["difference"].abs().max() < 1e-9
     assert (swapped["verdict"] == "cannot be told").all()

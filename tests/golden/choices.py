@@ -7,14 +7,8 @@ import torch
 
 from golden.setting import EPSILON, ON, A, images, networks, recipe
 from neuron_consistency.consistency.ambiguity import measure_with_controls
-from neuron_consistency.consistency.choices import (
-    BASE,
-    NORMAL,
-    WITHOUT,
-    choice_table,
-    strong_attacks,
-    threshold_sweep,
-)
+from neuron_consistency.consistency.choices import choice_table, strong_attacks, threshold_sweep
+from neuron_consistency.workflow.networks import BASE, NORMAL, WITHOUT
 
 STRONG = {"PGD, 4 steps, 2 starts": "PGD with restarts", "AutoAttack, 5 queries": "AutoAttack"}
 
@@ -52,7 +46,7 @@ def numbers() -> dict[str, object]:
     strong = strong[strong["attack"].isin(STRONG)].replace({"attack": STRONG}).drop(columns="seed")
     first = {choice: each[0] for choice, each in nets.items()}
     return {
-        "choices": choice_table(passes, A),
+        "choices": choice_table(passes, A, against=BASE),
         "shares": threshold_sweep(first, shown, ON, A, [0.05, 0.1], epsilon=EPSILON),
         "strong": strong,
     }

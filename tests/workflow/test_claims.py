@@ -11,7 +11,6 @@ import pytest
 
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.statistics import Estimate
-from neuron_consistency.workflow import paper
 from neuron_consistency.workflow.claims import (
     COLUMNS,
     finding,
@@ -29,6 +28,7 @@ from neuron_consistency.workflow.findings import (
     representation_findings,
     success_findings,
 )
+from neuron_consistency.workflow.results import paper_table
 from toys import toy_recipe
 
 
@@ -65,11 +65,12 @@ def test_the_papers_numbers_follow_from_its_tables() -> None:
     """Differences that were worked out by hand would be wrong sooner or later."""
     claims, names = read_claims(), ["AlexNet", "VGG-16", "ResNet-18"]
     trained = [f"{name}-Adv" for name in names]
-    first = paper.TABLE_1
+    first = paper_table("table_1")
     fall = first["consis_adv(n)"] - first["consis(n)"]
     gain = first["consis_adv(n)"][trained].to_numpy() - first["consis_adv(n)"][names].to_numpy()
     change = first["consis(n)"][trained].to_numpy() - first["consis(n)"][names].to_numpy()
-    second = paper.TABLE_2.sum(axis=1)
+    second = paper_table("table_2").sum(axis=1)
+    ratios = paper_table("distance_ratios")
     lost = second["adversarial"] - second["real"]
     kept = lost[trained].to_numpy() - lost[names].to_numpy()
     expected = {
@@ -80,21 +81,23 @@ def test_the_papers_numbers_follow_from_its_tables() -> None:
         "neurons-have-concepts": second["real"][names].to_list(),
         "concepts-lost-under-attack": lost[names].to_list(),
         "training-keeps-concepts": kept.tolist(),
-        "leaves-its-class": paper.DISTANCE_RATIOS["r1 before"].to_list(),
-        "nears-its-target": paper.DISTANCE_RATIOS["r2 before"].to_list(),
-        "training-keeps-the-place": paper.DISTANCE_RATIOS["r1 after"].to_list(),
+        "leaves-its-class": ratios["r1 before"].to_list(),
+        "nears-its-target": ratios["r2 before"].to_list(),
+        "training-keeps-the-place": ratios["r1 after"].to_list(),
     }
     for name, values in expected.items():
         assert numbers(claims[name].theirs) == pytest.approx(values, abs=1e-6), name
 
 
 @pytest.mark.parametrize("more", ["", ", place: b, says: c, number: d, theirs: e, chapter: 99_none"])
-def test_a_claim_with_a_gap_is_refused(tmp_path: Path, more: str) -> None:
+def test_a_claim_with_a_gap_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
     broken = "a: {paper: P1" + more + "}"
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "claims.yaml").write_text(broken)
+    (tmp_path / "Snakefile").touch()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ParameterError):
-        read_claims(tmp_path)
+        read_claims()
 
 
 # findings

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.training.recipes import recipes_of
 from neuron_consistency.workflow import networks
-from neuron_consistency.workflow.networks import current_models, find_recipe, write_current
+from neuron_consistency.workflow.networks import current_models, write_current
 from planned import PARAMETERS, planned, planned_one
 
 pytestmark = pytest.mark.usefixtures("toy_data")
@@ -33,7 +32,7 @@ def test_a_network_chosen_that_is_the_books_own_is_listed_once() -> None:
 
 
 def test_with_nothing_chosen_notebook_03s_own_parameters_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "default_recipes", lambda profile: recipes_of(profile, PARAMETERS))
+    monkeypatch.setattr(networks, "training_parameters", lambda profile: PARAMETERS)
     assert current_models("smoke") == planned()
     write_current("smoke", [planned_one(beta=3.0)], chosen=True)
     assert current_models("smoke") == [planned_one(beta=3.0)]
@@ -46,9 +45,3 @@ def test_only_some_of_the_networks_are_asked_for() -> None:
     assert current_models("smoke", seeds=[first.seed]) == planned()
     with pytest.raises(ParameterError, match="no network of lenet, seed 9 among those of notebook 03"):
         current_models("smoke", architectures=["lenet"], seeds=[9])
-
-
-def test_a_plan_is_found_by_what_it_is() -> None:
-    assert find_recipe(planned(), architecture="resnet18", objective="adversarial") == planned()[2]
-    with pytest.raises(ParameterError, match=r"no normal vgg16 .*resnet18-consistent-s0"):
-        find_recipe([planned_one()], architecture="vgg16", objective="normal")

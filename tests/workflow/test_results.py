@@ -17,6 +17,7 @@ from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.training.obtain import TrainedModel
 from neuron_consistency.workflow import build, results
 from neuron_consistency.workflow.build import make_results
+from neuron_consistency.workflow.kept import Kept
 from neuron_consistency.workflow.parameters import notebook_parameters, notebook_path, validate
 from neuron_consistency.workflow.results import (
     Start,
@@ -25,7 +26,6 @@ from neuron_consistency.workflow.results import (
     read_result,
     read_studies,
     record_faults,
-    record_table,
     start_of,
 )
 from toys import toy_model, toy_recipe
@@ -69,7 +69,12 @@ def test_tables_and_record_come_back(folder: Path) -> None:
     assert found.current
     expected = {"seeds": [0, 1], "training_seconds": 5.0, "commit": "0123456789ab", "parameters": {"seeds": [1, 0]}}
     assert {name: found.record[name] for name in expected} == expected
-    assert record_table({"a-study": "what"}, {"a-study": found}).loc["a-study", "library"] == "the same"
+    assert (
+        Kept({"a-study": Study("a-study", "what", NOTEBOOK, "demo", {})}, {"a-study": found})
+        .overview()
+        .loc["a-study", "library"]
+        == "the same"
+    )
     assert sorted(path.name for path in folder.parent.iterdir()) == ["a-study"]
 
 
@@ -148,18 +153,20 @@ def test_every_study_of_the_book_is_kept_and_fits_its_record() -> None:
         assert record["notebook"] == study.notebook
 
 
-def test_a_study_with_a_misspelt_parameter_is_refused(tmp_path: Path) -> None:
+def test_a_study_with_a_misspelt_parameter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = repository_root()
+    (tmp_path / "Snakefile").touch()
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "notebooks").mkdir()
     for name in (f"{NOTEBOOK}.ipynb", f"{NOTEBOOK}.py"):
         (tmp_path / "notebooks" / name).write_text((root / "notebooks" / name).read_text())
     entry = f"one: {{about: it, notebook: {NOTEBOOK}, profile: demo, parameters: {{sedes: [0]}}}}"
     (tmp_path / "notebooks" / "studies.yaml").write_text(entry)
     with pytest.raises(ParameterError, match=r"'sedes' .did you mean 'seeds'"):
-        read_studies(tmp_path)
+        read_studies()
     (tmp_path / "notebooks" / "studies.yaml").write_text("one: {about: it}")
     with pytest.raises(ParameterError, match="one needs about"):
-        read_studies(tmp_path)
+        read_studies()
 
 
 def test_an_unknown_study_starts_nothing() -> None:

@@ -20,12 +20,11 @@ from neuron_consistency.networks.models import Classifier
 from neuron_consistency.runtime import Runtime
 from neuron_consistency.statistics import Estimate, mean_over_seeds, over_seeds
 
-NORMAL, BASE, WITHOUT = "trained normally", "Eq. 6 as in chapter 3", "beta = 0"
 MEASURES = {"U, real": (REAL, "true"), "U, FGSM": (FGSM, "true"), "U, FGSM, predicted labels": (FGSM, "predicted")}
 ACCURACIES = {"accuracy": REAL, "accuracy, FGSM": FGSM, "accuracy, PGD": PGD}
 
 
-def choice_table(passes: Mapping[str, Sequence[Passes]], correlation: Tensor, *, against: str = BASE) -> pd.DataFrame:
+def choice_table(passes: Mapping[str, Sequence[Passes]], correlation: Tensor, *, against: str) -> pd.DataFrame:
     """Every measure of every choice, and how it differs from that of the standing one.
 
     Args:

@@ -11,8 +11,14 @@ from neuron_consistency.artifacts import artifacts, repository_root
 from neuron_consistency.errors import NeuronConsistencyError, ParameterError
 from neuron_consistency.workflow.build import ERRORS, make_book, make_results
 from neuron_consistency.workflow.pairs import sync_pairs, write_pair
-from neuron_consistency.workflow.parameters import DEMO, notebook_parameters, notebook_path, read_value
-from neuron_consistency.workflow.run import injected_parameters, run_notebook
+from neuron_consistency.workflow.parameters import (
+    DEMO,
+    notebook_parameters,
+    notebook_path,
+    profile_parameters,
+    read_value,
+)
+from neuron_consistency.workflow.run import run_notebook
 
 
 def train_planned(profile: str, name: str, device: str) -> None:
@@ -38,9 +44,9 @@ def train_planned(profile: str, name: str, device: str) -> None:
 def _run(chosen: argparse.Namespace) -> None:
     notebook = notebook_path(chosen.notebook)
     known = notebook_parameters(notebook)
-    values = injected_parameters(notebook, chosen.profile, chosen.device)
-    given = [*chosen.p, *(word.partition("=")[::2] for word in shlex.split(chosen.set))]
-    values |= {name: read_value(text, known[name]) if name in known else text for name, text in given}
+    values = profile_parameters(chosen.profile, notebook.stem, chosen.device)
+    for name, _, text in (word.partition("=") for word in shlex.split(chosen.set)):
+        values[name] = read_value(text, known[name]) if name in known else text
     output = chosen.output or artifacts(chosen.profile) / "runs" / notebook.name
     run_notebook(notebook, output, profile=chosen.profile, values=values)
     if not chosen.output:
@@ -51,16 +57,11 @@ def _step(chosen: argparse.Namespace) -> int:
     root = repository_root()
     match chosen.command:
         case "book":
-            options = {"processes": chosen.processes, "strict": chosen.strict}
-            more = shlex.split(chosen.snakemake)
-            return make_book(chosen.profile, chosen.device, chosen.site, chosen.cores, more, **options)
+            words = ["--cores", chosen.cores, *shlex.split(chosen.snakemake)]
+            where = {"profile": chosen.profile, "device": chosen.device, "processes": chosen.processes}
+            return make_book(chosen.site, words, strict=chosen.strict, **where)
         case "results":
             return make_results(chosen.names, chosen.device)
-        case "train" if chosen.processes > 1:
-            torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={chosen.processes}"]
-            again = ["neuron_consistency.workflow", "train", chosen.name]
-            again += ["--profile", chosen.profile, "--device", chosen.device]
-            os.execv(sys.executable, [sys.executable, "-m", *torchrun, "-m", *again])
         case "train":
             train_planned(chosen.profile, chosen.name, chosen.device or "auto")
         case "run":
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     book = commands.add_parser("book", help="run what is out of date and build the book")
     book.add_argument("--cores", default="all")
+    book.add_argument("--processes", type=int, default=1, help="that train a network together, one a GPU")
     book.add_argument("--strict", action="store_true", help="a notebook pair that differs is an error")
     book.add_argument("--snakemake", default="", help="further arguments for Snakemake")
     results = commands.add_parser("results", help="run studies; their tables go to book/results/")
@@ -97,7 +99,6 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run one notebook with checked parameters")
     run.add_argument("notebook", help="number, stem or path")
     run.add_argument("output", nargs="?", type=Path, help="the executed copy (artifacts/<profile>/runs/ if not given)")
-    run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     run.add_argument("--set", default="", help='"name=value name=value"')
     study = commands.add_parser("study", help="run one study")
     study.add_argument("name", help="of notebooks/studies.yaml")
@@ -105,8 +106,6 @@ def _parser() -> argparse.ArgumentParser:
     pages = commands.add_parser("pages", help="build and check the pages from the executed notebooks")
     pairs = commands.add_parser("pairs", help="write each pair's other half")
     pairs.add_argument("--edited", choices=("py", "ipynb"), default="py")
-    for command in (book, train):
-        command.add_argument("--processes", type=int, default=1, help="that train a network together, one a GPU")
     for command in (book, train, run):
         command.add_argument("--profile", default=DEMO)
     for command in (book, results, train, run, study):

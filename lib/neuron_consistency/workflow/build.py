@@ -11,7 +11,7 @@ from pathlib import Path
 from neuron_consistency.artifacts import artifacts, explained, repository_root
 from neuron_consistency.errors import DatasetError, NeuronConsistencyError, ParameterError
 from neuron_consistency.workflow.pairs import sync_pairs
-from neuron_consistency.workflow.run import injected_parameters
+from neuron_consistency.workflow.parameters import notebooks, profile_parameters
 
 DATA = "NEURON_CONSISTENCY_DATA"
 ERRORS = "NEURON_CONSISTENCY_ERRORS"  # names the file that gathers the errors of the steps of one call
@@ -57,17 +57,12 @@ def _snakemake(lock: int, words: Sequence[str], **config: object) -> tuple[int, 
     return done.returncode, errors.read_text() if errors.is_file() else ""
 
 
-def make_book(
-    profile: str, device: str, site: Path, cores: str, more: Sequence[str] = (), *, processes: int = 1, strict: bool
-) -> int:
+def make_book(site: Path, words: Sequence[str], *, profile: str, device: str, processes: int, strict: bool) -> int:
     """Runs the trainings and notebooks that are out of date, builds the book, prints its path; Snakemake does the rest.
 
     Args:
-        profile: one of notebooks/profiles/, or "demo".
-        device: injected where given.
         site: the folder that gets `notebooks/` (executed copies) and `_build/html/`.
-        cores: how many processor cores the jobs share, or "all".
-        more: further arguments for Snakemake.
+        words: further arguments for Snakemake.
         processes: how many train a network together, one a GPU where there are GPUs.
         strict: a pair whose halves differ is an error, and not brought together.
 
@@ -84,13 +79,13 @@ def make_book(
         raise DatasetError(f"{DATA} (DATA= of make) is {os.environ[DATA]!r}: there is no such folder")
     with _alone(artifacts("") / ".lock") as lock:
         sync_pairs(root, strict=strict)
-        for notebook in sorted((root / "notebooks").glob("*.ipynb")):
-            injected_parameters(notebook, profile, device)
-        from neuron_consistency.workflow.networks import default_recipes, write_current
+        for notebook in notebooks():
+            profile_parameters(profile, notebook.stem, device)
+        from neuron_consistency.training.recipes import recipes_of
+        from neuron_consistency.workflow.networks import training_parameters, write_current
 
-        write_current(profile, default_recipes(profile, device), chosen=False)
-        config = {"profile": profile, "site": site, "device": device, "processes": processes}
-        code, errors = _snakemake(lock, ["--cores", cores, *more], **config)
+        write_current(profile, recipes_of(profile, training_parameters(profile, device)), chosen=False)
+        code, errors = _snakemake(lock, words, profile=profile, site=site, device=device, processes=processes)
     if code:  # said again, below whatever ran on beside the failed step
         print(f"The book is not complete.\n{errors}", end="", file=sys.stderr, flush=True)
     else:

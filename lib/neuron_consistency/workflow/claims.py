@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from pandas.io.formats.style import Styler
 
-from neuron_consistency.artifacts import artifacts, atomic_path, repository_root
+from neuron_consistency.artifacts import artifacts, atomic_path
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.statistics import FAILS, HOLDS, OPEN, Estimate
-from neuron_consistency.workflow.parameters import notebook_path
+from neuron_consistency.workflow.parameters import notebook_path, read_list
 
 COLUMNS = ["claim", "case", "value", "low", "high", "verdict"]
 
@@ -44,21 +43,16 @@ class Claim:
     chapter: str
 
 
-def read_claims(root: Path | None = None) -> dict[str, Claim]:
+def read_claims() -> dict[str, Claim]:
     """The claims of `notebooks/claims.yaml` by name, in its order.
 
     Raises:
         ParameterError: an entry lacks a field or has another, or names no notebook.
     """
-    path = (root or repository_root()) / "notebooks" / "claims.yaml"
-    fields = Claim.__annotations__.keys() - {"name"}
-    found = {}
-    for name, entry in yaml.safe_load(path.read_text("utf-8")).items():
-        if entry.keys() != fields:
-            raise ParameterError(f"{path}: {name} needs {', '.join(sorted(fields))}, and nothing else")
-        found[name] = Claim(name, **entry)
-        notebook_path(found[name].chapter, root)
-    return found
+    claims = read_list("claims.yaml", Claim)
+    for claim in claims.values():
+        notebook_path(claim.chapter)
+    return claims
 
 
 def finding(claim: str, case: str, found: Estimate, **bounds: float) -> dict[str, Any]:

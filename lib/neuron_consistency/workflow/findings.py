@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,12 +17,15 @@ from neuron_consistency.show import Named, matched, seed_groups
 from neuron_consistency.statistics import Estimate, mean, mean_over_seeds, over_seeds
 from neuron_consistency.tracing.detection import MISMATCH
 from neuron_consistency.tracing.detection_tables import ERRORS
-from neuron_consistency.training.recipes import TITLES, Recipe
-from neuron_consistency.workflow.claims import finding
+from neuron_consistency.training.recipes import TITLES
+from neuron_consistency.workflow.claims import COLUMNS, finding
 
 Findings = list[dict[str, Any]]
+ABOVE, BELOW = {"above": 0.0}, {"below": 0.0}
 
 NEURON_CLAIMS = {  # what chapter 6 calls the claims of the ledger
+    "r1 above 1": "leaves-its-class",
+    "r2 below 1": "nears-its-target",
     "CS1 below chance": "classes-disagree",
     "CS1 falls with LC": "more-so-for-consistent-neurons",
     "CS2 above chance": "targets-agree",
@@ -29,14 +33,15 @@ NEURON_CLAIMS = {  # what chapter 6 calls the claims of the ledger
     "merely targets above chance": "dummy-detectors",
     "merely targets above shows": "dummy-detectors-mostly",
 }
-RATIO_CLAIMS = {"r1 above 1": "leaves-its-class", "r2 below 1": "nears-its-target"}
-EXPLANATION_CLAIMS = {
+OBJECTIVE_CLAIMS = {"normal": NEURON_CLAIMS, "consistent": {"r1 about 1": "training-keeps-the-place"}}
+EXPLANATION_CLAIMS = {  # by the measure, without its number of steps
     "accuracy": "reweighting-accuracy",
     "mAP": "reweighting-accuracy",
     "pointing game": "reweighting-points",
     "box IoU": "reweighting-boxes",
     GAP: "reweighting-backgrounds",
     "accuracy, FGSM": "reweighting-fgsm",
+    "accuracy, PGD": "reweighting-pgd",
     OWN_E: "reweighting-consistency",
 }
 
@@ -75,9 +80,9 @@ def evaluation_findings(
         most = over_seeds([estimate(other, REAL) for _, other in same]).value / 10
         rows.append(finding("real-images-unchanged", title, over_seeds(changes), above=-most, below=most))
         for claim, name, bounds in (
-            ("clean-accuracy-falls", REAL, {"below": 0.0}),
-            ("attacked-accuracy-rises", FGSM, {"above": 0.0}),
-            ("no-hidden-gradient", PGD, {"above": 0.0}),
+            ("clean-accuracy-falls", REAL, BELOW),
+            ("attacked-accuracy-rises", FGSM, ABOVE),
+            ("no-hidden-gradient", PGD, ABOVE),
         ):
             points = [passes[titles[a.key]].right(name) - passes[titles[b.key]].right(name) for a, b in same]
             rows.append(finding(claim, title, mean_over_seeds(torch.stack(points)), **bounds))
@@ -85,7 +90,7 @@ def evaluation_findings(
 
 
 def dissection_findings(
-    recipes: Sequence[Recipe],
+    recipes: Sequence[Named],
     titles: Mapping[str, str],
     units: Mapping[tuple[str, str], pd.DataFrame],
     *,
@@ -97,25 +102,22 @@ def dissection_findings(
     """Chapter 5: how many neurons are aligned with a concept. Intervals are over neurons, each compared with itself.
 
     Args:
-        recipes: of the networks.
-        titles: by their keys.
+        titles: by the networks' keys.
         units: by title and set of images, from `unit_labels`.
         real, shuffled, before, adversarial: what the sets are called; `before` are the images that became adversarial.
     """
 
-    def change(title: str, name: str, other: str) -> Tensor:
-        first, second = (torch.tensor(units[title, of]["aligned"].to_numpy(float)) for of in (name, other))
-        return 100 * (first - second)
+    def change(recipe: Named, name: str, other: str) -> Estimate:
+        first, second = (torch.tensor(units[titles[recipe.key], of]["aligned"].to_numpy(float)) for of in (name, other))
+        return mean(100 * (first - second))
 
     rows = []
-    for title in (titles[recipe.key] for recipe in recipes if recipe.objective == "normal"):
-        aligned, lost = change(title, real, shuffled), change(title, adversarial, before)
-        rows.append(finding("neurons-have-concepts", title, mean(aligned), above=0))
-        rows.append(finding("concepts-lost-under-attack", title, mean(lost), below=0))
-    for one, other in matched(recipes, "consistent", "normal"):
-        kept = change(titles[one.key], adversarial, before)
-        plain = change(titles[other.key], adversarial, before)
-        gain = mean(kept).minus(mean(plain))  # other neurons in each network
+    for recipe in (recipe for recipe in recipes if recipe.objective == "normal"):
+        title = titles[recipe.key]
+        rows.append(finding("neurons-have-concepts", title, change(recipe, real, shuffled), above=0))
+        rows.append(finding("concepts-lost-under-attack", title, change(recipe, adversarial, before), below=0))
+    for one, other in matched(recipes, "consistent", "normal"):  # other neurons in each network
+        gain = change(one, adversarial, before).minus(change(other, adversarial, before))
         rows.append(finding("training-keeps-concepts", titles[one.key], gain, above=0))
     return rows
 
@@ -145,13 +147,10 @@ def representation_findings(
     """
     rows = []
     for label, objective in objectives.items():
-        normal = {**RATIO_CLAIMS, **NEURON_CLAIMS} if objective == "normal" else {}
-        names = normal or ({"r1 about 1": "training-keeps-the-place"} if objective == "consistent" else {})
         settled = pd.concat([ratios[label], neurons[label]])
-        for _, row in settled[settled["claim"].isin(names)].iterrows():
-            told = {name: row[name] for name in ("value", "low", "high", "verdict")}
-            rows.append({"claim": names[row["claim"]], "case": label} | told)
-    return rows
+        settled = settled.assign(claim=settled["claim"].map(OBJECTIVE_CLAIMS.get(objective, {})), case=label)
+        rows.append(settled.dropna(subset="claim")[COLUMNS])
+    return pd.concat(rows).to_dict("records")  # type: ignore[return-value]
 
 
 def detection_findings(errors: pd.DataFrame, detections: pd.DataFrame, worst: pd.DataFrame) -> Findings:
@@ -167,16 +166,13 @@ def detection_findings(errors: pd.DataFrame, detections: pd.DataFrame, worst: pd
         for title, row in errors.dropna(subset="predicted - true").iterrows()
     ]
     attacks = detections[detections["attack"] != ERRORS].dropna(subset="AUROC")
-    for _, row in attacks.iterrows():
-        case = f"{row['model']}, {row['attack']}"
-        if row["detector"] == MISMATCH:
-            rows.append(finding("neurons-tell-attacks", case, Estimate.read(row, "AUROC", bare=True), above=0.5))
-        else:
-            lead = Estimate.read(row, "lead")
-            rows.append(finding("better-than-rivals", f"{case}, {row['detector']}", lead, above=0))
-    for _, row in worst.iterrows():
-        case = f"{row['model']}, {row['attack']}"
-        rows.append(finding("survives-adaptation", case, Estimate.read(row, "AUROC", bare=True), above=0.5))
+    for claim, table in (("neurons-tell-attacks", attacks), ("survives-adaptation", worst)):
+        for _, row in table.iterrows():
+            case, detector = f"{row['model']}, {row['attack']}", row["detector"]
+            if detector == MISMATCH:
+                rows.append(finding(claim, case, Estimate.read(row, "AUROC", bare=True), above=0.5))
+            else:
+                rows.append(finding("better-than-rivals", f"{case}, {detector}", Estimate.read(row, "lead"), above=0))
     return rows
 
 
@@ -188,10 +184,9 @@ def explanation_findings(verdicts: pd.DataFrame) -> Findings:
     """
     rows = []
     for _, row in verdicts[verdicts["objective"].str.startswith("reweighted")].iterrows():
-        measure = str(row["measure"])
-        claim = "reweighting-pgd" if measure.startswith("accuracy, PGD") else EXPLANATION_CLAIMS.get(measure)
-        if claim:
+        measure = re.sub(r"PGD-\d+$", "PGD", str(row["measure"]))
+        if claim := EXPLANATION_CLAIMS.get(measure):
             case = TITLES[row["architecture"]] + (", mean 1" if row["objective"].endswith("mean1") else "")
-            side = {"below": 0.0} if measure == GAP else {"above": 0.0}
-            rows.append(finding(claim, case, Estimate.read(row, "difference", bare=True), **side))
+            bounds = BELOW if measure == GAP else ABOVE
+            rows.append(finding(claim, case, Estimate.read(row, "difference", bare=True), **bounds))
     return rows

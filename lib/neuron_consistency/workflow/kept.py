@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from neuron_consistency.show import with_intervals
 from neuron_consistency.workflow.findings import explanation_findings, success_findings
-from neuron_consistency.workflow.results import Result, Study, read_result, read_studies, record_table
+from neuron_consistency.workflow.results import Result, Study, read_result, read_studies
 from neuron_consistency.workflow.stamps import Shown, cited
+
+FINDINGS: dict[str, Callable[[pd.DataFrame], Any]] = {  # by the table of a study that they stand in or follow from
+    "findings": lambda findings: findings,
+    "verdicts": explanation_findings,
+    "success": functools.partial(success_findings, everywhere="all of them at once"),
+}
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,26 @@ class Kept:
         return rows[large | rows["network"].str.endswith("own set")].drop(columns="study")
 
     def overview(self) -> pd.DataFrame:
-        """What stands behind the studies, one row each."""
-        return record_table({name: study.about for name, study in self.studies.items()}, self.results)
+        """What stands behind the studies: one row each, by name, with what it is about."""
+        rows = {
+            name: {
+                "dataset": found.record["dataset"],
+                "images": found.record["fingerprint"][:12],
+                "seeds": ", ".join(map(str, found.record["seeds"])),
+                "commit": found.record["commit"],
+                "library": "the same" if found.current else "changed since",
+                "on": found.record["device"],
+                "PyTorch": found.record["torch"],
+                "precision": found.record["precision"],
+                "training s": found.record["training_seconds"],
+                "run s": found.record.get("run_seconds", math.nan),
+                "finished": found.record["finished"][:10],
+                "about": self.studies[name].about,
+                "remarks": found.record.get("remarks", ""),
+            }
+            for name, found in self.results.items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("study")
 
     def findings(self, ending: str) -> pd.DataFrame:
         """What the studies whose names end so say of the claims; the name's beginning is added to each case.
@@ -69,12 +96,9 @@ class Kept:
         found = []
         for name in (name for name in self.results if name.endswith(ending)):
             tables = self.results[name].tables
-            rows = tables.get("findings")
-            if rows is None and "verdicts" in tables:
-                rows = pd.DataFrame(explanation_findings(tables["verdicts"]))
-            elif rows is None and "success" in tables:
-                rows = pd.DataFrame(success_findings(tables["success"], everywhere="all of them at once"))
-            if rows is not None:
+            kept = next((table for table in FINDINGS if table in tables), None)
+            if kept:
+                rows = pd.DataFrame(FINDINGS[kept](tables[kept]))
                 found.append(rows.assign(case=rows["case"] + f" ({name.removesuffix(f'-{ending}')})"))
         return pd.concat(found, ignore_index=True)
 

@@ -10,7 +10,7 @@ import pandas as pd
 from myst_nb import glue
 from torch import Tensor
 
-from neuron_consistency.artifacts import artifacts
+from neuron_consistency.artifacts import artifacts, commit
 from neuron_consistency.attacks.stored_set import AdversarialSet, obtain_adversarial_set
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.runtime import Runtime
@@ -19,8 +19,8 @@ from neuron_consistency.training.obtain import TrainedModel, obtain
 from neuron_consistency.training.recipes import Recipe
 from neuron_consistency.workflow.claims import keep_findings
 from neuron_consistency.workflow.networks import current_models
-from neuron_consistency.workflow.parameters import Checked, check
-from neuron_consistency.workflow.results import Start, keep_result, provenance, start_of
+from neuron_consistency.workflow.parameters import check
+from neuron_consistency.workflow.results import Start, keep_result, start_of
 from neuron_consistency.workflow.stamps import stamp_outputs
 
 
@@ -36,7 +36,7 @@ class Page:
         titles: theirs, by key.
     """
 
-    parameters: Checked
+    parameters: dict[str, Any]
     on: Runtime
     start: Start
     nets: list[TrainedModel] = field(default_factory=list)
@@ -77,9 +77,8 @@ class Page:
 
     def say(self, values: Mapping[str, object] | None = None, **named: object) -> None:
         """Values for the prose, by the names that it calls them by; `closed_form=...` is called closed-form there."""
-        for name, value in (
-            dict(values or {}) | {name.replace("_", "-"): value for name, value in named.items()}
-        ).items():
+        told = {name.replace("_", "-"): value for name, value in named.items()}
+        for name, value in {**(values or {}), **told}.items():
             glue(name, value, display=False)
 
     def with_recipes(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +114,22 @@ class Page:
 
     def provenance(self) -> pd.DataFrame:
         """What stands behind the numbers of the page: one row a network."""
-        return provenance(self.profile, self.nets)
+        return pd.DataFrame(
+            {
+                "profile": self.profile,
+                "network": net.title,
+                "key": net.recipe.key,
+                "dataset": net.recipe.dataset,
+                "images": net.recipe.fingerprint[:12],
+                "seed": net.recipe.seed,
+                "trained at commit": net.record["commit"],
+                "measured at commit": commit(),
+                "on": net.record["device"],
+                "PyTorch": net.record["torch"],
+                "training s": net.record["seconds"],
+            }
+            for net in self.nets
+        )
 
 
 def open_page(notebook: str, namespace: Mapping[str, object], *topics: str) -> Page:

@@ -3,15 +3,15 @@
 import ast
 import difflib
 import functools
+import inspect
 import io
 import json
 import tokenize
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -20,6 +20,7 @@ from neuron_consistency.artifacts import repository_root
 from neuron_consistency.errors import ParameterError
 
 DEMO = "demo"  # the profile that injects nothing: the values that stand in the notebooks
+Entry = TypeVar("Entry")
 KINDS = ("int", "float", "bool", "str", "list[str]", "list[int]", "list[float]", "dict[str, int]")
 
 
@@ -32,40 +33,57 @@ class Parameter:
     comment: str
 
 
-class Checked(dict[str, Any]):
-    """The parameters of a notebook by name; a cell that ends with it shows nothing."""
-
-    def _ipython_display_(self) -> None:
-        pass
+def notebooks() -> list[Path]:
+    """All notebooks (.ipynb), in the order of the chapters."""
+    return sorted((repository_root() / "notebooks").glob("*.ipynb"))
 
 
-def notebook_path(notebook: str, root: Path | None = None) -> Path:
+def notebook_path(notebook: str) -> Path:
     """The .ipynb of a notebook named by its stem, its number ("04") or its path.
 
     Raises:
         ParameterError: no notebook, or more than one, has that name.
     """
-    folder = (root or repository_root()) / "notebooks"
-    stem = Path(notebook).stem
-    found = [path for path in sorted(folder.glob("*.ipynb")) if stem in (path.stem, path.stem.split("_")[0])]
+    stem, paths = Path(notebook).stem, notebooks()
+    found = [path for path in paths if stem in (path.stem, path.stem.split("_")[0])]
     if len(found) != 1:
-        known = ", ".join(path.stem for path in sorted(folder.glob("*.ipynb"))) or "none"
+        known = ", ".join(path.stem for path in paths) or "none"
         raise ParameterError(f"no notebook {notebook!r}; there are: {known}")
     return found[0]
 
 
+def read_list(file: str, kind: Callable[..., Entry]) -> dict[str, Entry]:
+    """The entries of a YAML file in `notebooks/`, by name and in its order.
+
+    Args:
+        file: its name.
+        kind: the dataclass of an entry; it has the fields name, which is the entry's key, and others, all of which the
+            file has to give.
+
+    Raises:
+        ParameterError: an entry lacks a field or has another.
+    """
+    path = repository_root() / "notebooks" / file
+    wanted = inspect.signature(kind).parameters.keys() - {"name"}
+    entries = yaml.safe_load(path.read_text("utf-8"))
+    for name, entry in entries.items():
+        if entry.keys() != wanted:
+            raise ParameterError(f"{path}: {name} needs {', '.join(sorted(wanted))}, and nothing else")
+    return {name: kind(name=name, **entry) for name, entry in entries.items()}
+
+
 @functools.cache
 def _adapter(annotation: str) -> TypeAdapter[Any] | None:
-    """What checks a list of values of that annotation; None where it is not supported."""
-    return TypeAdapter(eval(f"list[{annotation}]")) if annotation.removesuffix(" | None") in KINDS else None
+    """What checks values of that annotation; None where it is not supported."""
+    return TypeAdapter(eval(annotation)) if annotation.removesuffix(" | None") in KINDS else None
 
 
 def _fits(value: object, annotation: str) -> bool:
-    try:
-        adapter = _adapter(annotation)
-        return adapter is not None and bool(adapter.validate_python([value], strict=True))
-    except ValidationError:
-        return False
+    with suppress(ValidationError):
+        if adapter := _adapter(annotation):
+            adapter.validate_python(value, strict=True)
+            return True
+    return False
 
 
 def _check_type(name: str, value: object, annotation: str) -> None:
@@ -104,12 +122,9 @@ def validate(values: Mapping[str, object], parameters: Mapping[str, Parameter], 
 def read_value(text: str, parameter: Parameter) -> object:
     """The value that a text from a command line stands for: 1e-3, True, [resnet18, vgg16] or plain text."""
     for read in (ast.literal_eval, yaml.safe_load):
-        try:
-            value = read(text)
-        except (ValueError, SyntaxError, yaml.YAMLError):
-            continue
-        if _fits(value, parameter.annotation):
-            return value
+        with suppress(ValueError, SyntaxError, yaml.YAMLError):
+            if _fits(value := read(text), parameter.annotation):
+                return value
     return text
 
 
@@ -142,89 +157,86 @@ def notebook_parameters(path: str | Path) -> dict[str, Parameter]:
     return found
 
 
-def profile_names(root: Path | None = None) -> list[str]:
+def profile_names() -> list[str]:
     """The demo and every profile that has a file in notebooks/profiles/."""
-    folder = (root or repository_root()) / "notebooks" / "profiles"
-    return [DEMO, *sorted(path.stem for path in folder.glob("*.yaml"))]
+    return [DEMO, *sorted(path.stem for path in (repository_root() / "notebooks" / "profiles").glob("*.yaml"))]
 
 
-def profile_parameters(profile: str, notebook: str, *, root: Path | None = None) -> dict[str, object]:
-    """What a profile changes in one notebook (stem, number or path): its own section and, of `common`, what it has.
+def profile_parameters(profile: str, notebook: str, device: str = "") -> dict[str, object]:
+    """What a run with a profile changes in a notebook (stem, number or path).
 
-    The demo changes nothing: the values are those that stand in the notebook.
+    That is its own section of the profile's file, of `common` what it has, and the device where one is given. The demo
+    has no file: its values are those that stand in the notebooks.
 
     Raises:
         ParameterError: the profile or a name in it is unknown, or a value has the wrong type.
     """
-    root = root or repository_root()
-    if profile == DEMO:
-        return {}
-    if profile not in profile_names(root):
-        raise ParameterError(f"unknown profile {profile!r}; there are: {', '.join(profile_names(root))}")
-    file = root / "notebooks" / "profiles" / f"{profile}.yaml"
+    path = notebook_path(notebook)
+    parameters = notebook_parameters(path)
+    values: dict[str, object] = {"device": device} if device else {}
+    if profile != DEMO:
+        file, sections = _sections(profile)
+        common, own = (sections.get(name) or {} for name in ("common", path.stem))
+        everywhere = {name for other in notebooks() for name in notebook_parameters(other)}
+        if unknown := set(common) - everywhere:
+            raise _unknown(unknown, everywhere, f"any notebook ({file.name}, common)")
+        changed = {name: value for name, value in common.items() if name in parameters} | own
+        validate(changed, parameters, f"{path.stem} ({file.name})")
+        values = {"profile": profile, **changed, **values}
+    return {name: value for name, value in values.items() if name in parameters}
+
+
+def all_parameters(profile: str, notebook: str, device: str = "") -> dict[str, Any]:
+    """The parameters of a notebook with the values that a run with the profile has."""
+    standing = {name: known.default for name, known in notebook_parameters(notebook_path(notebook)).items()}
+    return standing | profile_parameters(profile, notebook, device)
+
+
+def _sections(profile: str) -> tuple[Path, dict[str, Any]]:
+    """The file of a profile, and its sections."""
+    if profile not in profile_names():
+        raise ParameterError(f"unknown profile {profile!r}; there are: {', '.join(profile_names())}")
+    file = repository_root() / "notebooks" / "profiles" / f"{profile}.yaml"
     try:
         sections = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise ParameterError(f"{file} is not valid YAML: {str(error).splitlines()[0]}") from error
-    paths = {path.stem: path for path in sorted((root / "notebooks").glob("*.ipynb"))}
-    known = ["common", *paths]
+    known = ["common", *(path.stem for path in notebooks())]
     if not isinstance(sections, dict) or any(not isinstance(part or {}, dict) for part in sections.values()):
         raise ParameterError(f"{file}: write sections ({', '.join(known)}), each with lines `name: value`")
     if strangers := set(sections) - set(known):
         raise ParameterError(f"{file}: no notebook {', '.join(sorted(strangers))}; sections are {', '.join(known)}")
-    everywhere = {name for path in paths.values() for name in notebook_parameters(path)}
-    common = sections.get("common") or {}
-    if unknown := set(common) - everywhere:
-        raise _unknown(unknown, everywhere, f"any notebook ({file.name}, common)")
-    path = notebook_path(notebook, root)
-    parameters = notebook_parameters(path)
-    values = {name: value for name, value in common.items() if name in parameters}
-    values |= sections.get(path.stem) or {}
-    validate(values, parameters, f"{path.stem} ({file.name})")
-    return {"profile": profile, **values} if "profile" in parameters else values
+    return file, sections
 
 
-def _declared(namespace: Mapping[str, object]) -> tuple[dict[str, str], set[str]]:
-    """(annotations as written, injected names) of the cells that have run.
-
-    IPython's history holds the text of both: papermill's cell begins with its comment. Elsewhere the annotations are
-    those that Python keeps (3.14 only as a function), and every plain value counts as injected.
-    """
-    annotate = namespace.get("__annotate__")
-    kept: dict[str, object] = annotate(1) if callable(annotate) else {}  # 1: the annotations as values
-    kept |= typing.cast(dict[str, object], namespace.get("__annotations__", {}))
-    annotations = {name: kind.__name__ if type(kind) is type else str(kind) for name, kind in kept.items()}
-    history = namespace.get("In")
-    if not isinstance(history, list):
-        modules = {name for name, value in namespace.items() if isinstance(value, types.ModuleType)}
-        plain = {name for name, value in namespace.items() if not name.startswith("_") and not callable(value)}
-        return annotations, plain - modules
+def _declared(cells: Iterable[str]) -> tuple[dict[str, str], set[str]]:
+    """(annotations as written, injected names) of cells; the one that papermill adds begins with its comment."""
+    annotations: dict[str, str] = {}
     injected: set[str] = set()
-    for cell in history:
-        try:
-            lines = ast.parse(cell).body
-        except SyntaxError:  # a cell for IPython alone, such as %matplotlib inline
-            continue
-        for line in lines:
-            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
-                annotations[line.target.id] = ast.unparse(line.annotation)
-            elif isinstance(line, ast.Assign) and cell.startswith("# Parameters\n"):
-                injected |= {target.id for target in line.targets if isinstance(target, ast.Name)}
+    for cell in cells:
+        with suppress(SyntaxError):  # a cell that failed
+            for line in ast.parse(cell).body:
+                if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+                    annotations[line.target.id] = ast.unparse(line.annotation)
+                elif isinstance(line, ast.Assign) and cell.startswith("# Parameters\n"):
+                    injected |= {target.id for target in line.targets if isinstance(target, ast.Name)}
     return annotations, injected
 
 
-def check(namespace: Mapping[str, object]) -> Checked:
-    """Stop a notebook whose parameters cannot work, else return them; called in the cell after them with `globals()`.
+def check(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a running notebook by name, from its `globals()`, once they are known to work.
+
+    Its cells are read from IPython's history, those of a script from its file.
 
     Raises:
         ParameterError: a name was injected that the parameters cell does not annotate (the message names the closest
             one), or a value has another type than its annotation.
     """
-    declared, injected = _declared(namespace)
+    declared, injected = _declared(namespace.get("In") or [Path(namespace["__file__"]).read_text("utf-8")])
     annotations = {name: kind for name, kind in declared.items() if _adapter(kind)}
     if unknown := injected - annotations.keys():
         raise _unknown(unknown, annotations, "this notebook")
-    values = Checked({name: namespace[name] for name in annotations if name in namespace})
+    values = {name: namespace[name] for name in annotations if name in namespace}
     for name, value in values.items():
         _check_type(name, value, annotations[name])
     return values

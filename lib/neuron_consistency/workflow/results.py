@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import math
 import re
 import shutil
 import time
@@ -14,14 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from neuron_consistency.artifacts import atomic_path, commit, library_tree, read_json, repository_root, write_json
-from neuron_consistency.errors import ParameterError, StoreError
+from neuron_consistency.errors import StoreError
 from neuron_consistency.training.obtain import TrainedModel
 from neuron_consistency.versions import current_versions
-from neuron_consistency.workflow.parameters import notebook_parameters, notebook_path, validate
-from neuron_consistency.workflow.run import injected_parameters
+from neuron_consistency.workflow.parameters import (
+    all_parameters,
+    notebook_parameters,
+    notebook_path,
+    profile_parameters,
+    read_list,
+    validate,
+)
 
 RECORD = "record.json"
 FIELDS = {"study", "commit", "finished", "tables"}  # of every record
@@ -174,29 +178,6 @@ def read_result(study: str) -> Result:
     return Result({Path(name).stem: pd.read_csv(folder / name) for name in record["tables"]}, record)
 
 
-def record_table(about: Mapping[str, str], results: Mapping[str, Result]) -> pd.DataFrame:
-    """What stands behind the tables of a page: one row a study, by name, with what it is about."""
-    rows = {
-        name: {
-            "dataset": found.record["dataset"],
-            "images": found.record["fingerprint"][:12],
-            "seeds": ", ".join(map(str, found.record["seeds"])),
-            "commit": found.record["commit"],
-            "library": "the same" if found.current else "changed since",
-            "on": found.record["device"],
-            "PyTorch": found.record["torch"],
-            "precision": found.record["precision"],
-            "training s": found.record["training_seconds"],
-            "run s": found.record.get("run_seconds", math.nan),
-            "finished": found.record["finished"][:10],
-            "about": about[name],
-            "remarks": found.record.get("remarks", ""),
-        }
-        for name, found in results.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("study")
-
-
 def record_faults(folder: Path) -> list[str]:
     """What keeps a folder of results from being believed: a table that its record does not fit, a record with gaps."""
     try:
@@ -229,26 +210,6 @@ def _hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def provenance(profile: str, nets: Sequence[TrainedModel]) -> pd.DataFrame:
-    """What stands behind the numbers of a page: one row a network."""
-    return pd.DataFrame(
-        {
-            "profile": profile,
-            "network": net.title,
-            "key": net.recipe.key,
-            "dataset": net.recipe.dataset,
-            "images": net.recipe.fingerprint[:12],
-            "seed": net.recipe.seed,
-            "trained at commit": net.record["commit"],
-            "measured at commit": commit(),
-            "on": net.record["device"],
-            "PyTorch": net.record["torch"],
-            "training s": net.record["seconds"],
-        }
-        for net in nets
-    )
-
-
 @dataclass(frozen=True)
 class Study:
     """One run of a notebook, by its stem: its parameters are what differs from a profile's.
@@ -264,33 +225,25 @@ class Study:
 
     def values(self, device: str = "") -> dict[str, object]:
         """What the run injects."""
-        injected = injected_parameters(notebook_path(self.notebook), self.profile, device)
-        return injected | self.parameters | {"study": self.name}
+        return profile_parameters(self.profile, self.notebook, device) | self.parameters | {"study": self.name}
 
     def is_kept(self) -> bool:
         """Whether book/results/ holds it as it is asked for now, from the library as it is now."""
         if not (results_folder() / self.name / RECORD).is_file():
             return False
-        found, known = read_result(self.name), notebook_parameters(notebook_path(self.notebook))
-        asked = {name: parameter.default for name, parameter in known.items()} | self.values()
+        found, asked = read_result(self.name), all_parameters(self.profile, self.notebook) | self.values()
         where = {"device": found.record["parameters"].get("device")}  # it is in the record, and no reason to rerun
         return found.current and found.record["parameters"] == asked | where
 
 
-def read_studies(root: Path | None = None) -> dict[str, Study]:
+def read_studies() -> dict[str, Study]:
     """The studies of `notebooks/studies.yaml` by name, their parameters checked.
 
     Raises:
         ParameterError: an entry lacks something, or names an unknown notebook or parameter, or gives a wrong type.
     """
-    path = (root or repository_root()) / "notebooks" / "studies.yaml"
-    entries = yaml.safe_load(path.read_text("utf-8"))
-    found = {}
-    for name, entry in entries.items():
-        if entry.keys() != {"about", "notebook", "profile", "parameters"}:
-            raise ParameterError(f"{path}: {name} needs about, notebook, profile and parameters, and nothing else")
-        study = Study(name, **entry)
-        notebook = notebook_path(study.notebook, root)
-        validate(study.parameters | {"study": name}, notebook_parameters(notebook), f"{path.name}, {name}")
-        found[name] = study
-    return found
+    studies = read_list("studies.yaml", Study)
+    for name, study in studies.items():
+        known = notebook_parameters(notebook_path(study.notebook))
+        validate(study.parameters | {"study": name}, known, f"studies.yaml, {name}")
+    return studies

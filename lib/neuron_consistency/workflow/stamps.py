@@ -39,11 +39,10 @@ class _Stamp:
 
     def run(self) -> str:
         """This run, up to now."""
-        parts = [self.notebook, f"profile {self.parameters['profile']}", f"commit {self.commit}"]
-        if seeds := self.seeds():
-            parts.append(_counted("seed", sorted(seeds)))
         device = describe_device(resolve_device(self.parameters["device"]))
-        return " · ".join([*parts, device, f"{time.monotonic() - self.began:.0f} s into the run"])
+        facts = {"notebook": self.notebook, "parameters": self.parameters, "commit": self.commit, "device": device}
+        said = _told(facts | {"seeds": sorted(self.seeds())})
+        return f"{said} · {time.monotonic() - self.began:.0f} s into the run"
 
 
 def stamp_outputs(notebook: str, parameters: Mapping[str, Any], seeds: Callable[[], set[int]]) -> None:
@@ -75,19 +74,16 @@ def cited(shown: Shown, *records: Mapping[str, Any]) -> Shown:
 
 
 def _told(record: Mapping[str, Any]) -> str:
-    parts = [record["study"]]
-    if "notebook" in record:
-        parts += [record["notebook"], f"profile {record['parameters']['profile']}"]
-    parts.append(f"commit {record['commit']}")
-    if "seeds" in record:
-        parts.append(_counted("seed", record["seeds"]))
-    parts.append(record["device"])
-    if "training_seconds" in record:
-        parts.append(f"{record['training_seconds']:.0f} s of training")
-    if "run_seconds" in record:
-        parts.append(f"run in {record['run_seconds']:.0f} s")
-    return " · ".join(parts)
-
-
-def _counted(word: str, numbers: list[int]) -> str:
-    return f"{word}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+    """A record in one line, with what it has of these."""
+    seeds = record.get("seeds")
+    said = {
+        "study": "{study}",
+        "notebook": "{notebook}",
+        "parameters": "profile {parameters[profile]}",
+        "commit": "commit {commit}",
+        "seeds": f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else "",
+        "device": "{device}",
+        "training_seconds": "{training_seconds:.0f} s of training",
+        "run_seconds": "run in {run_seconds:.0f} s",
+    }
+    return " · ".join(words.format_map(record) for name, words in said.items() if words and name in record)
