@@ -12,7 +12,6 @@ profile: str = "demo"  # only names the run: this page trains nothing
 device: str = "auto"  # unused here; every page has it
 
 # %% tags=["hide-input"]
-
 from neuron_consistency.workflow.kept import Kept, over_seeds
 from neuron_consistency.workflow.page import open_page
 
