@@ -34,7 +34,7 @@ help:  ## this list
 	@echo '  WORKFLOW=  further arguments for Snakemake, e.g. "--executor slurm --jobs 20"'
 
 book: environment  ## run what is out of date, build the pages, print their path   (PROFILE DEVICE DATA CORES PROCESSES WORKFLOW)
-	@$(RUN) book $(OPTIONS) --cores "$${CORES:-all}" --processes "$${PROCESSES:-1}" --snakemake "$$WORKFLOW"
+	@$(RUN) book $(OPTIONS) --cores "$${CORES:-all}" --processes "$${PROCESSES:-1}" --snakemake="$$WORKFLOW"
 
 test: environment  ## lint, types, unit tests, pairs, every notebook with the profile smoke, the book's checks   (CORES)
 	$(BIN)/ruff check
