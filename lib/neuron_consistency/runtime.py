@@ -90,7 +90,7 @@ class Runtime:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words, for records and captions: "NVIDIA H100 ..., CUDA" or "2 CPU threads, x86_64"."""
+    """The device in words, for records and captions: "NVIDIA H100 80GB HBM3" or "CPU, 2 threads, x86_64, AMX"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     amx = ", AMX" if has_fast_bfloat16(device) else ""

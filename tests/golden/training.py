@@ -94,7 +94,7 @@ def numbers() -> dict[str, object]:
         model = build_model(architecture, num_classes=4, image_size=64, seed=0)
         history = trained(model, few, Objective(**loss), schedule=short)
         found[architecture] = {name: column for name, column in history.items() if "network" not in name}
-    found["first weights"] = {name: first_weights(name) for name in ARCHITECTURES}
+    found |= {f"first weights, {name}": first_weights(name) for name in ARCHITECTURES}
     return found
 
 
