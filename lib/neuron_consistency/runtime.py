@@ -108,7 +108,7 @@ WHOLE = Part(0, 1)
 
 
 def launched() -> Part:
-    """This process among those that torchrun started; all of them without torchrun.
+    """This process among those that torchrun started; without torchrun, the only one.
 
     Raises:
         ParameterError: RANK and WORLD_SIZE of the environment do not make sense.
@@ -122,7 +122,7 @@ def launched() -> Part:
 
 
 def this_process() -> Part:
-    """This process in the group that works together; all of it where there is no group."""
+    """This process in the group that works together; the only one where there is no group."""
     return Part(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else WHOLE
 
 
@@ -214,7 +214,7 @@ def broadcast_buffers(module: torch.nn.Module) -> None:
 def drawn_by_row(rows: Iterable[int], draw: Callable[..., Tensor], *, seed: int) -> Tensor:
     """What `draw(generator=...)` makes for each row, from a generator of its own: the same in whatever batch it is.
 
-    On the CPU, so that a GPU's table has the noise of a processor's.
+    It is drawn on the CPU, so that a table made on a GPU has the same noise.
 
     Args:
         rows: numbers of the rows, below 2^32.

@@ -118,3 +118,13 @@ def test_class_sums_by_hand() -> None:
     sums, numbers = class_sums(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), torch.tensor([2, 0, 2]), 4)
     assert sums.tolist() == [[3, 4], [0, 0], [6, 8], [0, 0]]
     assert numbers.tolist() == [1, 0, 2, 0]
+
+
+def test_a_frozen_norm_stays_frozen() -> None:
+    """A measure in the middle of a training would else thaw the batch norm that the training holds still."""
+    model = toy_model().train()
+    frozen = next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d)).eval()
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    assert model.training
+    assert not frozen.training

@@ -60,13 +60,14 @@ def read_layers(model: Classifier, names: Sequence[str]) -> Iterator[dict[str, T
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within the context `model` is in eval mode; then, after an exception too, in the mode it was in."""
-    was_training = model.training
+    """Within the context `model` is in eval mode; then, after an exception too, each module is as it was before."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module, training in modes:
+            module.training = training
 
 
 def each_batch(

@@ -53,14 +53,14 @@ class Page:
         self.titles |= distinct_titles({net.recipe.key: net.recipe for net in self.nets}.values())
         return found
 
-    def current(self, *, objectives: Sequence[str] = ()) -> list[TrainedModel]:
+    def current(self) -> list[TrainedModel]:
         """The networks that chapter 3 chose last, those that the parameters ask for, printed with their keys.
 
         Raises:
-            ParameterError: there is none of them.
+            ParameterError: no network matches.
         """
         wanted = {name: self.parameters.get(name, []) for name in ("architectures", "objectives", "seeds")}
-        found = self.obtain(current_models(self.profile, **wanted | ({"objectives": objectives} if objectives else {})))
+        found = self.obtain(current_models(self.profile, **wanted))
         print("evaluated here:")
         for net in found:
             print(f"  {self.titles[net.recipe.key]} [{net.recipe.key}]")
@@ -82,7 +82,7 @@ class Page:
             glue(name, value, display=False)
 
     def with_recipes(self, table: pd.DataFrame) -> pd.DataFrame:
-        """A table with the title of a network in its first column, network, and behind it what tells the network."""
+        """A table whose column network holds titles, with key, architecture, objective and seed after that column."""
         recipes = {self.titles[net.recipe.key]: net.recipe for net in self.nets}
         told = pd.DataFrame(
             {"network": title, "key": recipe.key}
@@ -94,12 +94,12 @@ class Page:
     def keep(
         self, tables: Mapping[str, pd.DataFrame], findings: Iterable[Mapping[str, Any]] | None = None
     ) -> pd.DataFrame | None:
-        """Keeps the findings for the ledger of claims and, where the parameters name a study, its tables and them.
+        """Keeps the findings for the ledger of claims. Where the parameters name a study, keeps both as its result.
 
         Tables without rows are left out.
 
         Returns:
-            The findings as a table.
+            The findings as a table; None where none are given.
 
         Raises:
             ParameterError: a finding is of a claim that the ledger does not list under this chapter.
