@@ -118,6 +118,13 @@ def test_the_record_holds_the_versions_that_matter(folder: Path) -> None:
         (lambda folder: edit(folder, commit="0123456789ab+"), "made at commit"),
         (lambda folder: edit_out(folder, "parameters"), "lacks parameters"),
         (lambda folder: edit_out(folder, "versions"), "lacks versions"),
+        (lambda folder: edit(folder, versions={}), "lacks the version of training or of what was measured"),
+        (
+            lambda folder: edit(folder, versions={"training": 1}),
+            "lacks the version of training or of what was measured",
+        ),
+        (lambda folder: edit(folder, versions=None), "not whole numbers by name"),
+        (lambda folder: edit(folder, versions={"training": "1", "explanation": 1}), "not whole numbers by name"),
         (lambda folder: edit(folder, versions={"astrology": 1}), "versions of astrology, which this library does not"),
         (lambda folder: edit(folder, study="another"), "its record is of another"),
         (lambda folder: (folder / results.RECORD).write_text("{}"), "lacks commit"),
@@ -195,6 +202,6 @@ def test_only_what_is_out_of_date_is_run(folder: Path, monkeypatch: pytest.Monke
     assert len(asked) == 1
     make_results(["a-study"], "cpu")  # named, it is run anyway
     assert len(asked) == 2
-    edit(folder, versions={"explanation": 0})
+    edit(folder, versions={"training": 1, "explanation": 0})
     make_results([], "cpu")
     assert len(asked) == 3

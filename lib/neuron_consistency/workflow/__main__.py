@@ -69,7 +69,10 @@ def _step(chosen: argparse.Namespace) -> int:
         case "study":
             from neuron_consistency.workflow.results import read_studies, results_folder
 
-            study = read_studies()[chosen.name]
+            studies = read_studies()
+            if chosen.name not in studies:
+                raise ParameterError(f"no study {chosen.name}; there are: {', '.join(studies)}")
+            study = studies[chosen.name]
             values = study.values(chosen.device)
             run_notebook(notebook_path(study.notebook), chosen.output, profile=study.profile, values=values)
             print(f"[{study.name}] {results_folder() / study.name}; the executed notebook: {chosen.output}", flush=True)

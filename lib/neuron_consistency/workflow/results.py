@@ -17,7 +17,7 @@ import pandas as pd
 from neuron_consistency.artifacts import atomic_path, commit, library_tree, read_json, repository_root, write_json
 from neuron_consistency.errors import StoreError
 from neuron_consistency.training.obtain import TrainedModel
-from neuron_consistency.versions import current_versions
+from neuron_consistency.versions import MEASURES, current_versions
 from neuron_consistency.workflow.parameters import (
     all_parameters,
     notebook_parameters,
@@ -189,8 +189,12 @@ def record_faults(folder: Path) -> list[str]:
     of_study = {"notebook", "versions", "parameters"} & record.keys()
     if missing := (FIELDS | STUDY_FIELDS if of_study else FIELDS) - record.keys():
         return [f"{RECORD} lacks {', '.join(sorted(missing))}"]
-    faults = []
-    if unknown := record.get("versions", {}).keys() - current_versions().keys():
+    faults, versions = [], record.get("versions", {})
+    if not isinstance(versions, dict) or not all(type(version) is int for version in versions.values()):
+        return [f"versions of {RECORD} are {versions!r}, not whole numbers by name"]
+    if of_study and not ("training" in versions and MEASURES.keys() & versions.keys()):
+        faults.append("its record lacks the version of training or of what was measured")
+    if unknown := versions.keys() - current_versions().keys():
         faults.append(f"its record has versions of {', '.join(sorted(unknown))}, which this library does not know")
     if record["study"] != folder.name:
         faults.append(f"its record is of {record['study']}")
