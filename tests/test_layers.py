@@ -13,7 +13,7 @@ LIBRARY = Path(__file__).parents[1] / "lib" / PACKAGE
 # From the ground up; rooms of one layer do not import each other, but for the ground floor's files.
 LAYERS = (
     ("errors", "versions"),
-    ("artifacts", "runtime", "statistics", "taxonomy", "show", "plotting"),
+    ("artifacts", "runtime", "statistics", "taxonomy", "show", "plotting", "unfinished"),
     ("data",),
     ("networks",),
     ("attacks",),

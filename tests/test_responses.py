@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 import neuron_consistency.responses as module
-from neuron_consistency.attacks.linf import fgsm
+from neuron_consistency.attacks.linf import fgsm, sign_noise
 from neuron_consistency.consistency.measure import consistency_row
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.networks.reading import read_layers
-from neuron_consistency.responses import JACKKNIFE_GROUPS, LayerResponses, TopResponses, deal, respond
+from neuron_consistency.responses import JACKKNIFE_GROUPS, LayerResponses, Responses, TopResponses, deal, respond
 from neuron_consistency.runtime import Runtime
+from neuron_consistency.unfinished import Unfinished
 from toys import CPU, ON, assert_same_state, image_set, state_of, toy_images, toy_model
 
 TINY = torch.finfo(torch.float32).tiny
@@ -405,3 +407,49 @@ def test_bfloat16_moves_the_measure_little() -> None:
         len(set(a.tolist()) & set(b.tolist())) for a, b in zip(exact.top_indices.T, rounded.top_indices.T, strict=True)
     ]
     assert sum(agreed) / exact.top_indices.numel() > 0.9
+
+
+def test_a_stopped_pass_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    """Else a long scoring that is stopped begins again, or goes on with other noise, other counts, other top images."""
+    images, model = toy_images(40), toy_model()
+    on = Runtime(CPU, "float32", 4)
+    real = respond(model, images, on, layers=["first", "last"], top_k=5)
+    fixed = {name: layer.thresholds for name, layer in real.layers.items()}
+
+    def run(stop: int | None, thresholds: dict[str, Tensor] | None, folder: Path) -> tuple[Responses, list[int]]:
+        generator, reported = torch.Generator().manual_seed(3), list[int]()
+
+        def attack(_model: nn.Module, batch: Tensor, _labels: Tensor) -> Tensor:
+            if stop is not None and sum(reported) >= stop:
+                raise KeyboardInterrupt
+            return sign_noise(batch, epsilon=0.1, generator=generator)
+
+        kept = Unfinished(folder / "pass.safetensors", generator, seconds=0)
+        found = respond(
+            model, images, on, layers=["first", "last"], top_k=5, thresholds=thresholds, attack=attack,
+            unfinished=kept, report=reported.append,
+        )  # fmt: skip
+        return found, reported
+
+    for thresholds in (None, fixed):
+        folder = tmp_path / str(thresholds is None)
+        folder.mkdir()
+        whole, _ = run(None, thresholds, folder)
+        (folder / "pass.safetensors").unlink()
+        with pytest.raises(KeyboardInterrupt):
+            run(20, thresholds, folder)
+        assert (folder / "pass.safetensors").exists()
+        resumed, reported = run(None, thresholds, folder)
+        assert 0 < reported[0] <= 20
+        assert sum(reported) == 40
+        assert torch.equal(resumed.predictions, whole.predictions)
+        for name in whole.layers:
+            assert_equal(resumed.layers[name], whole.layers[name])
+
+
+def test_a_damaged_state_of_a_pass_is_named(tmp_path: Path) -> None:
+    """Else a cut file ends in another library's traceback, or in a pass over half of the images."""
+    path = tmp_path / "pass.safetensors"
+    path.write_bytes(b"cut")
+    with pytest.raises(StoreError, match=r"pass\.safetensors cannot be read .*remove it"):
+        respond(toy_model(), toy_images(8), ON, unfinished=Unfinished(path))

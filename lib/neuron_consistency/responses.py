@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +14,10 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import Attack, over
 from neuron_consistency.runtime import Runtime
+from neuron_consistency.unfinished import Unfinished
 
 JACKKNIFE_GROUPS = 20  # images are dealt into so many groups, whose counts are kept apart for the jackknife
-_TINY = torch.finfo(torch.float32).tiny  # the smallest response that is firing at all
+_TINY = torch.finfo(torch.float32).tiny  # the smallest response that is firing at all, where 0 means silence
 MERGE_ROWS = 1024  # responses buffered before they are merged into the running top-k
 
 
@@ -24,17 +25,21 @@ MERGE_ROWS = 1024  # responses buffered before they are merged into the running 
 class LayerResponses:
     """The neurons of one layer on one set.
 
+    Attributes:
+        floor: the smallest response that is firing at all.
+
     Shape:
         thresholds: (C,), the response from which a neuron counts as active;
         top_values, top_indices: (k, C), the k strongest responses and the images that gave them, strongest
         first, ties by index;
-        counts["true"], counts["predicted"]: (JACKKNIFE_GROUPS, C, K) int64, active images by label, by jackknife group.
+        counts["true"], counts["predicted"]: (JACKKNIFE_GROUPS, C, K) int32, active images by label, by jackknife group.
     """
 
     thresholds: Tensor
     top_values: Tensor
     top_indices: Tensor
     counts: dict[str, Tensor]
+    floor: float = _TINY
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Responses:
         """Counts of the k strongest images alone, equal in number for every neuron (that fires at all) and set.
 
         Shape:
-            result: (JACKKNIFE_GROUPS, C, K) int64.
+            result: (JACKKNIFE_GROUPS, C, K) int32.
 
         Raises:
             ParameterError: the pass has kept fewer than k images.
@@ -66,9 +71,9 @@ class Responses:
         kept = len(self.layers[layer].top_indices)
         if k > kept and k <= len(self.labels):
             raise ParameterError(f"{k} strongest images of a neuron are asked for, but the pass kept top_k={kept}")
-        top = self.layers[layer].top_indices[:k]
-        rows, channels = torch.nonzero(self.layers[layer].top_values[:k] >= _TINY, as_tuple=True)
-        counts = torch.zeros(JACKKNIFE_GROUPS, top.shape[1], self.num_classes, dtype=torch.int64)
+        top, floor = self.layers[layer].top_indices[:k], self.layers[layer].floor
+        rows, channels = torch.nonzero(self.layers[layer].top_values[:k] >= floor, as_tuple=True)
+        counts = torch.zeros(JACKKNIFE_GROUPS, top.shape[1], self.num_classes, dtype=torch.int32)
         _count(counts, deal(self.labels), self.named(kind), top[rows, channels], channels)
         return counts
 
@@ -90,7 +95,7 @@ def _count(counts: Tensor, groups: Tensor, names: Tensor, indices: Tensor, chann
     """Adds one to counts[group, channel, label] for every (image index, channel) pair."""
     _, num_channels, num_classes = counts.shape
     flat = (groups[indices] * num_channels + channels) * num_classes + names[indices]
-    counts.view(-1).index_add_(0, flat, torch.ones_like(flat))
+    counts.view(-1).index_add_(0, flat, torch.ones_like(flat, dtype=counts.dtype))
 
 
 class TopResponses:
@@ -98,7 +103,7 @@ class TopResponses:
 
     Without given thresholds, a neuron's threshold is its k-th largest response so far. Images tied with it count as
     active too; their counts are kept apart and dropped whenever the threshold rises. A neuron never fires at a response
-    of 0 or less, so a dead one has no active image. Memory: k x channels responses twice over, and
+    below the floor, so a dead one has no active image. Memory: k x channels responses twice over, and
     JACKKNIFE_GROUPS x channels x classes counts; only a label and a prediction grow with the number of images.
 
     Args:
@@ -108,6 +113,7 @@ class TopResponses:
         k: how many images make an own threshold.
         keep: how many of the strongest are reported.
         thresholds: those of another set, or None for own ones.
+        floor: the smallest response that is firing at all.
     """
 
     def __init__(
@@ -121,15 +127,16 @@ class TopResponses:
         keep: int,
         thresholds: Tensor | None,
         device: torch.device,
+        floor: float = _TINY,
     ) -> None:
-        self.groups, self.names = groups, names
+        self.groups, self.names, self.floor = groups, names, floor
         self.thresholds = thresholds
         self.k, self.keep = k, keep
         self.rows = max(k if thresholds is None else 0, keep)
         self.values = torch.empty(0, channels, device=device)
         self.indices = torch.empty(0, channels, dtype=torch.int64, device=device)
         shape = (JACKKNIFE_GROUPS, channels, num_classes)
-        self.counts = {kind: torch.zeros(shape, dtype=torch.int64, device=device) for kind in names}
+        self.counts = {kind: torch.zeros(shape, dtype=torch.int32, device=device) for kind in names}
         self.pending: list[tuple[Tensor, Tensor]] = []
 
     def add(self, values: Tensor, indices: Tensor) -> None:
@@ -140,7 +147,7 @@ class TopResponses:
         """
         values = values.float()
         if self.thresholds is not None:
-            rows, channels = torch.nonzero(values >= self.thresholds.clamp_min(_TINY), as_tuple=True)
+            rows, channels = torch.nonzero(values >= self.thresholds.clamp_min(self.floor), as_tuple=True)
             self._add_counts(indices[rows], channels)
         self.pending.append((values, indices[:, None].expand_as(values)))
         if sum(len(pending) for pending, _ in self.pending) >= max(self.rows, MERGE_ROWS):
@@ -169,7 +176,7 @@ class TopResponses:
             risen = kth > self._kth(self.values)
             for counts in self.counts.values():  # holds the tied images beyond the k-th, until the end
                 counts[:, risen] = 0
-            tied = (values[self.rows :] == kth) & (kth >= _TINY)
+            tied = (values[self.rows :] == kth) & (kth >= self.floor)
             rows, channels = torch.nonzero(tied, as_tuple=True)
             self._add_counts(indices[self.rows :][rows, channels], channels)
         self.values, self.indices = values[: self.rows].clone(), indices[: self.rows].clone()  # the rest is freed
@@ -179,12 +186,23 @@ class TopResponses:
         self._merge()
         thresholds = self.thresholds
         if thresholds is None:
-            thresholds = self.values[min(self.k, len(self.values)) - 1].clamp_min(_TINY)
+            thresholds = self.values[min(self.k, len(self.values)) - 1].clamp_min(self.floor)
             rows, channels = torch.nonzero(self.values >= thresholds, as_tuple=True)
             self._add_counts(self.indices[rows, channels], channels)
         values, indices = self.values[: self.keep], self.indices[: self.keep]
         counts = {kind: found.cpu() for kind, found in self.counts.items()}
-        return LayerResponses(thresholds.cpu(), values.cpu(), indices.cpu(), counts)
+        return LayerResponses(thresholds.cpu(), values.cpu(), indices.cpu(), counts, self.floor)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that another tally needs to go on from here."""
+        self._merge()
+        return {"values": self.values, "indices": self.indices, **self.counts}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from the `state` of another tally."""
+        device = self.values.device
+        self.values, self.indices, *counts = (state[name].to(device) for name in ("values", "indices", *self.counts))
+        self.counts = dict(zip(self.counts, counts, strict=True))
 
 
 def respond(
@@ -197,6 +215,8 @@ def respond(
     top_k: int = 20,
     thresholds: Mapping[str, Tensor] | None = None,
     attack: Attack | None = None,
+    unfinished: Unfinished | None = None,
+    report: Callable[[int], object] | None = None,
 ) -> Responses:
     """One pass of `images`, attacked if asked, through `model` in eval mode.
 
@@ -210,9 +230,12 @@ def respond(
         top_k: at least so many images make the threshold, and so many are kept.
         thresholds: by layer, those of the real images.
         attack: makes the images adversarial first.
+        unfinished: where the pass keeps how far it has come; None keeps nothing.
+        report: called after every batch with its number of images.
 
     Raises:
         ParameterError: quantile or top_k out of range, or an unknown layer.
+        StoreError: the state of an unfinished pass is damaged or cannot be written.
 
     Source: P1, Eq. 1; P1 leaves "activates" open, the threshold is ours (as Bau et al. 2017 threshold).
     """
@@ -237,10 +260,29 @@ def respond(
         )
         for name in names
     }
-    for seen in over(model, images, on, layers=names, attack=attack):
-        places = seen.places.to(on.device)
+    state = unfinished.read() if unfinished else {}
+    begun = int(state.pop("done", torch.zeros(()))) if state else 0
+    if report is not None and begun:
+        report(begun)
+    if begun:
+        kinds["predicted"][:begun] = state["predicted"].to(on.device)
+        for name in names:
+            tops[name].restore({key.removeprefix(f"{name}/"): value for key, value in state.items()})
+    rest = images.take(torch.arange(begun, len(images))) if begun else images
+    for seen in over(model, rest, on, layers=names, attack=attack) if len(rest) else ():
+        places = seen.places.to(on.device) + begun
         kinds["predicted"][places] = seen.logits.argmax(1)
         for name in names:
             tops[name].add(seen.maps[name].amax(dim=(2, 3)), places)
+        if report is not None:
+            report(len(places))
+        if unfinished is not None:
+            done = int(places[-1]) + 1
+            unfinished.write(lambda done=done: _state(tops, kinds["predicted"][:done]))  # type: ignore[misc]
     found = {name: top.result() for name, top in tops.items()}
     return Responses(images.labels.cpu(), kinds["predicted"].cpu(), images.num_classes, found)
+
+
+def _state(tops: Mapping[str, TopResponses], predicted: Tensor) -> dict[str, Tensor]:
+    tallies = {f"{name}/{key}": value for name, top in tops.items() for key, value in top.state().items()}
+    return {"done": torch.tensor(len(predicted)), "predicted": predicted, **tallies}

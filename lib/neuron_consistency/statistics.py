@@ -149,9 +149,17 @@ def jackknife(value: float, replicates: np.ndarray, excluded: float = 0.0) -> Es
 
     Source: Shao and Wu 1989, the delete-a-group jackknife.
     """
+    return replace(_around(value, float(jackknife_margin(replicates))), excluded=excluded, replicates=replicates)
+
+
+def jackknife_margin(replicates: np.ndarray) -> np.ndarray:
+    """Half the interval of `jackknife`, of several values at once.
+
+    Shape:
+        replicates: (G, ...) float64; result: (...,).
+    """
     groups = len(replicates)
-    spread = np.sqrt((groups - 1) / groups * np.square(replicates - replicates.mean()).sum())
-    return replace(_around(value, float(_student(groups) * spread)), excluded=excluded, replicates=replicates)
+    return _student(groups) * np.sqrt((groups - 1) / groups * np.square(replicates - replicates.mean(0)).sum(0))
 
 
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:

@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from neuron_consistency.attacks.linf import fgsm, sign_noise
-from neuron_consistency.attacks.predictions import accuracy_row, under_pgd
+from neuron_consistency.attacks.linf import fgsm, pgd, sign_noise
+from neuron_consistency.attacks.predictions import accuracy_row
 from neuron_consistency.consistency.measure import chance, comparison, consistency_row, mean_consistency, neuron_table
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
@@ -60,6 +60,19 @@ class Passes:
         return 100 * (self.sets[name].predictions == self.sets[name].labels).double()
 
 
+def attacks_of(on: Runtime, *, epsilon: float, pgd_steps: int) -> dict[str, tuple[Attack, torch.Generator | None]]:
+    """FGSM, noise of its size and, unless `pgd_steps` is 0, PGD: each with the generator that it draws from.
+
+    The generators are new ones of seed 0, so that every pass over the same images draws the same.
+    """
+    drawn = {name: torch.Generator(on.device).manual_seed(0) for name in (NOISE, PGD)}
+    pgd_attack = partial(pgd, epsilon=epsilon, steps=pgd_steps, generator=drawn[PGD])
+    noise: Attack = lambda _network, batch, _labels: sign_noise(batch, epsilon=epsilon, generator=drawn[NOISE])  # noqa: E731
+    found: dict[str, tuple[Attack, torch.Generator | None]] = {FGSM: (partial(fgsm, epsilon=epsilon), None)}
+    found[NOISE] = noise, drawn[NOISE]
+    return found | ({PGD: (pgd_attack, drawn[PGD])} if pgd_steps else {})
+
+
 def measure_with_controls(
     model: Classifier,
     images: ImageSet,
@@ -91,11 +104,11 @@ def measure_with_controls(
     see = partial(respond, model, on=on, quantile=quantile, top_k=top_k)
     real = see(images)
     fixed = {name: layer.thresholds for name, layer in real.layers.items()}
-    own: Attack = partial(fgsm, epsilon=epsilon)
+    attacks = {name: attack for name, (attack, _) in attacks_of(on, epsilon=epsilon, pgd_steps=pgd_steps).items()}
+    own = attacks[FGSM]
     sets = {REAL: real, FGSM: see(images, thresholds=fixed, attack=own)}
     if controls:
-        noise = partial(sign_noise, epsilon=epsilon, generator=torch.Generator(on.device).manual_seed(0))
-        sets[NOISE] = see(images, thresholds=fixed, attack=lambda _network, batch, _labels: noise(batch))
+        sets[NOISE] = see(images, thresholds=fixed, attack=attacks[NOISE])
         if attacker is model:
             sets[COMMON] = sets[FGSM]
         elif attacker is not None:
@@ -108,7 +121,7 @@ def measure_with_controls(
             if int(chosen.sum()) >= 2:  # fewer say nothing of consistency
                 sets[name] = see(images.subset(chosen.nonzero().squeeze(1)), thresholds=fixed, attack=attack)
     if pgd_steps:
-        sets[PGD] = see(images, layers=[], attack=under_pgd(on, epsilon=epsilon, steps=pgd_steps))
+        sets[PGD] = see(images, layers=[], attack=attacks[PGD])
     return Passes(model.last_layer, sets)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.responses import Responses
-from neuron_consistency.statistics import Estimate, jackknife
+from neuron_consistency.statistics import Estimate, jackknife, jackknife_margin
 
 
 def consistency(counts: Tensor, correlation: Tensor) -> Tensor:
@@ -38,8 +38,13 @@ def unbiased_consistency(counts: Tensor, correlation: Tensor) -> Tensor:
 
     Source: ours; it removes from Eq. 3 the pairs of an image with itself.
     """
-    m = counts.sum(-1).to(torch.float64)
-    return (m * consistency(counts, correlation) - 1) / (m - 1)
+    return _unbiased(consistency(counts, correlation), counts.sum(-1))
+
+
+def _unbiased(biased: Tensor, m: Tensor) -> Tensor:
+    """U from V and the number of active images."""
+    m = m.to(torch.float64)
+    return (m * biased - 1) / (m - 1)
 
 
 @dataclass(frozen=True)
@@ -90,26 +95,50 @@ def comparison(one: Estimate, other: Estimate, difference: Estimate | None = Non
     return told | {"U is": found.verdict(above=0)}
 
 
-def mean_consistency(counts: Tensor, correlation: Tensor, *, unbiased: bool) -> Estimate:
-    """The mean of V or U over neurons, with an interval from a jackknife that leaves out groups of images.
-
-    The same images are left out for all neurons at once, since neurons share images. A bootstrap would be
-    wrong here: an image drawn twice pairs with itself at correlation 1.
+class Neurons:
+    """V and U of every neuron of a layer, and of each also without each group of images, computed once for both.
 
     Shape:
-        counts: (G, C, K), active images by group, neuron and class; correlation: (K, K).
-
-    Source: the measure is P1's; the interval is ours (Shao and Wu 1989, delete-a-group jackknife).
+        counts: (G, C, K), active images by group, neuron and class; correlation: (K, K); m: (C,); V, U: (C,) float64;
+        their replicates: (G, C) float64.
     """
-    measure = unbiased_consistency if unbiased else consistency
-    total = counts.sum(0)
-    neurons = measure(total, correlation)
-    kept = ~neurons.isnan()
-    if not bool(kept.any()):
-        return jackknife(float("nan"), np.full(len(counts), np.nan), 1.0)
-    left_out = measure(total - counts, correlation)[:, kept].nanmean(1)
-    excluded = 1 - float(kept.double().mean())
-    return jackknife(float(neurons[kept].mean()), left_out.numpy(), excluded)
+
+    def __init__(self, counts: Tensor, correlation: Tensor) -> None:
+        self.total = counts.sum(0)
+        self.m = self.total.sum(-1)
+        rest = self.total - counts
+        self.values = {"V": consistency(self.total, correlation)}
+        self.replicates = {"V": consistency(rest, correlation)}
+        self.values["U"] = _unbiased(self.values["V"], self.m)
+        self.replicates["U"] = _unbiased(self.replicates["V"], rest.sum(-1))
+
+    def mean(self, measure: str) -> Estimate:
+        """The mean of V or U over neurons, with an interval from a jackknife that leaves out groups of images.
+
+        The same images are left out for all neurons at once, since neurons share images. A bootstrap would be
+        wrong here: an image drawn twice pairs with itself at correlation 1.
+
+        Source: the measure is P1's; the interval is ours (Shao and Wu 1989, delete-a-group jackknife).
+        """
+        values, replicates = self.values[measure], self.replicates[measure]
+        kept = ~values.isnan()
+        if not bool(kept.any()):
+            return jackknife(float("nan"), np.full(len(replicates), np.nan), 1.0)
+        excluded = 1 - float(kept.double().mean())
+        return jackknife(float(values[kept].mean()), replicates[:, kept].nanmean(1).numpy(), excluded)
+
+    def margins(self) -> np.ndarray:
+        """Half the interval of each neuron's U; NaN where fewer than two images would be left. Shape: (C,)."""
+        return jackknife_margin(self.replicates["U"].numpy())
+
+
+def mean_consistency(counts: Tensor, correlation: Tensor, *, unbiased: bool) -> Estimate:
+    """The mean of V or U over neurons, see `Neurons`.
+
+    Shape:
+        counts: (G, C, K); correlation: (K, K).
+    """
+    return Neurons(counts, correlation).mean("U" if unbiased else "V")
 
 
 def neuron_table(responses: Responses, layer: str, correlation: Tensor, *, kind: str = "true") -> pd.DataFrame:
@@ -134,25 +163,37 @@ def neuron_table(responses: Responses, layer: str, correlation: Tensor, *, kind:
 
 
 def consistency_row(
-    responses: Responses, layer: str, correlation: Tensor, *, kind: str = "true", equal_m: int
+    responses: Responses,
+    layer: str,
+    correlation: Tensor,
+    *,
+    kind: str = "true",
+    equal_m: int,
+    neurons: Neurons | None = None,
 ) -> dict[str, float]:
     """One line of Table 1: V as the paper has it, its chance, U, its chance, both with intervals, and V and U
     of the `equal_m` strongest images, which no change of m can move.
 
+    Args:
+        neurons: those of this layer and kind of label, where they are known already.
+
     Shape:
         correlation: (K, K).
+
+    Returns:
+        images: of the set; m: the mean number of active images of a neuron; V, U: means over neurons, each with
+        "low", "high" and "chance"; "V top", "U top": of the strongest images; excluded: the share of neurons that
+        fewer than two images activate.
     """
-    counts = responses.layers[layer].counts[kind]
-    biased = mean_consistency(counts, correlation, unbiased=False)
-    unbiased = mean_consistency(counts, correlation, unbiased=True)
+    neurons = neurons or Neurons(responses.layers[layer].counts[kind], correlation)
     level = chance(responses.named(kind), correlation)
-    m = counts.sum((0, 2))
     top = responses.top_counts(layer, kind, equal_m).sum(0)
+    unbiased = neurons.mean("U")
     return {
         "images": len(responses.labels),
-        "m": float(m.double().mean()),
-        **biased.row("V"),
-        "V chance": float(level.biased(m).nanmean()),
+        "m": float(neurons.m.double().mean()),
+        **neurons.mean("V").row("V"),
+        "V chance": float(level.biased(neurons.m).nanmean()),
         **unbiased.row("U"),
         "U chance": level.unbiased,
         "V top": float(consistency(top, correlation).nanmean()),
