@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from neuron_consistency.consistency.measure import unbiased_consistency as unbiased_consistency
     from neuron_consistency.data.load import load_images as load_images
     from neuron_consistency.networks.models import build_model as build_model
+    from neuron_consistency.networks.wrap import wrap as wrap
     from neuron_consistency.responses import respond as respond
     from neuron_consistency.runtime import Runtime as Runtime
     from neuron_consistency.taxonomy import correlation as correlation
@@ -31,6 +32,7 @@ _HOMES = {
     "unbiased_consistency": "consistency.measure",
     "load_images": "data.load",
     "build_model": "networks.models",
+    "wrap": "networks.wrap",
     "respond": "responses",
     "Runtime": "runtime",
     "correlation": "taxonomy",

@@ -99,7 +99,7 @@ def test_large_vgg_is_plain_as_torchvisions() -> None:
         model = build_model("vgg16", num_classes=10, image_size=224)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     assert len(model.layers) == 13
-    assert model.network.get_submodule(model.module_paths["conv5_3"]) is model.network.get_submodule("features.29")
+    assert model.layer_module("conv5_3") is model.network.get_submodule("features.29")
 
 
 def test_same_seed_same_weights_and_the_global_state_untouched() -> None:

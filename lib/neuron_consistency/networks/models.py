@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import safetensors.torch
 import torch
@@ -19,13 +21,51 @@ SMALL_FORM_BELOW = 128  # pixels: smaller images get the small form
 Layers = dict[str, tuple[str, int]]  # by name the path of a module and its channels
 
 
-class Classifier(nn.Module):
-    """A torchvision network that takes [0, 1] images and knows the layers a measure may read.
+class Site(NamedTuple):
+    """Where a layer is read, and how what stands there becomes a map of channels.
 
     Attributes:
-        architecture: one of `ARCHITECTURES`.
-        layers: name -> number of channels, from input to output; a layer is read after its ReLU.
+        path: the module whose output is read, as `named_modules` names it.
+        form: what the module gives: "map" (B, C, h, w), "channels last" (B, h, w, C) or "tokens" (B, T, C).
+        prefix: how many tokens come before those of the patches (class token, registers).
+        before: the activation inside the module whose input is read instead of the module's output, or None.
+        copied: the network overwrites what is read in place.
+    """
+
+    path: str
+    channels: int
+    form: str = "map"
+    prefix: int = 0
+    before: str | None = None
+    copied: bool = False
+
+    def as_map(self, output: Tensor) -> Tensor:
+        """The output as a map: patches as a square where they are one, else as a column.
+
+        Shape:
+            output: see `form`; result: (B, C, h, w).
+        """
+        if self.form == "channels last":
+            return output.permute(0, 3, 1, 2)
+        if self.form == "tokens":
+            patches = output[:, self.prefix :].transpose(1, 2)
+            side = math.isqrt(patches.shape[2])
+            return patches.reshape(*patches.shape[:2], *((side, side) if side**2 == patches.shape[2] else (-1, 1)))
+        return output
+
+
+class Classifier(nn.Module):
+    """A network that takes [0, 1] images and knows the layers a measure may read.
+
+    Attributes:
+        architecture: the network's name, one of `ARCHITECTURES` where it is the library's own.
+        layers: name -> number of channels, from input to output.
         last_layer: the layer phi of Eq. 5 and 6, which the consistency of neurons is read from.
+        num_classes: number of logits; 0 where nobody said it.
+
+    Args:
+        layers: by name, path and channels, or a `Site`.
+        mean, std: of the pixels, by which images are normalised.
 
     Shape:
         images: (B, 3, H, W) float in [0, 1]. logits: (B, num_classes).
@@ -36,26 +76,36 @@ class Classifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, architecture: str, layers: Layers) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        architecture: str,
+        layers: Mapping[str, tuple[str, int] | Site],
+        *,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        num_classes: int = 0,
+    ) -> None:
         super().__init__()
         self.network = network
         self.architecture = architecture
-        self.layers = {name: channels for name, (_, channels) in layers.items()}
-        self.module_paths = {name: path for name, (path, _) in layers.items()}
-        self.last_layer = next(reversed(layers))
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.num_classes = num_classes
+        self.sites = {name: Site(*place) for name, place in layers.items()}
+        self.layers = {name: site.channels for name, site in self.sites.items()}
+        self.last_layer = list(layers)[-1]
+        self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network((images - self.mean) / self.std)
-        return logits
+        logits: Tensor | tuple[Tensor, ...] = self.network((images - self.mean) / self.std)
+        return logits[0] if isinstance(logits, tuple) else logits  # in train mode some add an auxiliary head's
 
     def layer_module(self, name: str) -> nn.Module:
         """The module whose output is the layer `name`."""
-        if name not in self.module_paths:
-            known = ", ".join(self.module_paths)
+        if name not in self.sites:
+            known = ", ".join(self.sites)
             raise ParameterError(f"{self.architecture} has no layer {name!r}: use one of {known}")
-        return self.network.get_submodule(self.module_paths[name])
+        return self.network.get_submodule(self.sites[name].path)
 
 
 def _relu_layers(network: nn.Module, names: Sequence[str]) -> Layers:
@@ -140,7 +190,7 @@ def build_model(
             for module in network.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    model = Classifier(network, architecture, layers)
+    model = Classifier(network, architecture, layers, num_classes=num_classes)
     if weights == "imagenet":
         if num_classes != 1000:
             raise ParameterError(f"weights='imagenet' are for 1000 classes, not {num_classes}")

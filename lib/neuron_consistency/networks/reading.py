@@ -36,24 +36,38 @@ class Seen(NamedTuple):
 
 @contextmanager
 def read_layers(model: Classifier, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Within the context, every forward pass of `model` leaves the outputs of the layers `names` in the dict.
+    """Within the context, every forward pass of `model` leaves the maps of the layers `names` in the dict.
 
-    The hooks are gone when the context ends, after an exception too.
+    A module that a pass calls several times is read at its last call. The hooks are gone when the context ends, after
+    an exception too.
 
     Shape:
-        each output: (B, channels, h, w).
+        each map: (B, channels, h, w).
 
     Raises:
         ParameterError: the model has no layer of that name.
     """
     outputs: dict[str, Tensor] = {}
+    given: dict[str, Tensor] = {}
 
-    def keep(name: str, _module: nn.Module, _inputs: object, output: Tensor) -> None:
-        outputs[name] = output
+    def note(name: str, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        given[name] = inputs[0].clone() if model.sites[name].copied else inputs[0]
 
-    modules = [(name, model.layer_module(name)) for name in names]
+    def keep(name: str, _module: nn.Module, _inputs: object, output: Tensor | Sequence[Tensor]) -> None:
+        site = model.sites[name]
+        found = output if isinstance(output, Tensor) else output[0]
+        if site.before is not None:
+            found = given.pop(name)
+        elif site.copied:
+            found = found.clone()
+        outputs[name] = site.as_map(found)
+
+    modules = [(name, model.layer_module(name), model.sites[name].before) for name in names]
     with ExitStack() as hooks:
-        for name, module in modules:
+        for name, module, before in modules:
+            if before is not None:
+                activation = model.network.get_submodule(before)
+                hooks.enter_context(activation.register_forward_pre_hook(partial(note, name)))
             hooks.enter_context(module.register_forward_hook(partial(keep, name)))
         yield outputs
 

@@ -1,0 +1,200 @@
+"""The layers of any network, found by one dry forward pass."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from neuron_consistency.networks.models import Site
+from neuron_consistency.networks.reading import evaluating
+
+_ACTIVATION = re.compile("elu|swish|silu|mish|sigmoid|tanh|softplus", re.IGNORECASE)
+_PLAIN = (nn.Module.forward, nn.Sequential.forward)  # the forward passes of a mere container
+
+
+class Call(NamedTuple):
+    """One call of a module in a forward pass: its first input and first output, with their versions at that time.
+
+    `since` counts the calls that had ended when this one began.
+    """
+
+    name: str
+    module: nn.Module
+    since: int
+    given: Tensor | None
+    given_version: int
+    output: Tensor | None
+    version: int
+
+
+def record_calls(network: nn.Module, images: Tensor) -> tuple[object, list[Call]]:
+    """What the network gives for the images in eval mode, and the calls of its modules in the order they ended.
+
+    Modes, hooks and gradients are as before when it returns.
+    """
+    calls: list[Call] = []
+    begun: list[tuple[int, Tensor | None, int]] = []
+
+    def begin(_module: nn.Module, inputs: object) -> None:
+        begun.append((len(calls), *_seen(inputs)))
+
+    def end(name: str, module: nn.Module, _inputs: object, output: object) -> None:
+        calls.append(Call(name, module, *begun.pop(), *_seen(output)))
+
+    with ExitStack() as hooks, evaluating(network), torch.no_grad():
+        for name, module in network.named_modules():
+            hooks.enter_context(module.register_forward_pre_hook(begin))
+            hooks.enter_context(module.register_forward_hook(partial(end, name)))
+        return network(images), calls
+
+
+def _seen(value: object) -> tuple[Tensor | None, int]:
+    """The tensor, or the first of several, and its version, which counts the changes made in place."""
+    if isinstance(value, tuple | list) and value:
+        value = value[0]
+    return (value, value._version) if isinstance(value, Tensor) else (None, 0)
+
+
+def _kind(module: nn.Module) -> str:
+    """The names of a module's class and its base classes; of an exported one the class it had."""
+    exported = getattr(module, "type_name", None)
+    return exported() or "" if callable(exported) else " ".join(base.__name__ for base in type(module).__mro__[:-2])
+
+
+def _is_container(module: nn.Module) -> bool:
+    if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        return type(module).forward in _PLAIN
+    return _kind(module).endswith(("Sequential", "ModuleList", "ModuleDict"))
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    """Whether a module is read whole: it has no parts, or is a norm with its activation inside (timm)."""
+    return not _is_container(module) and (not any(module.children()) or "Norm" in _kind(module).split()[0])
+
+
+def _form(output: Tensor, usual: str) -> str:
+    """The form of an output of four dimensions: images are square, so the two equal ones are height and width."""
+    _, first, second, third = output.shape
+    if first == second == third:
+        return usual
+    return "channels last" if first == second else "map"
+
+
+def _site(output: Tensor, usual: str, prefix: int | None) -> tuple[int, str, int] | None:
+    """Channels, form and prefix tokens of an output; None where it is no map of two by two or more."""
+    if output.ndim == 3:
+        tokens = output.shape[1]
+        skipped = tokens - math.isqrt(tokens) ** 2
+        if prefix is not None and (skipped > 0 or math.isqrt(max(tokens - prefix, 0)) ** 2 == tokens - prefix):
+            skipped = prefix
+        return (output.shape[2], "tokens", skipped) if tokens - skipped >= 4 else None
+    if output.ndim != 4:
+        return None
+    form = _form(output, usual)
+    channels, sides = (output.shape[1], output.shape[2:]) if form == "map" else (output.shape[3], output.shape[1:3])
+    return (channels, form, 0) if min(sides) >= 2 else None
+
+
+def _activation(calls: list[Call], index: int) -> Call | None:
+    """The call of an activation inside call `index`, or that call itself, whose output is the call's own."""
+    call = calls[index]
+    for inner in reversed(calls[call.since : index + 1]):
+        same = inner.output is call.output and inner.version == call.version
+        if same and inner.given is not None and _is_leaf(inner.module) and _ACTIVATION.search(_kind(inner.module)):
+            return inner
+    return None
+
+
+def readable(network: nn.Module, calls: list[Call], batch: int, *, before: bool) -> dict[str, Site]:
+    """Every module whose output is a map of channels, in the order of the calls, and how it is read."""
+    known = (getattr(module, "num_prefix_tokens", None) for module in network.modules())  # timm says it so
+    prefix = next((number for number in known if isinstance(number, int)), None)
+    if prefix is None and any(hasattr(module, "class_token") for module in network.modules()):  # torchvision
+        prefix = 1
+    outputs = [
+        (index, call, call.output)
+        for index, call in enumerate(calls)
+        if call.output is not None and len(call.output) == batch and call.output.is_floating_point()
+    ]
+    clear = [
+        _form(out, "")
+        for _, call, out in outputs
+        if out.ndim == 4 and min(out.shape) > 1 and any(call.module.children())
+    ]
+    usual = next((form for form in reversed(clear) if form), "map")
+    found: dict[str, Site] = {}
+    for index, call, output in outputs:
+        place = _site(output, usual, prefix)
+        if place is None:
+            continue
+        activation = _activation(calls, index) if before else None
+        read, version = (output, call.version) if activation is None else (activation.given, activation.given_version)
+        found.pop(call.name, None)  # called again, it is read at its last call
+        overwritten = read is not None and read._version != version
+        found[call.name] = Site(call.name, *place, activation and activation.name, overwritten)
+    return found
+
+
+def _members(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The children of a module, seen through containers."""
+    for name, child in module.named_children():
+        inner = f"{path}.{name}" if path else name
+        if _is_container(child):
+            yield from _members(inner, child)
+        else:
+            yield inner, child
+
+
+def _places(network: nn.Module, maps: Sequence[str]) -> tuple[set[str], set[str]]:
+    """The names of the blocks of a network, and of the leaves that stand beside or above them."""
+    kinds = {name: _kind(network.get_submodule(name)) for name in maps if not _is_leaf(network.get_submodule(name))}
+    total = Counter(kinds.values())
+    blocks, leaves = set[str](), set[str]()
+
+    def walk(path: str, module: nn.Module) -> None:
+        members = list(_members(path, module))
+        repeated = any(total[kinds.get(name, "")] > 1 for name, _ in members)
+        for name, member in members:
+            inside = Counter(kind for inner, kind in kinds.items() if inner.startswith(f"{name}."))
+            whole = any(1 < count == total[kind] for kind, count in inside.items())  # holds all blocks of a class
+            if _is_leaf(member):
+                leaves.add(name)
+            elif name in kinds and (total[kinds[name]] > 1 or (repeated and not whole)):
+                blocks.add(name)
+            else:
+                walk(name, member)
+
+    walk("", network)
+    return blocks, leaves
+
+
+def find_layers(network: nn.Module, calls: Sequence[Call], maps: Sequence[str]) -> list[str]:
+    """The layers of a network among the modules that give `maps`.
+
+    Containers are descended into, `Sequential`, `ModuleList` and wrappers alike. A layer is a block, the outermost
+    module whose class occurs twice or more, or a module beside such ones. Outside of blocks, a convolution with the
+    norm and the activation that follow it is one layer and has the name of the last of them; so is a batch norm, or
+    an activation, that follows something else.
+    """
+    blocks, leaves = _places(network, maps)
+    found: list[Call] = []
+    for call in calls:
+        if call.name not in maps or call.name not in blocks | leaves:
+            continue
+        kind = _kind(call.module)
+        follows = bool(found) and found[-1].name in leaves and call.given is found[-1].output
+        activation = bool(_ACTIVATION.search(kind))
+        if call.name in leaves and follows and (activation or "Norm" in kind):
+            found[-1] = call
+        elif call.name in blocks or activation or "BatchNorm" in kind or "Conv" in kind:
+            found.append(call)
+    last = {call.name: place for place, call in enumerate(found)}
+    return [call.name for place, call in enumerate(found) if last[call.name] == place]
