@@ -222,7 +222,8 @@ def respond(
 
     A neuron's response to an image is the spatial maximum of its channel. It is active where the response is
     at least its threshold: the k-th largest response of this set with k = max(ceil(quantile N), top_k), or the
-    `thresholds` of another set, as for adversarial images. The top_k strongest images are kept in either case.
+    `thresholds` of another set, as for adversarial images. The top_k strongest images are kept in either case. At 0 or
+    less a neuron is silent, but for layers whose responses may be negative, such as tokens.
 
     Args:
         layers: names of the layers read; None is the last one.
@@ -257,6 +258,7 @@ def respond(
             keep=min(top_k, len(images)),
             thresholds=None if thresholds is None else thresholds[name].to(on.device),
             device=on.device,
+            floor=-math.inf if model.sites[name].signed else _TINY,
         )
         for name in names
     }

@@ -139,7 +139,8 @@ def readable(network: nn.Module, calls: list[Call], batch: int, *, before: bool)
         read, version = (output, call.version) if activation is None else (activation.given, activation.given_version)
         found.pop(call.name, None)  # called again, it is read at its last call
         overwritten = read is not None and read._version != version
-        found[call.name] = Site(call.name, *place, activation and activation.name, overwritten)
+        signed = activation is None and (overwritten or bool((output < 0).any()))  # before a ReLU, 0 is silence still
+        found[call.name] = Site(call.name, *place, activation and activation.name, overwritten, signed)
     return found
 
 

@@ -30,6 +30,7 @@ class Site(NamedTuple):
         prefix: how many tokens come before those of the patches (class token, registers).
         before: the activation inside the module whose input is read instead of the module's output, or None.
         copied: the network overwrites what is read in place.
+        signed: responses may be negative, so that 0 is no silence.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Site(NamedTuple):
     prefix: int = 0
     before: str | None = None
     copied: bool = False
+    signed: bool = False
 
     def as_map(self, output: Tensor) -> Tensor:
         """The output as a map: patches as a square where they are one, else as a column.
