@@ -21,6 +21,7 @@ LAYERS = (
     ("consistency",),
     ("dissection", "representation", "tracing", "explanation"),
     ("training",),
+    ("card",),
     ("workflow",),
 )
 TOPICS = {"consistency", "dissection", "representation", "tracing", "explanation"}
