@@ -66,6 +66,8 @@ batch_size: int = 128  # images a forward pass
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
 # %% tags=["hide-input"]
+import pandas as pd
+
 from neuron_consistency.attacks.targeted import least_likely_targets
 from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.plotting import picture_grid
@@ -74,8 +76,8 @@ from neuron_consistency.runtime import describe_device
 from neuron_consistency.show import stacked, with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.obtain import evaluation_images, training_images
+from neuron_consistency.workflow.claims import settled
 from neuron_consistency.workflow.costs import full_size_table
-from neuron_consistency.workflow.findings import representation_findings, success_findings
 from neuron_consistency.workflow.page import open_page
 from neuron_consistency.workflow.results import paper_table
 
@@ -296,9 +298,9 @@ tables.claim_columns(neuron_claims)
 
 # %% tags=["hide-input"]
 kept = {"success": success, "transfer": transfer, "full-size": full_size, "curves": curves, "neurons": summary}
-said = success_findings(success, everywhere="all of them at once")
-said += representation_findings(objectives, distance_claims, neuron_claims)
-findings = page.keep(kept | {"ratios": ratios}, said)
+claims = {label: pd.concat([distance_claims[label], neuron_claims[label]]) for label in measured}
+claims = stacked({label: rows.assign(objective=objectives[label]) for label, rows in claims.items()})
+findings = page.keep(kept | {"ratios": ratios}, settled("06_representations", success=success, claims=claims))
 with_intervals(findings.set_index(["claim", "case"]))
 
 # %% tags=["hide-input"]

@@ -82,7 +82,7 @@ from neuron_consistency.tracing import detection_tables, tables
 from neuron_consistency.tracing.figures import auroc_intervals, explanation_panel
 from neuron_consistency.tracing.trials import try_attacks, try_networks
 from neuron_consistency.training.obtain import evaluation_images, training_images
-from neuron_consistency.workflow.findings import detection_findings
+from neuron_consistency.workflow.claims import settled
 from neuron_consistency.workflow.page import open_page
 
 page = open_page("07_tracing", globals(), "tracing", "attack")
@@ -306,7 +306,8 @@ detection_tables.unseen_shown(worst)
 
 # %% tags=["hide-input"]
 kept = {"masses": masses.reset_index(), "detections": detections, "adaptive": adaptive}
-findings = page.keep(kept, detection_findings(errors, detections, worst))
+succeeded, told = detections.dropna(subset="AUROC"), errors.dropna(subset="predicted - true")
+findings = page.keep(kept, settled("07_tracing", errors=told, detections=succeeded, worst=worst))
 with_intervals(findings.set_index(["claim", "case"]))
 
 # %% tags=["hide-input"]

@@ -37,7 +37,7 @@ def test_a_row_has_the_columns_of_its_table_and_is_read_back() -> None:
     assert found.row("U") == {"U": 0.5, "U low": 0.4, "U high": 0.7}
     assert found.row("AUROC", bare=True) == {"AUROC": 0.5, "low": 0.4, "high": 0.7}
     assert Estimate.read(found.row("U") | {"low": 9}, "U") == found
-    assert Estimate.read(found.row("value", bare=True), "value", bare=True) == found
+    assert Estimate.read(found.row("value", bare=True), "value") == found
 
 
 def test_a_difference_is_paired_where_both_are_of_the_same_images() -> None:

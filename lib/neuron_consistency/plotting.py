@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neuron_consistency.statistics import ends
+
 STYLE = "whitegrid"
 
 
@@ -76,7 +78,7 @@ def spread(rows: Any, value: str) -> NDArray[Any]:
         rows: a table, or a row of one, with the ends as "<value> low" and "<value> high", or as "low" and "high".
         value: the column.
     """
-    low, high = (end if end in rows else end.split()[-1] for end in (f"{value} low", f"{value} high"))
+    low, high = ends(rows, value)
     return np.stack([rows[value] - rows[low], rows[high] - rows[value]]).reshape(2, -1)
 
 

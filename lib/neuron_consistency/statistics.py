@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 from torch import Tensor, from_numpy
@@ -44,10 +43,9 @@ class Estimate:
     replicates: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
     @classmethod
-    def read(cls, row: Mapping[Any, Any] | pd.Series[Any], name: str, *, bare: bool = False) -> Estimate:
-        """The estimate that stands in a row of a table, see `row`."""
-        before = "" if bare else f"{name} "
-        return cls(row[name], row[f"{before}low"], row[f"{before}high"])
+    def read(cls, row: Mapping[Any, Any], name: str) -> Estimate:
+        """The estimate that stands in a row of a table, in the columns of `row`."""
+        return cls(row[name], *(row[end] for end in ends(row, name)))
 
     def row(self, name: str, *, bare: bool = False) -> dict[str, float]:
         """The columns `name`, "`name` low" and "`name` high"; `bare` calls the last two "low" and "high"."""
@@ -85,6 +83,11 @@ class Estimate:
         """The columns value, low, high and verdict on the claim that the number lies between `above` and `below`."""
         said = self.verdict(above=above, below=below, words=CLAIM, touching=True)
         return self.row("value", bare=True) | {"verdict": said}
+
+
+def ends(columns: Container[object], value: str) -> tuple[str, str]:
+    """Where a table has the bounds of a column: in "<value> low" and "<value> high", or else in "low" and "high"."""
+    return (f"{value} low", f"{value} high") if f"{value} low" in columns else ("low", "high")
 
 
 def share(hits: Numbers, clusters: Numbers | None = None, *, whole: float = 1.0) -> Estimate:

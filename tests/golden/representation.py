@@ -20,8 +20,8 @@ from neuron_consistency.representation.tables import (
     transfer_table,
 )
 from neuron_consistency.show import stacked
+from neuron_consistency.workflow.claims import settled
 from neuron_consistency.workflow.costs import full_size_table
-from neuron_consistency.workflow.findings import representation_findings, success_findings
 
 BINS = 3
 RATE = ({"rank": 0, "images": 20, "seconds": 4.0},)  # in place of what a clock says
@@ -63,10 +63,10 @@ def numbers() -> dict[str, object]:
     labels = {titles[one.key]: one.objective for one in recipes}
     ratio_rows = {title: ratio_claims(one, tolerance=0.05) for title, one in ratios.items()}
     neuron_rows = {title: one.claims(bins=BINS) for title, one in neurons.items()}
-    findings = [
-        *success_findings(success, everywhere="all"),
-        *representation_findings(labels, ratio_rows, neuron_rows),
-    ]
+    claims = {title: pd.concat([ratio_rows[title], neuron_rows[title]]) for title in labels}
+    claims = {title: rows.assign(objective=labels[title]) for title, rows in claims.items()}
+    everywhere = success.replace({"network": {"all": "all of them at once"}})
+    findings = settled("06_representations", success=everywhere, claims=stacked(claims))
     return found | {
         "neurons": stacked({title: one.table for title, one in list(neurons.items())[:1]}),
         "neurons, summary": stacked({title: one.summary() for title, one in neurons.items()}),

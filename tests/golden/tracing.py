@@ -18,7 +18,7 @@ from neuron_consistency.tracing.detection_tables import (
 )
 from neuron_consistency.tracing.tables import closed_form_error, masses, trace_examples
 from neuron_consistency.tracing.trials import Trial, try_attacks, try_networks
-from neuron_consistency.workflow.findings import detection_findings
+from neuron_consistency.workflow.claims import settled
 from toys import CPU
 
 
@@ -46,17 +46,18 @@ def numbers() -> dict[str, object]:
         found[f"traced, {form}"] = pd.concat({each.title: each.neurons for each in traced.values()}).reset_index()
         found[f"random, {form}"] = pd.concat({each.title: each.random for each in traced.values()}).reset_index()
     try_attacks(trials, shown, places, ON, epsilon=EPSILON, steps=3, ensembles={})
-    mass, settled = masses(trials), verdicts(detected := detections(trials, false_alarms=0.05))
+    mass, said = masses(trials), verdicts(detected := detections(trials, false_alarms=0.05))
     adaptive = adaptive_detections(
         trials, shown, places, ON, weights=[1.0, 100.0], epsilon=EPSILON, steps=3, false_alarms=0.05
     )
     worst, errors = worst_cases(adaptive), mass.loc[pd.IndexSlice[:, "errors"], :].droplevel("group")
+    succeeded, told = detected.dropna(subset="AUROC"), errors.dropna(subset="predicted - true")
     return found | {
         "masses": mass.reset_index(),
         "detections": detected,
         "adaptive": adaptive,
-        "verdicts": settled.reset_index(),
-        "verdicts, counted": verdict_counts(settled),
+        "verdicts": said.reset_index(),
+        "verdicts, counted": verdict_counts(said),
         "worst cases": worst,
-        "findings": pd.DataFrame(detection_findings(errors, detected, worst)),
+        "findings": pd.DataFrame(settled("07_tracing", errors=told, detections=succeeded, worst=worst)),
     }

@@ -20,14 +20,9 @@ from neuron_consistency.workflow.claims import (
     overall,
     read_claims,
     read_findings,
+    settled,
 )
-from neuron_consistency.workflow.findings import (
-    detection_findings,
-    dissection_findings,
-    explanation_findings,
-    representation_findings,
-    success_findings,
-)
+from neuron_consistency.workflow.findings import dissection_findings, explanation_findings
 from neuron_consistency.workflow.results import paper_table
 from toys import toy_recipe
 
@@ -89,10 +84,16 @@ def test_the_papers_numbers_follow_from_its_tables() -> None:
         assert numbers(claims[name].theirs) == pytest.approx(values, abs=1e-6), name
 
 
-@pytest.mark.parametrize("more", ["", ", place: b, says: c, number: d, theirs: e, chapter: 99_none"])
+FIELDS = ", place: b, says: c, number: d, theirs: e"
+
+
+@pytest.mark.parametrize(
+    "more", ["", FIELDS + ", chapter: 99_none", FIELDS + ", chapter: 01_a, rule: {table: b, case: c, valu: d}"]
+)
 def test_a_claim_with_a_gap_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
     broken = "a: {paper: P1" + more + "}"
     (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_a.ipynb").touch()
     (tmp_path / "notebooks" / "claims.yaml").write_text(broken)
     (tmp_path / "Snakefile").touch()
     monkeypatch.chdir(tmp_path)
@@ -178,20 +179,22 @@ def test_concepts_are_counted_neuron_by_neuron() -> None:
 
 
 def test_success_is_held_against_what_the_clean_images_give() -> None:
-    row = {"set": "one", "network": "all", "reached": 9.0, "reached low": 7.0, "reached high": 11.0}
+    row = {"set": "one", "network": "all of them at once", "reached": 9.0, "reached low": 7.0, "reached high": 11.0}
     row["reached clean"] = 8.0
-    rows = success_findings(pd.DataFrame([row, row | {"network": "first"}]), everywhere="all")
+    rows = settled("06_representations", success=pd.DataFrame([row, row | {"network": "first"}]))
     assert verdicts_of(rows) == {("one-image-fools-all", "one"): "cannot be told"}
 
 
 def test_claims_of_normal_networks_are_not_those_of_trained_ones() -> None:
     told = {"value": 1.2, "low": 1.1, "high": 1.3}
-    ratios = pd.DataFrame(
-        [{"claim": "r1 above 1", **told, "verdict": "holds"}, {"claim": "r1 about 1", **told, "verdict": "fails"}]
-    )
-    neurons = pd.DataFrame([{"claim": "CS2 above CS1", **told, "verdict": "holds"}])
+    claims = {"r1 above 1": "holds", "r1 about 1": "fails", "CS2 above CS1": "holds"}
     objectives = {"n": "normal", "c": "consistent", "a": "adversarial"}
-    rows = representation_findings(objectives, dict.fromkeys(objectives, ratios), dict.fromkeys(objectives, neurons))
+    table = pd.DataFrame(
+        {"network": label, "objective": objective, "claim": claim, **told, "verdict": verdict}
+        for label, objective in objectives.items()
+        for claim, verdict in claims.items()
+    )
+    rows = settled("06_representations", claims=table)
     assert verdicts_of(rows) == {
         ("leaves-its-class", "n"): "holds",
         ("targets-agree-more", "n"): "holds",
@@ -216,9 +219,10 @@ def test_an_attack_that_never_succeeds_says_nothing_of_the_detector() -> None:
     )
     detections.loc[detections["attack"] == "b", "AUROC"] = math.nan
     errors = pd.DataFrame({"predicted - true": [-0.2], "predicted - true low": [-0.3], "predicted - true high": [-0.1]})
-    errors.index = pd.Index(["net"])
+    errors.index = pd.Index(["net"], name="model")
     worst = detections.iloc[:1].assign(AUROC=0.4, low=0.3, high=0.45)
-    assert verdicts_of(detection_findings(errors, detections, worst)) == {
+    rows = settled("07_tracing", errors=errors, detections=detections.dropna(subset="AUROC"), worst=worst)
+    assert verdicts_of(rows) == {
         ("neurons-tell-why", "net"): "fails",
         ("neurons-tell-attacks", "net, a"): "holds",
         ("better-than-rivals", "net, a, rival"): "fails",

@@ -155,9 +155,7 @@ def ratio_claims(ratios: pd.DataFrame, *, tolerance: float) -> pd.DataFrame:
         ("r2 below 1", r2["adversarial"], {"below": 1.0}),
         ("r2 below noise", r2["difference"], {"below": 0.0}),
     )
-    return pd.DataFrame(
-        {"claim": claim, **Estimate.read(row, "value", bare=True).settles(**side)} for claim, row, side in claims
-    )
+    return pd.DataFrame({"claim": claim, **Estimate.read(row, "value").settles(**side)} for claim, row, side in claims)
 
 
 def mean_columns(means: pd.DataFrame) -> pd.DataFrame:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from neuron_consistency.statistics import FAILS, HOLDS, OPEN, Estimate
 from neuron_consistency.workflow.parameters import notebook_path, read_list
 
 COLUMNS = ["claim", "case", "value", "low", "high", "verdict"]
+RULE = {"table", "where", "case", "value", "less", "above", "below"}
+Findings = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Claim:
         number: what is measured, and what would make the claim hold.
         theirs: the paper's own number, or what it gives in place of one; "" for a question of ours.
         chapter: stem of the notebook that tests it.
+        rule: how its tables settle it, with the keys of RULE, see `settled`; none where code of the chapter does.
     """
 
     name: str
@@ -41,17 +46,20 @@ class Claim:
     number: str
     theirs: str
     chapter: str
+    rule: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_claims() -> dict[str, Claim]:
     """The claims of `notebooks/claims.yaml` by name, in its order.
 
     Raises:
-        ParameterError: an entry lacks a field or has another, or names no notebook.
+        ParameterError: an entry or its rule lacks a field or has another, or it names no notebook.
     """
     claims = read_list("claims.yaml", Claim)
-    for claim in claims.values():
+    for name, claim in claims.items():
         notebook_path(claim.chapter)
+        if claim.rule and not {"table", "case", "value"} <= claim.rule.keys() <= RULE:
+            raise ParameterError(f"claims.yaml: the rule of {name} needs table, case, value, and has some of {RULE}")
     return claims
 
 
@@ -62,6 +70,27 @@ def finding(claim: str, case: str, found: Estimate, **bounds: float) -> dict[str
         bounds: above, below or both, see `statistics.Estimate.settles`.
     """
     return {"claim": claim, "case": case} | found.settles(**bounds)
+
+
+def settled(chapter: str, **tables: pd.DataFrame) -> Findings:
+    """What tables of a chapter say of its claims, by the rules of the ledger.
+
+    Args:
+        chapter: the stem of its notebook.
+        **tables: by the name that the rules call them by. A rule is about the rows whose columns fit its patterns; the
+            claim is about its column `value`, or what that exceeds its column `less` by.
+    """
+    rules = [(name, claim.rule) for name, claim in read_claims().items() if claim.chapter == chapter and claim.rule]
+    rows = []
+    for title, table in tables.items():
+        for row, (claim, rule) in itertools.product(table.reset_index().to_dict("records"), rules):
+            where = rule.get("where", {}).items()
+            if rule["table"] == title and all(re.fullmatch(fitting, row[column]) for column, fitting in where):
+                found = Estimate.read(row, rule["value"]).minus(row[rule["less"]] if "less" in rule else 0.0)
+                bounds = {side: rule[side] for side in ("above", "below") if side in rule}
+                said = {} if bounds else {"verdict": row["verdict"]}
+                rows.append(finding(claim, rule["case"].format_map(row), found, **bounds) | said)
+    return rows
 
 
 def keep_findings(profile: str, chapter: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

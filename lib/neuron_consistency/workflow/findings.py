@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 import torch
@@ -12,38 +10,12 @@ from torch import Tensor
 
 from neuron_consistency.consistency.ambiguity import FGSM, PGD, REAL, Passes
 from neuron_consistency.consistency.measure import chance
-from neuron_consistency.explanation.scores import GAP, OWN_E
 from neuron_consistency.show import Named, matched, seed_groups
 from neuron_consistency.statistics import Estimate, mean, mean_over_seeds, over_seeds
-from neuron_consistency.tracing.detection import MISMATCH
-from neuron_consistency.tracing.detection_tables import ERRORS
 from neuron_consistency.training.recipes import TITLES
-from neuron_consistency.workflow.claims import COLUMNS, finding
+from neuron_consistency.workflow.claims import Findings, finding, settled
 
-Findings = list[dict[str, Any]]
 ABOVE, BELOW = {"above": 0.0}, {"below": 0.0}
-
-NEURON_CLAIMS = {  # what chapter 6 calls the claims of the ledger
-    "r1 above 1": "leaves-its-class",
-    "r2 below 1": "nears-its-target",
-    "CS1 below chance": "classes-disagree",
-    "CS1 falls with LC": "more-so-for-consistent-neurons",
-    "CS2 above chance": "targets-agree",
-    "CS2 above CS1": "targets-agree-more",
-    "merely targets above chance": "dummy-detectors",
-    "merely targets above shows": "dummy-detectors-mostly",
-}
-OBJECTIVE_CLAIMS = {"normal": NEURON_CLAIMS, "consistent": {"r1 about 1": "training-keeps-the-place"}}
-EXPLANATION_CLAIMS = {  # by the measure, without its number of steps
-    "accuracy": "reweighting-accuracy",
-    "mAP": "reweighting-accuracy",
-    "pointing game": "reweighting-points",
-    "box IoU": "reweighting-boxes",
-    GAP: "reweighting-backgrounds",
-    "accuracy, FGSM": "reweighting-fgsm",
-    "accuracy, PGD": "reweighting-pgd",
-    OWN_E: "reweighting-consistency",
-}
 
 
 def evaluation_findings(
@@ -122,71 +94,12 @@ def dissection_findings(
     return rows
 
 
-def success_findings(success: pd.DataFrame, *, everywhere: str) -> Findings:
-    """Chapter 6: how often one image fools all networks of its ensemble.
-
-    Args:
-        success: from `success_table`, with the column set.
-        everywhere: what the row of all networks is called.
-    """
-    return [
-        finding("one-image-fools-all", row["set"], Estimate.read(row, "reached").minus(row["reached clean"]), above=0)
-        for _, row in success[success["network"] == everywhere].iterrows()
-    ]
-
-
-def representation_findings(
-    objectives: Mapping[str, str], ratios: Mapping[str, pd.DataFrame], neurons: Mapping[str, pd.DataFrame]
-) -> Findings:
-    """Chapter 6: where adversarial images lie, and which neurons they fire.
-
-    Args:
-        objectives: of the network behind each label of the two others.
-        ratios: by label, from `ratio_claims`.
-        neurons: by label, from `NeuronMeasures.claims`.
-    """
-    rows = []
-    for label, objective in objectives.items():
-        settled = pd.concat([ratios[label], neurons[label]])
-        settled = settled.assign(claim=settled["claim"].map(OBJECTIVE_CLAIMS.get(objective, {})), case=label)
-        rows.append(settled.dropna(subset="claim")[COLUMNS])
-    return pd.concat(rows).to_dict("records")  # type: ignore[return-value]
-
-
-def detection_findings(errors: pd.DataFrame, detections: pd.DataFrame, worst: pd.DataFrame) -> Findings:
-    """Chapter 7: what influential neurons tell. An attack that never succeeds says nothing.
-
-    Args:
-        errors: rows of `mass_table` about errors, by network.
-        detections: from `detection_table`, with the column model.
-        worst: from `worst_cases`.
-    """
-    rows = [
-        finding("neurons-tell-why", str(title), Estimate.read(row, "predicted - true"), above=0)
-        for title, row in errors.dropna(subset="predicted - true").iterrows()
-    ]
-    attacks = detections[detections["attack"] != ERRORS].dropna(subset="AUROC")
-    for claim, table in (("neurons-tell-attacks", attacks), ("survives-adaptation", worst)):
-        for _, row in table.iterrows():
-            case, detector = f"{row['model']}, {row['attack']}", row["detector"]
-            if detector == MISMATCH:
-                rows.append(finding(claim, case, Estimate.read(row, "AUROC", bare=True), above=0.5))
-            else:
-                rows.append(finding("better-than-rivals", f"{case}, {detector}", Estimate.read(row, "lead"), above=0))
-    return rows
-
-
 def explanation_findings(verdicts: pd.DataFrame) -> Findings:
     """Chapter 8: what reweighting changes, in the paper's form and with weights of mean one.
 
     Args:
         verdicts: from `explanation.tables.verdicts`.
     """
-    rows = []
-    for _, row in verdicts[verdicts["objective"].str.startswith("reweighted")].iterrows():
-        measure = re.sub(r"PGD-\d+$", "PGD", str(row["measure"]))
-        if claim := EXPLANATION_CLAIMS.get(measure):
-            case = TITLES[row["architecture"]] + (", mean 1" if row["objective"].endswith("mean1") else "")
-            bounds = BELOW if measure == GAP else ABOVE
-            rows.append(finding(claim, case, Estimate.read(row, "difference", bare=True), **bounds))
-    return rows
+    found = verdicts[verdicts["objective"].str.startswith("reweighted")]
+    mean1 = found["objective"].str.endswith("mean1").map({True: ", mean 1", False: ""})
+    return settled("08_explanation_consistency", verdicts=found.assign(case=found["architecture"].map(TITLES) + mean1))

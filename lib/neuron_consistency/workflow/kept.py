@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable
@@ -12,14 +11,15 @@ from typing import Any
 import pandas as pd
 
 from neuron_consistency.show import with_intervals
-from neuron_consistency.workflow.findings import explanation_findings, success_findings
+from neuron_consistency.workflow.claims import settled
+from neuron_consistency.workflow.findings import explanation_findings
 from neuron_consistency.workflow.results import Result, Study, read_result, read_studies
 from neuron_consistency.workflow.stamps import Shown, cited
 
 FINDINGS: dict[str, Callable[[pd.DataFrame], Any]] = {  # by the table of a study that they stand in or follow from
     "findings": lambda findings: findings,
     "verdicts": explanation_findings,
-    "success": functools.partial(success_findings, everywhere="all of them at once"),
+    "success": lambda success: settled("06_representations", success=success),
 }
 
 

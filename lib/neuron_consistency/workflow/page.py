@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+import torch
 from myst_nb import glue
 from torch import Tensor
 
 from neuron_consistency.artifacts import artifacts, commit
 from neuron_consistency.attacks.stored_set import AdversarialSet, obtain_adversarial_set
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.runtime import Runtime
+from neuron_consistency.runtime import Runtime, describe_device
 from neuron_consistency.show import distinct_titles
 from neuron_consistency.training.obtain import TrainedModel, obtain
 from neuron_consistency.training.recipes import Recipe
@@ -92,11 +93,17 @@ class Page:
         return told.merge(table, how="right", on="network")
 
     def keep(
-        self, tables: Mapping[str, pd.DataFrame], findings: Iterable[Mapping[str, Any]] | None = None
+        self,
+        tables: Mapping[str, pd.DataFrame],
+        findings: Iterable[Mapping[str, Any]] | None = None,
+        made_of: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame | None:
         """Keeps the findings for the ledger of claims. Where the parameters name a study, keeps both as its result.
 
         Tables without rows are left out.
+
+        Args:
+            made_of: the dataset, its fingerprint and the network, where others trained it.
 
         Returns:
             The findings as a table; None where none are given.
@@ -109,7 +116,13 @@ class Page:
         if study := self.parameters.get("study"):
             kept = {name: rows for name, rows in tables.items() if len(rows)}
             kept |= {} if table is None else {"findings": table}
-            keep_result(study, self.start, kept, parameters=self.parameters, nets=self.nets)
+            where = {
+                "device": describe_device(self.on.device),
+                "torch": torch.__version__,
+                "precision": self.on.precision,
+            }
+            made_of = where | dict(made_of) if made_of and not self.nets else None
+            keep_result(study, self.start, kept, parameters=self.parameters, nets=self.nets, made_of=made_of)
         return table
 
     def provenance(self) -> pd.DataFrame:

@@ -57,17 +57,18 @@ def read_list(file: str, kind: Callable[..., Entry]) -> dict[str, Entry]:
 
     Args:
         file: its name.
-        kind: the dataclass of an entry; it has the fields name, which is the entry's key, and others, all of which the
-            file has to give.
+        kind: the dataclass of an entry; it has the fields name, which is the entry's key, and others, of which the
+            file has to give all that have no default.
 
     Raises:
         ParameterError: an entry lacks a field or has another.
     """
     path = repository_root() / "notebooks" / file
-    wanted = inspect.signature(kind).parameters.keys() - {"name"}
+    fields = inspect.signature(kind).parameters
+    wanted = {name for name, field in fields.items() if field.default is field.empty} - {"name"}
     entries = yaml.safe_load(path.read_text("utf-8"))
     for name, entry in entries.items():
-        if entry.keys() != wanted:
+        if not wanted <= entry.keys() <= fields.keys() - {"name"}:
             raise ParameterError(f"{path}: {name} needs {', '.join(sorted(wanted))}, and nothing else")
     return {name: kind(name=name, **entry) for name, entry in entries.items()}
 

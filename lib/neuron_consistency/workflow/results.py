@@ -90,6 +90,7 @@ def keep_result(
     *,
     parameters: Mapping[str, Any],
     nets: Sequence[TrainedModel],
+    made_of: Mapping[str, Any] | None = None,
 ) -> Path:
     """Keeps the tables of a study, and in their record the notebook, its parameters, data, networks and machine.
 
@@ -99,6 +100,7 @@ def keep_result(
         tables: by name; their index is left out.
         parameters: all parameters of that run.
         nets: the networks that the tables are about.
+        made_of: dataset, fingerprint, device, torch and precision, where others trained the network.
 
     Returns:
         The folder.
@@ -113,6 +115,9 @@ def keep_result(
             "from a checkout that stands still; networks that are trained are not trained again"
         )
     records = [net.record for net in nets]
+    if made_of is None:
+        made_of = {"dataset": nets[0].recipe.dataset, "fingerprint": nets[0].recipe.fingerprint}
+        made_of |= {name: records[0][name] for name in ("device", "torch", "precision")}
     topics = ["training", *start.topics]
     topics += ["groups"] * bool(parameters.get("filter_groups"))
     topics += ["renderer"] * any(str(value).startswith("scenes") for value in parameters.values())
@@ -121,12 +126,10 @@ def keep_result(
         "commit": start.commit,
         "versions": {name: version for name, version in current_versions().items() if name in topics},
         "parameters": dict(parameters),
-        "dataset": nets[0].recipe.dataset,
-        "fingerprint": nets[0].recipe.fingerprint,
         "seeds": sorted({net.recipe.seed for net in nets}),
         "training_seconds": round(sum(record["seconds"] for record in records), 1),
         "run_seconds": round(time.monotonic() - start.clock, 1),
-        **{name: records[0][name] for name in ("device", "torch", "precision")},
+        **made_of,
     }
     return keep_tables(study, tables, facts)
 
