@@ -168,7 +168,8 @@ def correlation(distances: Tensor, *, sigma: float = 2.0) -> Tensor:
     """Eq. 2: a_ij = exp(-d_ij^2 / (2 sigma^2)).
 
     Shape:
-        distances: (K, K), in edges of the tree. Returns (K, K) float64 in (0, 1], ones on the diagonal.
+        distances: (K, K), in edges of the tree; infinite ones give 0. Returns (K, K) float64 in [0, 1], ones on the
+        diagonal.
 
     Raises:
         ParameterError: sigma is not a positive number.

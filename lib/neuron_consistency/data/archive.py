@@ -1,8 +1,10 @@
 """Files of a dataset in a folder or inside a zip, read in place; tar archives unpacked; and batches loaded ahead."""
 
 import bisect
+import csv
 import gzip
 import hashlib
+import io
 import os
 import struct
 import tarfile
@@ -130,7 +132,8 @@ class Files:
             return digest.hexdigest()
         for place in under:
             if place.endswith("/") or not place:
-                digest.update("".join(f"{name}\t{size}\n" for name, size in sorted(self._sizes(place))).encode())
+                listed = "".join(f"{name}\t{size}\n" for name, size in sorted(self._sizes(place)))
+                digest.update(listed.encode(errors="surrogateescape"))
             elif self.has(place):
                 digest.update(self.read(place))
         return digest.hexdigest()
@@ -154,6 +157,26 @@ class Files:
             return (self.path / self.base / name).read_bytes()
         except OSError as error:
             raise DatasetError(f"{name} cannot be read from {self} ({error.strerror}).") from error
+
+
+def table_rows(data: bytes, name: str) -> list[list[str]]:
+    """The rows of a table of text, without blank ones and without spaces around its cells.
+
+    Tabs, semicolons or commas separate the cells: the first of these that the first line has.
+
+    Raises:
+        DatasetError: it is empty, or no table in UTF-8.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+        mark = next((mark for mark in "\t;" if mark in text.partition("\n")[0]), ",")
+        table = csv.reader(io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=True)
+        rows = [row for line in table if any(row := [cell.strip() for cell in line])]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{name} is no table of text in UTF-8 ({error}).") from error
+    if not rows:
+        raise DatasetError(f"{name} is empty.")
+    return rows
 
 
 def unpacked(archive: Path) -> Path:

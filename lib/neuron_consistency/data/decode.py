@@ -39,26 +39,27 @@ def decode_image(data: bytes, name: str) -> Tensor:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
-def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear resize with antialiasing. Shape: (3, H, W) uint8 to (3, height, width) uint8."""
+def resize(image: Tensor, height: int, width: int, *, interpolation: str = "bilinear") -> Tensor:
+    """Bilinear or bicubic resize with antialiasing. Shape: (3, H, W) uint8 to (3, height, width) uint8."""
     if image.shape[1:] == (height, width):
         return image
-    return functional.interpolate(image[None], size=(height, width), mode="bilinear", antialias=True)[0]
+    return functional.interpolate(image[None], size=(height, width), mode=interpolation, antialias=True)[0]
 
 
-def fit(image: Tensor, size: int, *, margin: float | None = 1.0) -> Tensor:
+def fit(image: Tensor, size: int, *, margin: float | None = 1.0, interpolation: str = "bilinear") -> Tensor:
     """Resize so that the short side is `margin * size`, then cut the central square; None squeezes the whole image.
 
     Shape:
         (3, H, W) uint8 to (3, size, size) uint8.
     """
     if margin is None:
-        return resize(image, size, size)
+        return resize(image, size, size, interpolation=interpolation)
     height, width = image.shape[1:]
     scale = round(size * margin) / min(height, width)
     tall, wide = max(size, round(height * scale)), max(size, round(width * scale))
     top, left = (tall - size) // 2, (wide - size) // 2
-    return resize(image, tall, wide)[:, top : top + size, left : left + size]
+    resized = resize(image, tall, wide, interpolation=interpolation)
+    return resized[:, top : top + size, left : left + size]
 
 
 def fit_map(labels: Image.Image, size: int, *, margin: float | None = 1.0) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,18 +18,19 @@ from neuron_consistency.runtime import WHOLE, Part
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images with WordNet-named classes.
+    """Images of classes.
 
     Attributes:
         name, split: "tiny-imagenet", "train".
-        classes: display names; synsets: their wnids, one a class.
+        classes: display names; synsets: their wnids, one a class, "" where a class has none.
         fingerprint: identifies the content: the files (names with sizes or checksums) or the scenes' parameters and
             renderer, the chosen classes and images, and the image size.
+        names: what the image files are called within their folder, or None for images that are no files.
         label_maps: where the objects are, pixel by pixel, or None where the set does not tell; `masks` reads it.
 
     Shape:
-        labels: (N,) int64, on the CPU. pixels: (N, 3, S, S) uint8, or files decoded as asked. boxes: (N, 4) int64,
-        x0 y0 x1 y1 in pixels of these images, ends excluded, or None.
+        labels: (N,) int64, on the CPU. names: (N,) str. pixels: (N, 3, S, S) uint8, or files decoded as
+        asked. boxes: (N, 4) int64, x0 y0 x1 y1 in pixels of these images, ends excluded, or None.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ImageSet:
     fingerprint: str
     boxes: Tensor | None = None
     label_maps: LabelMaps | None = None
+    names: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,6 +88,7 @@ class ImageSet:
             pixels=pixels.take(rows) if isinstance(pixels, FilePixels) else pixels[rows.to(pixels.device)],
             boxes=None if self.boxes is None else self.boxes[rows],
             label_maps=None if self.label_maps is None else self.label_maps.take(rows),
+            names=None if self.names is None else self.names[rows.numpy()],
         )
 
     def subset(self, indices: Tensor) -> Self:

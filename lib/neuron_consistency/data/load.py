@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -62,7 +63,18 @@ def load_images(
         StoreError: no space is left for the prepared arrays.
     """
     source = open_source(name, split, root, download=download, **options)
-    name = source.name
+    return read_images(
+        source, image_size=image_size, classes=classes, per_class=per_class, cache=cache, skip_corrupt=skip_corrupt,
+        memory=memory,
+    )  # fmt: skip
+
+
+def read_images(
+    source: Source, *, image_size: int, classes: int | Sequence[str] | None = None, per_class: int | None = None,
+    cache: Path | None = None, skip_corrupt: bool = False, memory: int = MEMORY,
+) -> ImageSet:  # fmt: skip
+    """The images of an opened source; all else is as in `load_images`."""
+    name, split = source.name, source.split
     fingerprint = _fingerprint(source, split, image_size, classes, per_class)
     listing = source.listing(classes, per_class)
     files = FilePixels(source, listing.items, image_size, listing.classes, skip_corrupt)
@@ -71,6 +83,7 @@ def load_images(
         name, split, listing.classes, listing.synsets, listing.labels, files, fingerprint,
         None if listing.boxes is None else (listing.boxes * image_size).round().long(),
         LabelMaps(source, listing.items, image_size, listing.classes) if source.has_masks else None,
+        np.char.decode(listing.items, "utf8", "replace") if listing.items.dtype.kind == "S" else None,
     )  # fmt: skip
     if source.file_backed or math.prod(files.shape) > memory:
         return images
@@ -107,7 +120,7 @@ def _fingerprint(
         raise ParameterError(f"per_class must be at least 1, got {per_class}.")
     choice = list(classes) if isinstance(classes, Sequence) else classes
     # The class of the source is part of the content: another name for it would rename networks.
-    parts = [FORMAT, type(source).__name__, source.signature(), split, size, choice, per_class]
+    parts = [FORMAT, type(source).__name__, source.signature(), split, size, choice, per_class, *source.fitting]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

@@ -1,6 +1,7 @@
 """What a split of a classification set holds: one kind of source for each layout."""
 
 import difflib
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,6 +51,7 @@ class Source(ABC):
         tells: what its sets know of an image ("boxes", "masks"), and under what condition ("" is always).
         strange: what is said of other options.
         processes: worker processes that read a set into memory; 0 is threads, which serve files well.
+        fitting: how images are fitted, where that was chosen; part of the fingerprint then.
     """
 
     sets: ClassVar[dict[str, tuple[str, str]]] = {}
@@ -61,6 +63,7 @@ class Source(ABC):
     file_backed = False
     has_masks = False
     processes = 0
+    fitting: tuple[Any, ...] = ()
 
     @classmethod
     def open(cls, name: str, split: str, root: Path | None, *, download: bool, **options: Any) -> "Source | None":
@@ -132,6 +135,7 @@ class FileSource(Source):
 
     archive: ClassVar[tuple[str, str] | None] = None  # address and MD5 of one that holds the set
     margin: float | None = 1
+    interpolation = "bilinear"
 
     def __init__(self, name: str, split: str, files: Files) -> None:
         self.name, self.split, self.files = name, split, files
@@ -176,11 +180,13 @@ class FileSource(Source):
 
     def images_in(self, folder: str) -> list[str]:
         """Names of the image files below a folder."""
-        return [name for name in self.files.names(f"{folder}/") if name.lower().endswith(IMAGES)]
+        names = self.files.names(f"{folder}/")
+        return [name for name in names if name.lower().endswith(IMAGES) and "/._" not in name]  # macOS's own notes
 
     def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
-        name = item.decode()
-        return fit(decode_image(self.files.read(name), f"{self.files}/{name}"), size, margin=self.margin), []
+        name = os.fsdecode(item)
+        image = decode_image(self.files.read(name), f"{self.files}/{name}")
+        return fit(image, size, margin=self.margin, interpolation=self.interpolation), []
 
 
 def choose(known: Known, classes: int | Sequence[str] | None, dataset: str) -> Known:
@@ -194,7 +200,8 @@ def choose(known: Known, classes: int | Sequence[str] | None, dataset: str) -> K
         return {key: known[key] for key in (keys[place * len(keys) // classes] for place in range(classes))}
     key_of = {}
     for key, (name, wnid) in known.items():
-        own = [] if synsets.count(wnid) > 1 else [taxonomy.lemma(wnid).lower(), taxonomy.synset_name(wnid), wnid]
+        alone = wnid and synsets.count(wnid) == 1
+        own = [taxonomy.lemma(wnid).lower(), taxonomy.synset_name(wnid), wnid] if alone else []
         for called in [*own, name]:  # a synset that several classes share names none of them
             key_of[called] = key
     for name in classes:
@@ -212,17 +219,21 @@ def gather(
     names, synsets = zip(*chosen.values(), strict=True) if chosen else ((), ())
     empty = [name for key, (name, _) in chosen.items() if not images[key]]
     if empty or not names:
-        raise DatasetError(f"{source.name} has no {source.split} images of {', '.join(empty[:5]) or 'any class'}.")
+        kind = f"{source.split} " if source.split in SPLITS else ""
+        raise DatasetError(f"{source.name} has no {kind}images of {', '.join(empty[:5]) or 'any class'}.")
     kept = [images[key][:per_class] for key in chosen]
-    items = [item.encode() if isinstance(item, str) else item for own in kept for item in own]
+    items = [os.fsencode(item) if isinstance(item, str) else item for own in kept for item in own]
     labels = torch.repeat_interleave(torch.arange(len(kept)), torch.tensor([len(own) for own in kept]))
-    return Listing(_display(names, synsets), synsets, labels, np.array(items))
+    return Listing(display(names, synsets), synsets, labels, np.array(items))
 
 
-def _display(names: Sequence[str], synsets: Iterable[str]) -> tuple[str, ...]:
-    """Class names for tables: a wnid becomes its lemma, with the wnid where two share it (crane, maillot)."""
+def display(names: Sequence[str], synsets: Iterable[str]) -> tuple[str, ...]:
+    """Class names for tables: a wnid becomes its lemma, with the wnid where two share it (crane, maillot).
+
+    The name of a class without a synset ("") stays as it is.
+    """
     shown = [
-        taxonomy.lemma(wnid) if name == wnid else name.replace("_", " ")
+        taxonomy.lemma(wnid) if name == wnid else name.replace("_", " ") if wnid else name
         for name, wnid in zip(names, synsets, strict=True)
     ]
     return tuple(f"{text} ({name})" if shown.count(text) > 1 else text for text, name in zip(shown, names, strict=True))

@@ -1,8 +1,6 @@
 """Datasets of photographs in folders or in torchvision's arrays."""
 
-import csv
 import functools
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,9 +12,9 @@ import torch
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.archive import Files
+from neuron_consistency.data.archive import Files, table_rows
 from neuron_consistency.data.decode import fit
-from neuron_consistency.data.sources.base import Box, FileSource, Layout, Listing, Source, choose, gather
+from neuron_consistency.data.sources.base import SPLITS, Box, FileSource, Layout, Listing, Source, choose, gather
 from neuron_consistency.errors import DatasetError
 
 CLASS_FOLDERS = "{train,val}/<class>/*.JPEG"
@@ -125,13 +123,17 @@ class ByFolder(FileSource):
 
     def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
         table = self._synsets()
-        known = {name: (name, self._synset(name, table)) for name in self.files.folders(self.places[0])}
+        known = {name: (name, self._synset(name, table)) for name in self.class_folders()}
         chosen = choose(known, classes, self.name)
         return gather(self, chosen, {folder: self._images(folder) for folder in chosen}, per_class)
 
+    def class_folders(self) -> list[str]:
+        """Names of the folders that are classes: not those that other programs hide there."""
+        return [name for name in self.files.folders(self.places[0]) if not name.startswith((".", "__MACOSX"))]
+
     def _images(self, folder: str) -> list[str]:
         names = self.images_in(f"{self.places[1]}{folder}")
-        if self.halves:
+        if self.halves or self.split not in SPLITS:
             return names
         return [name for place, name in enumerate(names) if (place % 5 == 4) == (self.split == "val")]
 
@@ -148,12 +150,12 @@ class ByFolder(FileSource):
         return taxonomy.resolve(folder)
 
     def _synsets(self) -> dict[str, str]:
-        for name, separator in (("synsets.csv", ","), ("synsets.tsv", "\t")):
+        for name in ("synsets.csv", "synsets.tsv"):
             if self.files.has(name):
-                rows = list(csv.reader(io.StringIO(self.files.read(name).decode("utf-8-sig")), delimiter=separator))
-                if any(len(row) < 2 for row in rows if row):
+                rows = table_rows(self.files.read(name), f"{self.files}/{name}")
+                if any(len(row) < 2 for row in rows):
                     raise DatasetError(f"{self.files}/{name}: each line needs a class and its synset.")
-                return {row[0].strip(): row[1].strip() for row in rows if row}
+                return {row[0]: row[1] for row in rows}
         return {}
 
 
