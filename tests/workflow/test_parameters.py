@@ -50,12 +50,11 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_cell_is_read_with_types_defaults_and_comments(tmp_path: Path) -> None:
+def test_cell_is_read_with_types_and_defaults(tmp_path: Path) -> None:
     found = notebook_parameters(write_notebook(tmp_path / "04.ipynb"))
     assert list(found) == ["profile", "epsilon", "steps", "classes", "layers", "epochs_of"]
-    assert found["epsilon"] == Parameter("float", 8 / 255, "radius")
-    assert found["classes"] == Parameter("int | None", None, "all")
-    assert found["layers"].comment == "above its line"
+    assert found["epsilon"] == Parameter("float", 8 / 255)
+    assert found["classes"] == Parameter("int | None", None)
 
 
 @pytest.mark.parametrize(
@@ -104,13 +103,13 @@ def test_values_are_held_to_their_annotation(annotation: str, good: list[Any], b
 
 def test_hints_name_the_usual_mistakes() -> None:
     with pytest.raises(ParameterError, match=r"write 1\.0e-3"):
-        validate({"e": "1e-3"}, {"e": Parameter("float", 0.1, "")}, "04")
+        validate({"e": "1e-3"}, {"e": Parameter("float", 0.1)}, "04")
     with pytest.raises(ParameterError, match="write True"):
-        validate({"e": "true"}, {"e": Parameter("bool", False, "")}, "04")
+        validate({"e": "true"}, {"e": Parameter("bool", False)}, "04")
 
 
 def test_unknown_name_is_refused_with_the_closest_and_all_known() -> None:
-    known = {"sigma": Parameter("float", 2.0, ""), "beta": Parameter("float", 1.0, "")}
+    known = {"sigma": Parameter("float", 2.0), "beta": Parameter("float", 1.0)}
     with pytest.raises(ParameterError, match=r"'sigm' \(did you mean 'sigma'\?\).*known: beta, sigma"):
         validate({"sigm": 2.0}, known, "04")
 
@@ -131,7 +130,7 @@ def test_unknown_name_is_refused_with_the_closest_and_all_known() -> None:
     ],
 )
 def test_command_line_text_becomes_the_value_its_parameter_wants(text: str, annotation: str, value: object) -> None:
-    assert read_value(text, Parameter(annotation, None, "")) == value
+    assert read_value(text, Parameter(annotation, None)) == value
 
 
 def session(*cells: str) -> dict[str, Any]:

@@ -4,9 +4,7 @@ import ast
 import difflib
 import functools
 import inspect
-import io
 import json
-import tokenize
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,11 +24,10 @@ KINDS = ("int", "float", "bool", "str", "list[str]", "list[int]", "list[float]",
 
 @dataclass(frozen=True)
 class Parameter:
-    """One annotated line of a parameters cell: its annotation as written, default value and comment."""
+    """One annotated line of a parameters cell: its annotation as written, and its default value."""
 
     annotation: str
     default: object
-    comment: str
 
 
 def notebooks() -> list[Path]:
@@ -140,11 +137,6 @@ def notebook_parameters(path: str | Path) -> dict[str, Parameter]:
     source = "".join(next(tagged, {"source": []})["source"])
     if not source:
         raise ParameterError(f"{path} has no cell tagged 'parameters'")
-    comments = {
-        token.start[0]: token.string.lstrip("# ").strip()
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
     found: dict[str, Parameter] = {}
     for line in ast.parse(source).body:
         if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name) or line.value is None:
@@ -153,8 +145,7 @@ def notebook_parameters(path: str | Path) -> dict[str, Parameter]:
         # an expression of plain values such as 8 / 255: nothing is callable in it
         default = eval(compile(ast.Expression(line.value), str(path), "eval"), {"__builtins__": {}})
         _check_type(name, default, annotation)
-        comment = comments.get(line.end_lineno or line.lineno, "") or comments.get(line.lineno - 1, "")
-        found[name] = Parameter(annotation, default, comment)
+        found[name] = Parameter(annotation, default)
     return found
 
 
