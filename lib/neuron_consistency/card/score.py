@@ -1,0 +1,211 @@
+"""The card of a network: how consistent its neurons are, beside chance and controls, as tables and a page."""
+
+from __future__ import annotations
+
+import datetime
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from neuron_consistency.artifacts import atomic_path, read_json, write_json
+from neuron_consistency.card.measure import Measuring, Piece, Setting
+from neuron_consistency.card.page import write_page
+from neuron_consistency.card.tables import accuracy_table, layer_table, neuron_table, reading
+from neuron_consistency.consistency.ambiguity import FGSM, REAL, WRONG, attacks_of
+from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.data.labels import class_distances
+from neuron_consistency.errors import ParameterError, StoreError
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import evaluating
+from neuron_consistency.runtime import Runtime, describe_device
+from neuron_consistency.show import with_intervals
+from neuron_consistency.taxonomy import correlation
+from neuron_consistency.versions import current_versions
+
+RECORD, PASSES = "card.json", "passes"
+PICTURES, SIDE = 2000, 64  # images a page shows of each set at most, and the pixels of their sides
+
+
+def score(
+    model: Classifier,
+    images: ImageSet,
+    out: Path,
+    on: Runtime,
+    *,
+    setting: Setting | None = None,
+    labels: str | Path | None = None,
+    source: str = "",
+    keyed: bool = False,
+) -> dict[str, Piece]:
+    """Measures a network and writes its card: neurons.csv, layers.csv, accuracy.csv, summary.md, index.html, card.json.
+
+    Stopped and called again with the same arguments it goes on; once finished, it only reads.
+
+    Args:
+        images: their classes in the order of the network's outputs.
+        out: a new or empty folder, or one that the same call has begun.
+        labels: what the distances between classes are, see `data.labels.class_distances`.
+        source: what the network is, for people.
+        keyed: whether the card gets a folder inside `out`, named by what is measured, beside those of other calls.
+
+    Returns:
+        What stays of every pass, by set.
+
+    Raises:
+        StoreError: the folder holds something else, or cannot be written.
+        ParameterError: the network and the images do not go together.
+    """
+    setting = setting or Setting()
+    if model.num_classes != images.num_classes:
+        raise ParameterError(
+            f"{source or 'the network'} has {model.num_classes} outputs, the images {images.num_classes} classes"
+        )
+    a = correlation(class_distances(images, labels), sigma=setting.sigma)
+    measuring = Measuring(model, images, a, on, setting)
+    out = out / measuring.key if keyed else out
+    finished = claim(out, measuring.key)
+    began = time.perf_counter()
+    whole = sum(measuring.cost(name) for name in measuring.sets() if name != WRONG) * len(images)
+    with tqdm(total=whole, unit="forward", desc="measuring", disable=finished) as bar:
+        pieces = measuring.run(out / PASSES, bar.update)
+        bar.total = bar.n  # with the images that the network gets wrong, whose number is known only now
+    if finished:
+        return pieces
+    names = images.names if images.names is not None else [f"image {i}" for i in range(len(images))]
+    shown = [str(name) for name in names]
+    layers, neurons, accuracies = layer_table(pieces), neuron_table(pieces, shown), accuracy_table(pieces, images)
+    for name, table in (("neurons", neurons), ("layers", layers), ("accuracy", accuracies)):
+        with atomic_path(out / f"{name}.csv") as part:
+            table.to_csv(part, index=False)
+    _warn_of_chance(accuracies, images.num_classes)
+    facts = _facts(model, images, on, setting, source)
+    said = reading(pieces, model.last_layer)
+    with atomic_path(out / "summary.md") as part:
+        part.write_text(_summary(facts, said, accuracies, layers, model.last_layer), "utf-8")
+    tops = {
+        name: torch.tensor([top for layer in pieces[name]["top"].values() for top in layer])
+        for name in (REAL, FGSM)
+        if name in pieces
+    }
+    thumbnails = {name: _thumbnails(measuring, name, top) for name, top in tops.items()}
+    captions = {
+        name: {
+            i: (shown[i], images.classes[int(images.labels[i])], images.classes[pieces[name]["predictions"][i]])
+            for i in sorted(set(tops[name].flatten().tolist()) - {-1})
+        }
+        for name in tops
+    }
+    write_page(
+        out / "index.html", title=source or model.architecture, facts=facts, accuracy=accuracies, layers=layers,
+        neurons=neurons, tops=tops, thumbnails=thumbnails, captions=captions, reading=said,
+    )  # fmt: skip
+    record: dict[str, object] = {
+        "key": measuring.key,
+        "source": source,
+        "setting": asdict(setting),
+        "versions": current_versions(),
+    }
+    record |= {
+        "finished": True,
+        "images": images.fingerprint,
+        "device": describe_device(on.device),
+        "precision": on.precision,
+    }
+    record |= {"torch": torch.__version__, "seconds": round(time.perf_counter() - began, 1)}
+    write_json(out / RECORD, record | {"at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
+    return pieces
+
+
+def claim(folder: Path, key: str) -> bool:
+    """Takes a folder for the work of this key; whether that is finished already.
+
+    Raises:
+        StoreError: the folder is not empty, and what is there is not of this work.
+    """
+    record = folder / RECORD
+    if record.exists():
+        found = read_json(record)
+        if not isinstance(found, dict) or found.get("key") != key:
+            raise StoreError(
+                f"{folder} holds the card of another network, other images or another setting: name a new folder"
+            )
+        return bool(found.get("finished"))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StoreError(f"{folder} is not an empty folder: name a new one; nothing in it has been changed")
+    write_json(record, {"key": key, "finished": False})
+    return False
+
+
+def _facts(model: Classifier, images: ImageSet, on: Runtime, setting: Setting, source: str) -> list[tuple[str, str]]:
+    channels = list(model.layers.values())
+    steps = f", PGD in {setting.pgd_steps} steps" if setting.pgd_steps else ""
+    return [
+        ("network", source or model.architecture),
+        ("layers", f"{len(channels)}, with {sum(channels)} neurons; the last is {model.last_layer}"),
+        ("images", f"{len(images)} of {images.num_classes} classes ({images.name}), {images.image_size} px"),
+        (
+            "active",
+            f"the strongest {setting.quantile:g} of the real images, at least {setting.top_k}; sigma {setting.sigma:g}",
+        ),
+        ("attacks", f"FGSM{steps}, noise: {setting.epsilon * 255:.3g}/255" if setting.epsilon else "none"),
+        ("measured on", f"{describe_device(on.device)}, {on.precision}"),
+    ]
+
+
+def _warn_of_chance(accuracies: pd.DataFrame, classes: int) -> None:
+    real = accuracies.iloc[0]
+    if real["low"] <= 100 / classes:
+        warnings.warn(
+            f"the network is right on {real['accuracy']:.1f} % of the images, which chance could be "
+            f"({100 / classes:.1f} %): are the classes in the order of its outputs (--classes), and mean, std and image size its own?",
+            stacklevel=3,
+        )
+
+
+def _summary(
+    facts: Sequence[tuple[str, str]], said: str, accuracies: pd.DataFrame, layers: pd.DataFrame, last: str
+) -> str:
+    """The card as a page of Markdown."""
+    own = layers[layers["layer"] == last].set_index(["set", "labels"])[
+        ["images", "m", "U", "U low", "U high", "U chance"]
+    ]
+    every = layers[layers["set"] == REAL].set_index(["layer", "labels"])[
+        ["U", "U low", "U high", "U chance", "excluded"]
+    ]
+    parts = ["# How consistent the neurons are", "\n".join(f"- {name}: {value}" for name, value in facts), said]
+    for title, table in (
+        ("Accuracy, in per cent", with_intervals(accuracies.set_index("set"), decimals=1)),
+        (f"The layer {last}", with_intervals(own)),
+        ("Every layer, on real images", with_intervals(every)),
+    ):
+        parts += [f"## {title}", markdown(table.reset_index())]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown; a bar in a name would end its cell."""
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _thumbnails(measuring: Measuring, name: str, tops: Tensor) -> dict[int, Tensor]:
+    """Small pictures of the images that a set's neurons fire for most, those of the last layers first."""
+    wanted = list(dict.fromkeys(i for i in tops.flip(0).flatten().tolist() if i >= 0))[:PICTURES]
+    attack = attacks_of(measuring.on, epsilon=measuring.setting.epsilon, pgd_steps=0).get(name, (None, None))[0]
+    found: dict[int, Tensor] = {}
+    for places in torch.tensor(wanted).split(measuring.on.batch_size):  # type: ignore[no-untyped-call]
+        batch, labels = measuring.images.batch(places, measuring.on.device)
+        if attack is not None:
+            with evaluating(measuring.model), measuring.on.autocast():
+                batch = attack(measuring.model, batch, labels)
+        small = functional.interpolate(batch, size=(SIDE, SIDE), mode="bilinear", antialias=True)
+        found |= dict(zip(places.tolist(), (small * 255).round().byte().cpu(), strict=True))
+    return found
