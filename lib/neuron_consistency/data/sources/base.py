@@ -180,7 +180,7 @@ class FileSource(Source):
 
     def images_in(self, folder: str) -> list[str]:
         """Names of the image files below a folder."""
-        names = self.files.names(f"{folder}/")
+        names = self.files.names(f"{folder}/") if self.files.has(f"{folder}/") else []
         return [name for name in names if name.lower().endswith(IMAGES) and "/._" not in name]  # macOS's own notes
 
     def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:

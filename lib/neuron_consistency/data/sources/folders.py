@@ -19,6 +19,7 @@ from neuron_consistency.errors import DatasetError
 
 CLASS_FOLDERS = "{train,val}/<class>/*.JPEG"
 ARRAYS = {"cifar10": "cifar-10-batches-py", "stl10": "stl10_binary"}  # the folders torchvision makes
+HIDDEN = (".", "__MACOSX")  # how folders begin that other programs leave
 BOXED = 64  # side of Tiny ImageNet's images, in whose pixels its boxes are
 
 
@@ -129,7 +130,7 @@ class ByFolder(FileSource):
 
     def class_folders(self) -> list[str]:
         """Names of the folders that are classes: not those that other programs hide there."""
-        return [name for name in self.files.folders(self.places[0]) if not name.startswith((".", "__MACOSX"))]
+        return [name for name in self.files.folders(self.places[0]) if not name.startswith(HIDDEN)]
 
     def _images(self, folder: str) -> list[str]:
         names = self.images_in(f"{self.places[1]}{folder}")
