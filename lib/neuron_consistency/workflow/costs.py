@@ -35,9 +35,9 @@ def forward_work(architecture: str, *, num_classes: int, image_size: int) -> int
 
 def _on_devices(images: float, rate: float, *, devices: Sequence[int], price: float) -> list[dict[str, float]]:
     """By number of devices, of `rate` images a second each: images a second of all, hours, cost."""
-    hours = {count: images / (rate * count) / 3600 for count in devices}
+    alone = images / rate / 3600  # hours of one device, which several share
     return [
-        {"devices": count, "images a second": rate * count, "hours": hours[count], "cost": hours[count] * count * price}
+        {"devices": count, "images a second": rate * count, "hours": alone / count, "cost": alone * price}
         for count in devices
     ]
 
@@ -86,9 +86,8 @@ def training_costs(
         rate = UNITS[objective] * work * batch_size / steps[measured, objective]
         full = UNITS[objective] * forward_work(network, num_classes=1000, image_size=224)
         row = {"network": network, "objective": objective, "rate of": measured, "rate": rate / 1e9}
-        rows += [
-            row | taken for taken in _on_devices(IMAGENET_IMAGES * epochs, rate / full, devices=devices, price=price)
-        ]
+        taken = _on_devices(IMAGENET_IMAGES * epochs, rate / full, devices=devices, price=price)
+        rows += [row | on_devices for on_devices in taken]
     return pd.DataFrame(rows)
 
 
@@ -118,16 +117,13 @@ def dissection_costs(
     return pd.DataFrame(rows)
 
 
-def paired_seconds(
-    work: Mapping[str, Callable[[], object]], *, repeats: int, device: torch.device, warm_up: int = 1
-) -> pd.DataFrame:
+def paired_seconds(work: Mapping[str, Callable[[], object]], *, repeats: int, device: torch.device) -> pd.DataFrame:
     """Seconds of each piece of work, run in turns (A B A B ...), so that a slow moment hits all alike.
 
     Args:
         work: what is timed, by name; the first is what the others are compared with.
-        repeats: rounds.
+        repeats: rounds, after one that is not counted.
         device: synchronised before each reading of the clock.
-        warm_up: rounds that are not counted.
 
     Returns:
         One row a piece of work: median seconds, and the median over the rounds of its ratio to the first, with
@@ -141,17 +137,12 @@ def paired_seconds(
             torch.cuda.synchronize(device)
         return time.perf_counter() - started
 
-    rounds = [{name: seconds(call) for name, call in work.items()} for _ in range(warm_up + repeats)][warm_up:]
+    rounds = [{name: seconds(call) for name, call in work.items()} for _ in range(1 + repeats)][1:]
     table = pd.DataFrame(rounds)
     ratios = table.div(table.iloc[:, 0], axis=0)
-    return pd.DataFrame(
-        {
-            "seconds": table.median(),
-            "ratio": ratios.median(),
-            "ratio, lower quartile": ratios.quantile(0.25),
-            "ratio, upper quartile": ratios.quantile(0.75),
-        }
-    ).rename_axis("work")
+    quartiles = {"ratio": 0.5, "ratio, lower quartile": 0.25, "ratio, upper quartile": 0.75}
+    found = {"seconds": table.median()} | {name: ratios.quantile(share) for name, share in quartiles.items()}
+    return pd.DataFrame(found).rename_axis("work")
 
 
 def full_size_table(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -19,30 +18,6 @@ from neuron_consistency.runtime import describe_device, resolve_device
 
 CLASS = "provenance"  # of the line in the page
 Shown = TypeVar("Shown", bound=pd.DataFrame | Figure)
-
-
-@dataclass
-class _Stamp:
-    """Called by IPython after each cell."""
-
-    notebook: str
-    parameters: Mapping[str, Any]
-    seeds: Callable[[], set[int]]
-    commit: str
-    began: float = field(default_factory=time.monotonic)
-
-    def __call__(self, cell: Any) -> None:
-        if isinstance(cell.result, pd.DataFrame | Styler | Figure):
-            sources = getattr(cell.result, "attrs", {}).get("sources")
-            line = HTML(f'<p class="{CLASS}">{html.escape(sources or self.run())}</p>')  # type: ignore[no-untyped-call]
-            display(line)  # type: ignore[no-untyped-call]
-
-    def run(self) -> str:
-        """This run, up to now."""
-        device = describe_device(resolve_device(self.parameters["device"]))
-        facts = {"notebook": self.notebook, "parameters": self.parameters, "commit": self.commit, "device": device}
-        said = _told(facts | {"seeds": sorted(self.seeds())})
-        return f"{said} · {time.monotonic() - self.began:.0f} s into the run"
 
 
 def stamp_outputs(notebook: str, parameters: Mapping[str, Any], seeds: Callable[[], set[int]]) -> None:
@@ -60,9 +35,23 @@ def stamp_outputs(notebook: str, parameters: Mapping[str, Any], seeds: Callable[
     shell = get_ipython()  # type: ignore[no-untyped-call]
     if shell is None:
         return
-    for earlier in [call for call in shell.events.callbacks["post_run_cell"] if isinstance(call, _Stamp)]:
-        shell.events.unregister("post_run_cell", earlier)  # the cell was run again
-    shell.events.register("post_run_cell", _Stamp(notebook, parameters, seeds, commit()))
+    began, made_at = time.monotonic(), commit()
+
+    def run() -> str:
+        device = describe_device(resolve_device(parameters["device"]))
+        facts = {"notebook": notebook, "parameters": parameters, "commit": made_at, "device": device}
+        return f"{_told(facts | {'seeds': sorted(seeds())})} · {time.monotonic() - began:.0f} s into the run"
+
+    def stamp(cell: Any) -> None:
+        if isinstance(cell.result, pd.DataFrame | Styler | Figure):
+            sources = getattr(cell.result, "attrs", {}).get("sources")
+            line = HTML(f'<p class="{CLASS}">{html.escape(sources or run())}</p>')  # type: ignore[no-untyped-call]
+            display(line)  # type: ignore[no-untyped-call]
+
+    for earlier in list(shell.events.callbacks["post_run_cell"]):
+        if getattr(earlier, "__qualname__", "") == stamp.__qualname__:
+            shell.events.unregister("post_run_cell", earlier)  # the cell was run again
+    shell.events.register("post_run_cell", stamp)
 
 
 def cited(shown: Shown, *records: Mapping[str, Any]) -> Shown:
