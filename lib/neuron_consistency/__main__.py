@@ -40,7 +40,7 @@ def _images(chosen: argparse.Namespace, loaded: Loaded, split: str | None, per_c
     from neuron_consistency.data.own import load_folder_set
 
     images = load_folder_set(
-        chosen.images, split=split, image_size=loaded.image_size, margin=loaded.margin,
+        chosen.images, split=split, image_size=loaded.image_size, margin=chosen.margin or loaded.margin,
         interpolation=loaded.interpolation, per_class=per_class,
     )  # fmt: skip
     return for_outputs(images, loaded.model.num_classes, chosen.classes)
@@ -123,6 +123,11 @@ def _parser() -> argparse.ArgumentParser:
             "--labels", help='synsets.csv, a table of distances, a table class,parent, or "flat" (WordNet if not given)'
         )
         data.add_argument("--classes", help="the classes in the order of the outputs: a file, or imagenet, cifar10 ...")
+        data.add_argument(
+            "--margin",
+            type=number,
+            help="the short side is this times the cut square, e.g. 256/224 (as the network says if not given)",
+        )
         data.add_argument("--per-class", type=int, help="the first so many images of each class (all if not given)")
         how = command.add_argument_group("how it is measured")
         how.add_argument(

@@ -140,11 +140,10 @@ class Measuring:
         report: Callable[[int], object],
     ) -> Piece:
         fixed = {name: torch.tensor(values) for name, values in real["thresholds"].items()} if real else None
-        how = {"quantile": self.setting.quantile, "top_k": self.setting.top_k}
         with enough_memory(self.on):
             responses = respond(
-                self.model, images, self.on, layers=list(self.model.layers), thresholds=fixed, attack=attack,
-                unfinished=unfinished, report=report, **how,
+                self.model, images, self.on, layers=list(self.model.layers), quantile=self.setting.quantile,
+                top_k=self.setting.top_k, thresholds=fixed, attack=attack, unfinished=unfinished, report=report,
             )  # fmt: skip
         return _piece(responses, images, self.correlation, self.setting.top_k)
 

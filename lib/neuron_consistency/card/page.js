@@ -36,10 +36,11 @@ function table(label, heads, rows) {
   return html("table", { "aria-label": label }, html("thead", {}, html("tr", {}, ...head)), html("tbody", {}, ...body));
 }
 
-/** A table that may be wider than its place, of all columns under these heads. */
-function wide(label, columns, heads) {
+/** A table of all columns, which may be wider than its place. */
+function wide(label, columns) {
   const rows = (Object.values(columns)[0] ?? []).map((_, i) => Object.values(columns).map((values) => values[i]));
-  return html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, table(label, heads, rows));
+  const whole = table(label, Object.keys(columns), rows);
+  return html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, whole);
 }
 
 const list = (pairs) =>
@@ -225,7 +226,7 @@ function neuronCard(root, card) {
     return html("li", {},
       html("h3", {}, html("a", { href: link(i) }, title(i))), html("p", { class: "key" }, told),
       html("p", {}, measured(marks[0])), strip(marks, domain), axis(domain), numbers(i, compared()),
-      ...sayings.map((name) => html("p", { class: "saying" }, neurons[name][i] ?? "")), ...gallery(i, false));
+      ...sayings.map((name) => html("p", {}, neurons[name][i] ?? "")), ...gallery(i, false));
   }
 
   function drawNeurons() {
@@ -290,8 +291,11 @@ function neuronCard(root, card) {
   part("title").textContent = card.title;
   part("reading").textContent = card.reading;
   part("facts").append(list(card.facts));
-  part("accuracy").append(wide("Accuracy", card.accuracy, ["set", "images", "accuracy, %", "accuracy low", "accuracy high"]));
-  part("layer-table").append(wide("Layers", layers, Object.keys(layers)));
+  const { set, images, accuracy, "accuracy low": low, "accuracy high": high } = card.accuracy;
+  const interval = (i) => [low[i], high[i]].map((bound) => shown("accuracy", bound)).join(" to ");
+  const accuracies = set.map((name, i) => [name, images[i], accuracy[i], interval(i)]);
+  part("accuracy").append(table("Accuracy", ["set", "images", "accuracy, %", "interval"], accuracies));
+  part("layer-table").append(wide("Layers", layers));
   fill(part("compare"), sets, state.compare);
   part("compare-label").hidden = !sets.length;
   fill(part("layer"), names, state.layer, [html("option", { value: "" }, "all")]);

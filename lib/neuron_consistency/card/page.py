@@ -82,7 +82,7 @@ def write_page(
         style_hash=_hash(style),
     )  # fmt: skip
     with atomic_path(path) as part:
-        part.write_text(page, "utf-8")
+        part.write_text(page, "utf-8", "replace")
 
 
 def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:

@@ -165,7 +165,8 @@ def _warn_of_chance(accuracies: pd.DataFrame, classes: int) -> None:
     if real["low"] <= 100 / classes:
         warnings.warn(
             f"the network is right on {real['accuracy']:.1f} % of the images, which chance could be "
-            f"({100 / classes:.1f} %): are the classes in the order of its outputs (--classes), and mean, std and image size its own?",
+            f"({100 / classes:.1f} %): are the classes in the order of its outputs (--classes), and mean, std and "
+            "image size its own?",
             stacklevel=3,
         )
 
