@@ -31,7 +31,7 @@ def test_wordnet_takes_synsets_then_names_and_names_the_class_that_has_neither()
     images = images_of("whatever", "goldfish", "Egyptian-cat", synsets=("n02123045", "", ""))
     expected = taxonomy.distance_matrix(["n02123045", "n01443537", "n02124075"])
     assert torch.equal(class_distances(images), expected.double())
-    with pytest.raises(DatasetError, match=r"for my thing, blurb\. .*class,synset.*class,parent.*'flat'"):
+    with pytest.raises(DatasetError, match=r"for 'my thing'\. .*class,synset.*class,parent.*'flat'"):
         class_distances(images_of("my thing", "goldfish", "blurb"))
 
 
@@ -116,8 +116,8 @@ def test_a_square_table_in_any_order_with_more_classes(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("class,synset\na,tabby.n.01\na,goldfish\nb,banana\n", r"labels\.csv has these classes more than once: a\."),
-        ("class,synset\na,zzzzz\nb,goldfish\n", r"No synset is known for a\. The class 'zzzzz' has no synset"),
-        ("a,pet\nb,pet\n", r"tells pet of several classes\. Is it a synset or a parent\? Give labels"),
+        ("class,synset\na,zzzzz\nb,goldfish\n", r"No synset is known for 'a'\. The class 'zzzzz' has no synset"),
+        ("a,pet\nb,pet\n", r"gives several classes one synset\. Or are these parents\? Give labels"),
         ("class,parent\na,x\na,y\nb,x\n", r"more than once: a\."),
         ("class,parent\na,x\n", r"labels\.csv lacks 1 of the classes: b\."),
         ("class,parent\na,x\nb,y\n", r"has 2 roots: x, y\. Give all but one a parent"),
@@ -204,10 +204,10 @@ def test_outputs_that_are_not_told(
 
 
 def test_outputs_by_a_set_that_is_none() -> None:
-    with pytest.raises(ParameterError, match=r"classes='imagenot' is no file, and no known set: .* Known: imagenet, "):
+    with pytest.raises(DatasetError, match=r"No classes are listed for the set 'imagenot'. Known: imagenet, "):
         for_outputs(images_of("a", "b"), 3, "imagenot")
     twins = images_of("tabby", "b", synsets=("n02123045", "n02123045"))
     with pytest.raises(DatasetError, match=r"lacks 1 of the classes: b"):
         for_outputs(twins, 1000, "imagenet")
-    with pytest.raises(DatasetError, match=r"Several classes of own are the same class of imagenet: goldfish"):
+    with pytest.raises(DatasetError, match=r"By the names of imagenet, own has these classes more than once: goldfish"):
         for_outputs(images_of("goldfish", "gold", synsets=("", "n01443537")), 1000, "imagenet")

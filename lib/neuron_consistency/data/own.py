@@ -15,8 +15,6 @@ from neuron_consistency.data.sources.base import SPLITS, Listing
 from neuron_consistency.data.sources.folders import HIDDEN, ByFolder
 from neuron_consistency.errors import DatasetError, ParameterError
 
-INTERPOLATIONS = ("bilinear", "bicubic")
-
 
 class OwnFolder(ByFolder):
     """A folder or zip of classes as it is, also below a single folder: classes need no synsets."""
@@ -31,10 +29,9 @@ class OwnFolder(ByFolder):
             self.split = "all"
 
     def listing(self, classes: Any, per_class: int | None) -> Listing:
-        folders = self.class_folders()
-        if len(folders) < 2:
-            found = f"one folder of a class ({folders[0]})" if folders else "no folders of classes"
-            raise DatasetError(f"{self.files}/{self.places[0]} has {found}, and at least two are needed.")
+        if len(folders := self.class_folders()) < 2:
+            there = f"one folder of a class ({folders[0]})" if folders else "no folders of classes"
+            raise DatasetError(f"{self.files}/{self.places[0]} has {there}, and at least two are needed.")
         return super().listing(classes, per_class)
 
     def _synset(self, folder: str, table: dict[str, str]) -> str:
@@ -68,15 +65,13 @@ def load_folder_set(
             image, or as `load_images`.
         ParameterError: an impossible margin or interpolation, or as `load_images`.
     """
-    if not 1 <= margin < float("inf") or interpolation not in INTERPOLATIONS:
+    if not 1 <= margin < float("inf") or interpolation not in ("bilinear", "bicubic") or split not in (None, *SPLITS):
         raise ParameterError(
-            f"margin={margin!r}, interpolation={interpolation!r}: use a margin of at least 1, and "
-            f"{' or '.join(INTERPOLATIONS)}"
+            f"margin={margin!r}, interpolation={interpolation!r}, split={split!r}: use a margin of at least 1, "
+            f"bilinear or bicubic, and {', '.join(SPLITS)} or None"
         )
     path = Path(place).expanduser()
     named = str(place) in SOURCES or not path.exists()
-    if split is not None and split not in SPLITS:
-        raise ParameterError(f"Unknown split {split!r}: use {' or '.join(SPLITS)}.")
     source = open_source(str(place), split or "val", None) if named else OwnFolder(path, split)
     if isinstance(source, ByFolder):
         source.margin, source.interpolation = source.fitting = margin, interpolation
