@@ -66,7 +66,9 @@ def _seen(value: object) -> tuple[Tensor | None, int]:
 def _kind(module: nn.Module) -> str:
     """The names of a module's class and its base classes; of an exported one the class it had."""
     exported = getattr(module, "type_name", None)
-    return exported() or "" if callable(exported) else " ".join(base.__name__ for base in type(module).__mro__[:-2])
+    if callable(exported):
+        return str(exported()).rpartition(".")[2]
+    return " ".join(base.__name__ for base in type(module).__mro__[:-2])
 
 
 def _is_container(module: nn.Module) -> bool:
@@ -76,8 +78,9 @@ def _is_container(module: nn.Module) -> bool:
 
 
 def _is_leaf(module: nn.Module) -> bool:
-    """Whether a module is read whole: it has no parts, or is a norm with its activation inside (timm)."""
-    return not _is_container(module) and (not any(module.children()) or "Norm" in _kind(module).split()[0])
+    """Whether a module is read whole: it has no parts, or is a convolution, or a norm with its activation (timm)."""
+    kind = _kind(module)
+    return not _is_container(module) and (not any(module.children()) or "Norm" in kind.split()[0] or "_ConvNd" in kind)
 
 
 def _form(output: Tensor, usual: str) -> str:

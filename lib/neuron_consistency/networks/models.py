@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -197,16 +198,27 @@ def build_model(
         if num_classes != 1000:
             raise ParameterError(f"weights='imagenet' are for 1000 classes, not {num_classes}")
         known = torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"]
-        try:
+        with downloading(architecture, "set weights to None"):
             network.load_state_dict(known.get_state_dict(progress=True, check_hash=True))
-        except OSError as error:
-            raise DatasetError(
-                f"the ImageNet weights of {architecture} cannot be downloaded ({error}): put torchvision's "
-                f"file into {torch.hub.get_dir()}/checkpoints, or set weights to None"
-            ) from error
     elif weights is not None:
         load_weights(model, Path(weights))
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+@contextmanager
+def downloading(name: str, cure: str) -> Iterator[None]:
+    """Within the context torchvision's weights are downloaded; where that fails, the error says what else to do.
+
+    Raises:
+        DatasetError: the weights cannot be had.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(
+            f"the ImageNet weights of {name} cannot be downloaded ({error}): put torchvision's "
+            f"file into {torch.hub.get_dir()}/checkpoints, or {cure}"
+        ) from error
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

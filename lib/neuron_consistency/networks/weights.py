@@ -1,0 +1,145 @@
+"""Weights from files of any kind: read without running a pickle, fitted to a network, written as they came."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from neuron_consistency.artifacts import atomic_path
+from neuron_consistency.errors import DatasetError
+
+WRAPPINGS = ("state_dict", "model", "model_state_dict", "net")
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
+State = dict[str, Tensor]
+
+
+class Checkpoint(NamedTuple):
+    """The tensors of a file, and what they were wrapped in: the key that holds them, or "", and their names' prefix."""
+
+    path: Path
+    state: State
+    key: str = ""
+    prefix: str = ""
+
+
+def is_script(path: Path) -> bool:
+    """Whether a file is a TorchScript archive."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The weights of a .safetensors file, or of what `torch.save` wrote; wrappings and prefixes are undone.
+
+    Raises:
+        DatasetError: the file is missing or damaged, its pickle wants more than tensors, or it holds no weights.
+    """
+    if not path.is_file():
+        raise DatasetError(f"no weights at {path}: check the path")
+    if is_script(path):
+        raise DatasetError(
+            f"{path} holds TorchScript, not weights: save its state_dict() with torch.save, and give that"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            content = safetensors.torch.load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of several libraries, after the damage
+        if wanted := re.search(r"GLOBAL (\S+)", str(error)):
+            raise DatasetError(
+                f"{path} wants more than tensors ({wanted[1]}), and code from a file of weights is never run: save the "
+                "state dict alone, torch.save(model.state_dict(), path)"
+            ) from error
+        raise DatasetError(f"{path} is damaged, or no file of weights: get it again") from error
+    key = next((key for key in WRAPPINGS if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)), "")
+    state = content[key] if key else content
+    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise DatasetError(f"{path} holds no state dict, bare or under {', '.join(WRAPPINGS)}: save model.state_dict()")
+    return Checkpoint(path, dict(state), key)
+
+
+def without_prefix(checkpoint: Checkpoint, network: nn.Module) -> Checkpoint:
+    """The checkpoint with the names of the network's own tensors."""
+    own, state, prefix = network.state_dict(), checkpoint.state, ""
+    while found := next((word for word in PREFIXES if all(name.startswith(word) for name in state)), ""):
+        if all(name.startswith(found) for name in own):
+            break
+        state = {name.removeprefix(found): value for name, value in state.items()}
+        prefix += found
+    return checkpoint._replace(state=state, prefix=prefix)
+
+
+def classes_of(checkpoint: Checkpoint, network: nn.Module) -> int | None:
+    """The number of classes of the weights, where they are the network's but for the number of its outputs."""
+    own, state = network.state_dict(), checkpoint.state
+    if own.keys() != state.keys():
+        return None
+    other = [(own[name].shape, state[name].shape) for name in own if own[name].shape != state[name].shape]
+    numbers = {theirs[0] for ours, theirs in other if ours and theirs and ours[1:] == theirs[1:]}
+    return numbers.pop() if len(numbers) == 1 and all(ours[1:] == theirs[1:] for ours, theirs in other) else None
+
+
+def fill(network: nn.Module, checkpoint: Checkpoint, name: str) -> None:
+    """Loads the weights into the network.
+
+    Raises:
+        DatasetError: some are missing or left over, or their shapes differ.
+    """
+    own, state = network.state_dict(), checkpoint.state
+    absent = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]  # of old files
+    shapes = [
+        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
+        for key in own
+        if key in state and own[key].shape != state[key].shape
+    ]
+    found = [
+        _listed("missing", absent),
+        _listed("left over", [key for key in state if key not in own]),
+        _listed("of another shape", shapes),
+    ]
+    if any(found):
+        raise DatasetError(
+            f"{checkpoint.path} does not fit {name}: {'; '.join(filter(None, found))}. Give the weights of this "
+            "network, and its number of classes"
+        )
+    network.load_state_dict(state, strict=False)
+
+
+def _listed(what: str, names: Iterable[str]) -> str:
+    """How many there are, and the first five."""
+    names = list(names)
+    return f"{len(names)} {what} ({', '.join(names[:5])}{', ...' * (len(names) > 5)})" if names else ""
+
+
+def write_checkpoint(network: nn.Module, path: Path, *, key: str = "", prefix: str = "") -> None:
+    """Writes the weights of a network, atomically: .safetensors by that suffix, else as `torch.save` does.
+
+    Args:
+        key: of the dictionary that the state dict is put in, or "".
+        prefix: before every name.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    state = {
+        prefix + name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in network.state_dict().items()
+    }
+    with atomic_path(path) as part:
+        if path.suffix == ".safetensors":
+            safetensors.torch.save_file(state, part)
+        else:
+            buffer = io.BytesIO()
+            torch.save({key: state} if key else state, buffer)
+            part.write_bytes(buffer.getbuffer())
