@@ -256,7 +256,8 @@ figures.ratio_histograms(stacked({label: one.ratios for label, one in papers.ite
 # and of those that every network of the set does.
 
 # %% tags=["hide-input"]
-ratios = stacked({label: tables.ratio_means(one.ratios) for label, one in measured.items()})
+means = {label: tables.ratio_means(one.ratios) for label, one in measured.items()}
+ratios = stacked(means)
 tables.mean_columns(ratios)
 
 # %% [markdown]
@@ -277,7 +278,7 @@ paper_table("distance_ratios")
 # difference.
 
 # %% tags=["hide-input"]
-distance_claims = {label: tables.ratio_claims(one.ratios, tolerance=about_one) for label, one in measured.items()}
+distance_claims = {label: tables.ratio_claims(one, tolerance=about_one) for label, one in means.items()}
 tables.claim_columns(distance_claims)
 
 # %% [markdown]

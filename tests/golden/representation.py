@@ -61,7 +61,7 @@ def numbers() -> dict[str, object]:
                 ratios[name] = distance_ratios(nets[one.network], clean, stored, centroids, ON, pooling=pooling)
     neurons = {title: one.neurons for title, one in measured.items()}
     labels = {titles[one.key]: one.objective for one in recipes}
-    ratio_rows = {title: ratio_claims(one, tolerance=0.05) for title, one in ratios.items()}
+    ratio_rows = {title: ratio_claims(ratio_means(one), tolerance=0.05) for title, one in ratios.items()}
     neuron_rows = {title: one.claims(bins=BINS) for title, one in neurons.items()}
     claims = {title: pd.concat([ratio_rows[title], neuron_rows[title]]) for title in labels}
     claims = {title: rows.assign(objective=labels[title]) for title, rows in claims.items()}

@@ -14,9 +14,8 @@ from neuron_consistency.attacks.linf import fgsm, pgd
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import read_layers
-from neuron_consistency.tracing.detection import SOFTMAX, Detectors, adaptive_pgd, fit_detectors
+from neuron_consistency.tracing.detection import SOFTMAX, Detectors, adaptive_pgd, fit_detectors, fit_mahalanobis
 from neuron_consistency.tracing.influence import log_odds, prediction_difference
-from neuron_consistency.tracing.mahalanobis import fit_mahalanobis
 from toys import CPU, ON, assert_same_state, image_set, state_of, toy_images
 
 EPSILON = 40 / 255
@@ -26,7 +25,7 @@ attacked_fgsm = partial(fgsm, epsilon=EPSILON)
 def test_the_mahalanobis_score_is_the_distance_to_the_nearest_class(trained_toy: Classifier) -> None:
     """By the formula, on the layer's spatial means; classes without training images are left out."""
     images = toy_images(48, seed=3)
-    fitted = fit_mahalanobis(trained_toy, images, replace(ON, batch_size=7), shrinkage=0.1)
+    fitted = fit_mahalanobis(trained_toy, images, replace(ON, batch_size=7))
     batch, labels = images.batch(torch.arange(48), CPU)
     with read_layers(trained_toy, ["last"]) as outputs, torch.no_grad():
         trained_toy(batch)
@@ -34,14 +33,12 @@ def test_the_mahalanobis_score_is_the_distance_to_the_nearest_class(trained_toy:
     means = torch.stack([features[labels == label].mean(0) for label in range(4)])
     centred = features - means[labels]
     within = centred.T @ centred / 48
-    shrunk = 0.9 * within + 0.1 * within.diagonal().mean() * torch.eye(12)
+    shrunk = 0.99 * within + 0.01 * within.diagonal().mean() * torch.eye(12)
     gaps = features[:5, None] - means
     expected = torch.einsum("bkc,cd,bkd->bk", gaps, shrunk.inverse(), gaps).amin(1)
     assert torch.allclose(fitted.score(features[:5]), expected, rtol=1e-6)
     part = images.subset((images.labels != 2).nonzero().squeeze(1))
     assert len(fit_mahalanobis(trained_toy, part, ON).centres) == 3
-    with pytest.raises(ParameterError, match="shrinkage"):
-        fit_mahalanobis(trained_toy, images, ON, shrinkage=0.0)
 
 
 def fit(model: Classifier, layer: str | None = None) -> Detectors:

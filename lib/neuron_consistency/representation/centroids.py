@@ -29,28 +29,24 @@ def _pooled(pooling: str, maps: Tensor) -> Tensor:
     return POOLINGS[pooling](maps.float())
 
 
-def class_centroids(
-    model: Classifier, images: ImageSet, on: Runtime, *, layer: str | None = None, pooling: str = "mean"
-) -> Tensor:
-    """The mean features phi of each class, streamed as sums in float64.
+def class_centroids(model: Classifier, images: ImageSet, on: Runtime, *, pooling: str = "mean") -> Tensor:
+    """The mean features phi of each class, pooled maps of the last layer, streamed as sums in float64.
 
     Args:
         images: training images, so that no image whose distance is measured lies in its own centroid.
-        layer: whose maps are phi; None is the last one.
         pooling: of the maps over space: "mean" or "max" for each channel, "none" keeps them.
 
     Shape:
         result: (K, D) float32, on the device; D is the channels, without pooling channels x height x width.
 
     Raises:
-        ParameterError: a class without an image, an unknown layer or pooling.
+        ParameterError: a class without an image, or an unknown pooling.
 
     Source: P2, r1 and r2; the layer, its pooling and the training images are ours.
     """
-    name = layer or model.last_layer
     sums = counts = torch.zeros((), dtype=torch.float64, device=on.device)
-    for seen in over(model, images, on, layers=[name]):
-        more, number = class_sums(_pooled(pooling, seen.maps[name]), seen.labels, images.num_classes)
+    for seen in over(model, images, on, layers=[model.last_layer]):
+        more, number = class_sums(_pooled(pooling, seen.maps[model.last_layer]), seen.labels, images.num_classes)
         sums, counts = sums + more, counts + number
     if bool((counts == 0).any()):
         missing = images.classes[int(counts.argmin())]
@@ -65,9 +61,7 @@ def distance_ratios(
     centroids: Tensor,
     on: Runtime,
     *,
-    layer: str | None = None,
     pooling: str = "mean",
-    seed: int = 0,
 ) -> pd.DataFrame:
     """r1 and r2 of every adversarial image, and of the same clean image under Gaussian noise of the same norm.
 
@@ -77,8 +71,7 @@ def distance_ratios(
 
     Args:
         clean: the images that the set was made of.
-        centroids: from `class_centroids`, of the same layer and pooling.
-        seed: of the noise.
+        centroids: from `class_centroids`, of the same pooling.
 
     Returns:
         One row an adversarial image: image (its place), clean (the place of the image it was made of), r1, r2,
@@ -89,11 +82,11 @@ def distance_ratios(
         centroids: (K, D).
 
     Raises:
-        ParameterError: an unknown layer or pooling.
+        ParameterError: an unknown pooling.
 
     Source: P2, figure 5; the noise is ours.
     """
-    name, count = layer or model.last_layer, len(adversarial)
+    name, count = model.last_layer, len(adversarial)
     origins, rmsd = adversarial.indices, adversarial.rmsd.float()
     ends = torch.stack([adversarial.labels, adversarial.targets], dim=1)
 
@@ -110,7 +103,7 @@ def distance_ratios(
             still = maps[name]
             for rows in torch.split(torch.isin(origins, places).nonzero().squeeze(1), on.batch_size):
                 own = torch.searchsorted(places, origins[rows]).to(on.device)
-                noise = noisy_images(batch[own], rmsd[rows].to(on.device), rows=rows, seed=seed)
+                noise = noisy_images(batch[own], rmsd[rows].to(on.device), rows=rows)
                 model(noise)
                 size = (noise - batch[own]).flatten(1).square().mean(1, keepdim=True).sqrt()
                 values = [distances(still[own], rows), distances(maps[name], rows), size]
@@ -131,15 +124,15 @@ def distance_ratios(
     return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
 
 
-def noisy_images(images: Tensor, rmsd: Tensor, *, rows: Tensor, seed: int) -> Tensor:
+def noisy_images(images: Tensor, rmsd: Tensor, *, rows: Tensor) -> Tensor:
     """Gaussian noise scaled to a root mean squared change, clipped to [0, 1] and rounded to 8 bits.
 
-    Clipping takes a little of the change away, rounding adds or takes a little. The noise of an image is made of `seed`
-    and the image's number in the whole, one of `rows`.
+    Clipping takes a little of the change away, rounding adds or takes a little. The noise of an image follows from the
+    image's number in the whole, one of `rows`.
 
     Shape:
         images, result: (B, 3, H, W) in [0, 1]; rmsd: (B,), the change wanted; rows: (B,) int64.
     """
-    noise = drawn_by_row(rows.tolist(), partial(torch.randn, images.shape[1:]), seed=seed).to(images)
+    noise = drawn_by_row(rows.tolist(), partial(torch.randn, images.shape[1:]), seed=0).to(images)
     scale = rmsd / noise.flatten(1).square().mean(1).sqrt()
     return ((images + scale[:, None, None, None] * noise).clamp_(0, 1) * 255).round() / 255

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -100,62 +101,49 @@ def lc_table(measured: Mapping[str, Measured]) -> pd.DataFrame:
     return table.assign(chance=each["LC chance"].mean())
 
 
-def against_noise(ratios: pd.DataFrame, ratio: str) -> pd.DataFrame:
-    """Means of r1 or r2 over adversarial images and over their noise, and of the difference.
+def ratio_means(ratios: pd.DataFrame) -> pd.DataFrame:
+    """Means of r1 and r2 over adversarial images and over their noise, and of the difference.
 
     Args:
         ratios: from `distance_ratios`.
-        ratio: "r1" or "r2".
 
     Returns:
-        Three rows, of: "adversarial", "noise", "difference"; columns images, clean images, value, low, high.
+        One row a ratio ("r1", "r2"), subset ("all" images, those that reach the target in this network, "reached here",
+        and those that reach it in all networks of the set, "reached everywhere") and of ("adversarial", "noise",
+        "difference"); columns images, clean images, value, low, high.
     """
-    clusters = ratios["clean"].to_numpy()
-    attacked, noise = (ratios[name].to_numpy(np.float64) for name in (ratio, f"{ratio} noise"))
-    parts = {"adversarial": attacked, "noise": noise, "difference": attacked - noise}
-    counts = {"images": len(ratios), "clean images": len(np.unique(clusters))}
-    return pd.DataFrame(
-        {"of": name} | counts | mean(part, clusters).row("value", bare=True) for name, part in parts.items()
-    )
+    reached = {"reached here": ratios[ratios["reached"]], "reached everywhere": ratios[ratios["reached everywhere"]]}
+    rows = []
+    for ratio, (subset, some) in itertools.product(("r1", "r2"), ({"all": ratios} | reached).items()):
+        attacked, noise = (some[name].to_numpy(np.float64) for name in (ratio, f"{ratio} noise"))
+        for of, values in {"adversarial": attacked, "noise": noise, "difference": attacked - noise}.items():
+            row = {"of": of, "images": len(some), "clean images": some["clean"].nunique()}
+            row |= mean(values, some["clean"]).row("value", bare=True)
+            rows.append(row | {"ratio": ratio, "subset": subset})
+    return pd.DataFrame(rows)
 
 
-def ratio_means(ratios: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `against_noise` for r1 and r2, over all images, those that reach the target in this network, and
-    those that reach it in all networks of the set.
-
-    Args:
-        ratios: from `distance_ratios`.
-    """
-    subsets = {"all": ratios, "reached here": ratios[ratios["reached"]]}
-    subsets["reached everywhere"] = ratios[ratios["reached everywhere"]]
-    return pd.concat(
-        [
-            against_noise(some, ratio).assign(ratio=ratio, subset=subset)
-            for ratio in ("r1", "r2")
-            for subset, some in subsets.items()
-        ],
-        ignore_index=True,
-    )
-
-
-def ratio_claims(ratios: pd.DataFrame, *, tolerance: float) -> pd.DataFrame:
+def ratio_claims(means: pd.DataFrame, *, tolerance: float) -> pd.DataFrame:
     """The claims of P2 about r1 and r2, over all images, settled by intervals: claim, value, low, high, verdict.
 
     Against noise the value is the mean difference to the noise of the same norm.
 
     Args:
-        ratios: from `distance_ratios`.
+        means: from `ratio_means`.
         tolerance: so far from 1 still counts as about 1.
     """
-    r1, r2 = ({row["of"]: row for row in against_noise(ratios, name).to_dict("records")} for name in ("r1", "r2"))
-    claims = (
-        ("r1 above 1", r1["adversarial"], {"above": 1.0}),
-        ("r1 above noise", r1["difference"], {"above": 0.0}),
-        ("r1 about 1", r1["adversarial"], {"above": 1 - tolerance, "below": 1 + tolerance}),
-        ("r2 below 1", r2["adversarial"], {"below": 1.0}),
-        ("r2 below noise", r2["difference"], {"below": 0.0}),
+    found = means[means["subset"] == "all"].set_index(["ratio", "of"]).to_dict("index")
+    claims = {
+        "r1 above 1": ("r1", "adversarial", {"above": 1.0}),
+        "r1 above noise": ("r1", "difference", {"above": 0.0}),
+        "r1 about 1": ("r1", "adversarial", {"above": 1 - tolerance, "below": 1 + tolerance}),
+        "r2 below 1": ("r2", "adversarial", {"below": 1.0}),
+        "r2 below noise": ("r2", "difference", {"below": 0.0}),
+    }
+    return pd.DataFrame(
+        {"claim": claim, **Estimate.read(found[ratio, of], "value").settles(**bounds)}
+        for claim, (ratio, of, bounds) in claims.items()
     )
-    return pd.DataFrame({"claim": claim, **Estimate.read(row, "value").settles(**side)} for claim, row, side in claims)
 
 
 def mean_columns(means: pd.DataFrame) -> pd.DataFrame:

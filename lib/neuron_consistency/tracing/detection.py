@@ -13,13 +13,60 @@ from torch.nn import functional
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import Attack, evaluating, over, read_layers
+from neuron_consistency.networks.reading import Attack, class_sums, evaluating, over, read_layers
 from neuron_consistency.runtime import Runtime
 from neuron_consistency.tracing.influence import Rest, log_odds, rest_of_network
-from neuron_consistency.tracing.mahalanobis import Mahalanobis, fit_mahalanobis
 from neuron_consistency.tracing.profiles import Profiles, influence_mass, neuron_profiles
 
 MISMATCH, SOFTMAX, MAHALANOBIS = "mismatch", "1 - max softmax", "Mahalanobis"  # P2's detector and its rivals
+SHRINKAGE = 0.01  # share of the covariance that is replaced by its mean variance times the identity
+
+
+@dataclass(frozen=True)
+class Mahalanobis:
+    """Distance of an image's features from the nearest class of training images.
+
+    Shape:
+        whitening: (C, C), such that the covariance of features @ whitening is the identity;
+        centres: (K', C), the whitened means of the classes that have training images.
+    """
+
+    whitening: Tensor
+    centres: Tensor
+
+    def score(self, features: Tensor) -> Tensor:
+        """The squared Mahalanobis distance to the nearest class mean.
+
+        Shape:
+            features: (B, C); result: (B,) float64.
+        """
+        return torch.cdist(features.double() @ self.whitening, self.centres).amin(1).square()
+
+
+@torch.no_grad()
+def fit_mahalanobis(model: Classifier, images: ImageSet, on: Runtime, *, layer: str | None = None) -> Mahalanobis:
+    """Class means and one covariance for all classes, of a layer's spatial means on training images.
+
+    Args:
+        layer: None is the last one.
+
+    Source: Lee et al. 2018, its score at one layer. Its pre-processing of the input and its weighting of layers are
+    left out, since both are fitted on attacks. The shrinkage is ours.
+    """
+    name = layer or model.last_layer
+    sums = counts = products = torch.zeros((), dtype=torch.float64, device=on.device)
+    for seen in over(model, images, on, layers=[name]):
+        features = seen.maps[name].double().mean((2, 3))
+        more, number = class_sums(features, seen.labels, images.num_classes)
+        sums, counts, products = sums + more, counts + number, products + features.T @ features
+    known = counts > 0
+    means = sums[known] / counts[known, None]
+    within = (products - (means * counts[known, None]).T @ means) / counts.sum()
+    scale = within.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)  # a layer that is dead has none
+    identity = torch.eye(len(within), dtype=torch.float64, device=on.device)
+    lower = torch.linalg.cholesky((1 - SHRINKAGE) * within + SHRINKAGE * scale * identity)
+    whitening = torch.linalg.solve_triangular(lower, identity, upper=False).T.contiguous()
+    return Mahalanobis(whitening, means @ whitening)
 
 
 @dataclass(frozen=True)

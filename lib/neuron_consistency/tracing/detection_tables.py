@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.runtime import Runtime
-from neuron_consistency.show import with_intervals
+from neuron_consistency.show import stacked, with_intervals
 from neuron_consistency.statistics import OPEN, share
 from neuron_consistency.tracing.detection import MAHALANOBIS, MISMATCH, SOFTMAX, adaptive_pgd
 from neuron_consistency.tracing.ranking import Auroc, auroc
@@ -71,7 +71,7 @@ def detection_table(
 def detections(trials: Mapping[str, Trial], *, false_alarms: float) -> pd.DataFrame:
     """`detection_table` of every network under all that it has met, with its title in the column model."""
     table = partial(detection_table, false_alarms=false_alarms)
-    return _by_network({title: table(one.clean, one.attacked, k=one.k) for title, one in trials.items()})
+    return stacked({title: table(one.clean, one.attacked, k=one.k) for title, one in trials.items()}, "model")
 
 
 def adaptive_detections(
@@ -95,7 +95,7 @@ def adaptive_detections(
             met[f"adaptive, w = {weight:g}"] = trial.scores(images.subset(places), on, sources=places, attack=attack)
         table = detection_table(trial.clean, met, k=trial.k, false_alarms=false_alarms)
         tables[title] = table[table["attack"] != ERRORS]
-    return _by_network(tables)
+    return stacked(tables, "model")
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
@@ -179,10 +179,6 @@ def unseen_shown(table: pd.DataFrame) -> pd.DataFrame:
 def without_nan(shown: pd.DataFrame) -> pd.DataFrame:
     """A table of texts with empty cells for numbers that are missing."""
     return shown.replace(r"nan.*", "", regex=True)
-
-
-def _by_network(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(tables, names=["model"]).reset_index("model")
 
 
 def _words(rival: str) -> tuple[str, str, str]:
