@@ -94,6 +94,7 @@ from neuron_consistency.explanation.measure import Probe
 from neuron_consistency.explanation.planted_readers import reader_table
 from neuron_consistency.explanation.scores import OWN_E, score_networks
 from neuron_consistency.networks.models import build_model
+from neuron_consistency.plotting import picture_grid
 from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.obtain import background_images, evaluation_images
@@ -193,7 +194,7 @@ scores = score_networks(
 # %% tags=["hide-input"]
 first, (model, probe) = next(iter(trained.items()))
 high, low = gallery.extreme_places(torch.tensor(scores[first].values[OWN_E]), count=shown_images)
-figures.explanation_examples(gallery.explanation_rows(model, images, [*high, *low], probe, page.on))
+picture_grid(gallery.explanation_rows(model, images, [*high, *low], probe, page.on))
 
 # %% [markdown]
 # Left the most consistent images, right the least. The white line is the edge of what the attack spared. Where the
@@ -287,7 +288,7 @@ with_intervals(changes.set_index(["first", "second", "set", "labels"])) if len(c
 # map stands what the network says.
 
 # %% tags=["hide-input"]
-figures.maps_of_networks(gallery.network_rows(trained, images, low, page.on))
+picture_grid(gallery.network_rows(trained, images, low, page.on))
 
 # %% [markdown]
 # ## Filters in groups
@@ -318,7 +319,7 @@ if shown_groups:
 with_intervals(contrasts.set_index("network")) if shown_groups else None
 
 # %% tags=["hide-input"]
-figures.maps_of_networks(
+picture_grid(
     gallery.group_rows(grouped.model, images, groups[grouped.title], layer, page.on, count=shown_images)
 ) if shown_groups else None
 

@@ -117,10 +117,19 @@ class Picture:
 
 @dataclass(frozen=True)
 class PictureGrid:
-    """Rows of pictures, each with the title that stands left of it, and what stands above the columns."""
+    """Rows of pictures, each with the title that stands left of it, and what stands above the columns.
+
+    Attributes:
+        margin: width left of the rows, in inches.
+        height: of a row, in inches.
+        fontsize: of what stands above the columns.
+    """
 
     rows: Sequence[tuple[str, Sequence[Picture]]]
     above: Sequence[str] = ()
+    margin: float = 1.3
+    height: float = 1.62
+    fontsize: float = 8
 
 
 def draw_picture(axis: Axes, picture: Picture) -> None:
@@ -140,17 +149,10 @@ def draw_picture(axis: Axes, picture: Picture) -> None:
     axis.set_xlabel(picture.caption, fontsize=7)
 
 
-def picture_grid(pictures: PictureGrid, *, margin: float = 1.3, height: float = 1.62, fontsize: float = 8) -> Figure:
-    """Pictures in rows.
-
-    Args:
-        pictures: what is shown.
-        margin: width left of the rows, in inches.
-        height: of a row, in inches.
-        fontsize: of what stands above the columns.
-    """
+def picture_grid(pictures: PictureGrid) -> Figure:
+    """Pictures in rows."""
     lines, columns = len(pictures.rows), max(len(row) for _, row in pictures.rows)
-    made, axes = grid(1.35 * columns + margin, height * lines, lines, columns, style=None)
+    made, axes = grid(1.35 * columns + pictures.margin, pictures.height * lines, lines, columns, style=None)
     for line, (title, row) in zip(axes, pictures.rows, strict=True):
         for axis, picture in zip(line, row, strict=False):
             draw_picture(axis, picture)
@@ -158,5 +160,5 @@ def picture_grid(pictures: PictureGrid, *, margin: float = 1.3, height: float = 
             axis.set_visible(False)
         line[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
     for axis, text in zip(axes[0], pictures.above, strict=False):
-        axis.set_title(text, fontsize=fontsize)
+        axis.set_title(text, fontsize=pictures.fontsize)
     return made

@@ -50,7 +50,7 @@ def test_examples_hold_the_explanations_of_the_images_named(trained_toy: Classif
     for caption, consistency, flipped in zip(grid.above, found.consistency, found.flipped, strict=True):
         assert caption.endswith(f"E = {consistency:.2f}")
         assert (", then " in caption) == bool(flipped)
-    assert drawn(explanation_figures.explanation_examples(grid)) == 4 * 3
+    assert drawn(picture_grid(grid)) == 4 * 3
 
 
 def test_networks_explain_the_true_class_beside_each_other(trained_toy: Classifier) -> None:
@@ -62,7 +62,7 @@ def test_networks_explain_the_true_class_beside_each_other(trained_toy: Classifi
         expected = normalised(grad_cam(trained_toy, batch, labels, layer=probe.layer))
         assert torch.allclose(heats(dict(grid.rows)[title]), upsampled(expected, (16, 16))[:, 0])
     assert grid.above == [picture.caption for picture in dict(grid.rows)["one"]] == ["class 0", "class 1"]
-    assert drawn(explanation_figures.maps_of_networks(grid)) == 3 * 2
+    assert drawn(picture_grid(grid)) == 3 * 2
 
 
 def test_several_labels_show_their_first_class(trained_toy: Classifier) -> None:

@@ -1,4 +1,4 @@
-"""Figures of explanations: pictures with maps, and how E is distributed. Nothing is computed here."""
+"""Figures of how E is distributed. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -6,25 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from neuron_consistency.plotting import PictureGrid, in_lines, panels, picture_grid
-
-
-def explanation_examples(grid: PictureGrid) -> Figure:
-    """Figure 4 of P3: images and their explanations, before and after their background was attacked.
-
-    Args:
-        grid: from `gallery.explanation_rows`.
-    """
-    return picture_grid(grid, margin=1.1, height=1.6, fontsize=7)
-
-
-def maps_of_networks(grid: PictureGrid) -> Figure:
-    """Figure 3 of P3: the same images with the maps of several networks, or of several groups of filters.
-
-    Args:
-        grid: from `gallery.network_rows` or `group_rows`.
-    """
-    return picture_grid(grid, margin=1.6, height=1.75)
+from neuron_consistency.plotting import in_lines, panels
 
 
 def explanation_over_training(rows: pd.DataFrame) -> Figure:

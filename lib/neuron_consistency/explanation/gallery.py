@@ -32,7 +32,7 @@ def explanation_rows(
 ) -> PictureGrid:
     """Images and their explanations, before and after the attack on their background.
 
-    It is drawn by `figures.explanation_examples`. Images of several labels show the map of their first class.
+    It is drawn by `plotting.picture_grid`. Images of several labels show the map of their first class.
 
     Source: P3, figure 4.
     """
@@ -53,13 +53,13 @@ def explanation_rows(
         ("background\nattacked", [Picture(image, outlined=mask) for image, mask in zip(after, masks, strict=True)]),
         ("explanation", under_maps(after, found.attacked_maps[:, 0])),
     ]
-    return PictureGrid(rows, captions)
+    return PictureGrid(rows, captions, margin=1.1, height=1.6, fontsize=7)
 
 
 def network_rows(
     models: Mapping[str, tuple[Classifier, Probe]], images: ImageSet, places: Sequence[int], on: Runtime
 ) -> PictureGrid:
-    """Images with the Grad-CAM maps that networks give of their true class, to be drawn by `figures.maps_of_networks`.
+    """Images with the Grad-CAM maps that networks give of their true class, to be drawn by `plotting.picture_grid`.
 
     Args:
         models: by title, each with the probe that names its layer.
@@ -75,13 +75,13 @@ def network_rows(
             maps = grad_cam(model, batch, classes.to(on.device), layer=probe.layer)
         said = [images.classes[label] for label in predictions(model, shown, on).tolist()]
         rows.append((in_lines(title), under_maps(batch.cpu(), maps, said)))
-    return PictureGrid(rows, [images.classes[label] for label in classes.tolist()])
+    return PictureGrid(rows, [images.classes[label] for label in classes.tolist()], margin=1.6, height=1.75)
 
 
 def group_rows(
     model: Classifier, images: ImageSet, groups: Tensor, layer: str, on: Runtime, *, count: int
 ) -> PictureGrid:
-    """The `count` largest groups of filters, to be drawn by `figures.maps_of_networks`.
+    """The `count` largest groups of filters, to be drawn by `plotting.picture_grid`.
 
     A column is the image that fires a group most (each group another one), a row a group's mean map over those
     images. Every filter counts alike, by its mean over all images. Below a map stands how many times its own mean the
@@ -111,7 +111,8 @@ def group_rows(
         own = maps[:, groups == group].mean(1)
         texts = [f"{value:.1f} x its mean" for value in own.mean((1, 2)).tolist()]
         rows.append((f"group {number}\n{int(sizes[group])} filters", under_maps(pictures, own, texts)))
-    return PictureGrid(rows, [images.classes[label] for label in _first_classes(shown).tolist()])
+    above = [images.classes[label] for label in _first_classes(shown).tolist()]
+    return PictureGrid(rows, above, margin=1.6, height=1.75)
 
 
 def _first_classes(images: ImageSet) -> Tensor:

@@ -132,8 +132,7 @@ def _iou(first: Tensor, second: Tensor) -> Tensor:
     return torch.where(larger > 0, 1 - smaller / larger, 0)
 
 
-Distance = Callable[[Tensor, Tensor], Tensor]  # (B, h, w) twice, in [0, 1] -> (B,) in [0, 1]
-DISTANCES: dict[str, Distance] = {"absolute": _absolute, "ssim": _ssim, "rank": _rank, "iou": _iou}
+DISTANCES = {"absolute": _absolute, "ssim": _ssim, "rank": _rank, "iou": _iou}  # (B, h, w) twice -> (B,) in [0, 1]
 
 
 @dataclass(frozen=True, kw_only=True)

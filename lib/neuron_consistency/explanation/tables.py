@@ -17,7 +17,7 @@ from neuron_consistency.explanation.scores import GAP, OWN_E, SPARED, TRUE_E, Im
 from neuron_consistency.explanation.weighting import QUANTILES
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.runtime import Runtime
-from neuron_consistency.show import Named, matched, with_intervals
+from neuron_consistency.show import Named, matched, stacked, with_intervals
 from neuron_consistency.statistics import LEVEL, mean, middle
 
 TOLD = ["flipped", "mean weight", "spared", "unmarked", "covered"]  # of `Weighed.row`, beside E
@@ -74,8 +74,7 @@ def quantiles_in_columns(history: pd.DataFrame) -> pd.DataFrame:
 
 def scores_table(scores: Mapping[str, ImageScores]) -> pd.DataFrame:
     """One row a network and measure: network, and the columns of `ImageScores.table`. The scores are by title."""
-    tables = {title: found.table() for title, found in scores.items()}
-    return pd.concat(tables, names=["network"]).reset_index("network").reset_index(drop=True)
+    return stacked({title: found.table() for title, found in scores.items()})
 
 
 def beside_each_other(table: pd.DataFrame) -> pd.DataFrame:
@@ -89,12 +88,9 @@ def beside_each_other(table: pd.DataFrame) -> pd.DataFrame:
 
 def e_of_every_image(scores: Mapping[str, ImageScores]) -> pd.DataFrame:
     """E of every image by either mask: columns model, mask, E; for `figures.explanation_distributions`."""
-    return pd.concat(
-        pd.DataFrame({"model": title, "mask": mask, "E": found.values[column]})
-        for mask, column in (("own explanation", OWN_E), ("true object", TRUE_E))
-        for title, found in scores.items()
-        if column in found.values
-    )
+    masks = {OWN_E: "own explanation", TRUE_E: "true object"}
+    values = stacked({title: found.values.filter(list(masks)) for title, found in scores.items()}, "model")
+    return values.rename(columns=masks).melt("model", var_name="mask", value_name="E")
 
 
 def compared(
@@ -123,10 +119,8 @@ def compared(
         raise ParameterError(f"no {first} network has its like among {second} ones: add both to objectives")
     for architecture in dict.fromkeys(a.architecture for a, _ in pairs):
         like = [pair for pair in pairs if pair[0].architecture == architecture]
-        differences, one = (
-            [scores[titles[a.key]].values - scores[titles[b.key]].values for a, b in like],
-            len(like) == 1,
-        )
+        differences = [scores[titles[a.key]].values - scores[titles[b.key]].values for a, b in like]
+        one = len(like) == 1
         units = differences[0] if one else pd.DataFrame([difference.mean() for difference in differences])
         units = units.dropna(axis=1, how="all")
         for name, column in units.items():
