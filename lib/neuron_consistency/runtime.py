@@ -21,20 +21,28 @@ T = TypeVar("T")
 
 
 def resolve_device(device: str = "auto") -> torch.device:
-    """The device named; "auto" is the GPU where there is one, else the CPU.
+    """The device named; "auto" is the GPU where there is one, NVIDIA's before Apple's, else the CPU.
 
     Raises:
         ParameterError: the device is unknown, or not to be had on this machine.
     """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(next(kind for kind, found in there.items() if found))
     try:
         resolved = torch.device(device)
-    except RuntimeError as error:
-        raise ParameterError(f"device={device!r} is unknown: use 'auto', 'cpu', 'cuda' or 'cuda:N'") from error
-    if resolved.type == "cuda" and not torch.cuda.is_available():
+    except RuntimeError:
+        resolved = None
+    if resolved is None or resolved.type not in there:
+        raise ParameterError(f"device={device!r} is unknown: use 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'")
+    if not there[resolved.type]:
         raise ParameterError(f"device={device!r}, but PyTorch sees no GPU here: use device='auto' or 'cpu'")
     return resolved
+
+
+def precise(tensor: Tensor) -> Tensor:
+    """The tensor in float64, as sums over many images need it: on the CPU if its device, an Apple GPU, has none."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -65,8 +73,8 @@ class Runtime:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ParameterError(f"batch_size={self.batch_size}: at least one image is needed in a batch")
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise ParameterError(f"batch_size={self.batch_size!r}: a whole number, at least one image, is needed")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ParameterError(f"precision={self.precision!r}: use 'auto', 'float32' or 'bfloat16'")
         if self.precision == "auto":
@@ -93,6 +101,8 @@ def describe_device(device: torch.device) -> str:
     """The device in words, for records and captions: "NVIDIA H100 80GB HBM3" or "CPU, 2 threads, x86_64, AMX"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return f"Apple GPU (mps), {platform.machine()}"
     amx = ", AMX" if has_fast_bfloat16(device) else ""
     return f"CPU, {torch.get_num_threads()} threads, {platform.machine()}{amx}"
 

@@ -14,7 +14,7 @@ from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import over
-from neuron_consistency.runtime import Runtime
+from neuron_consistency.runtime import Runtime, precise
 
 MEAN_DECAY = 0.95  # of the running mean map, as in the released code
 
@@ -78,9 +78,9 @@ def filter_similarity(model: Classifier, images: ImageSet, layer: str, on: Runti
 
     Source: Shen et al. 2021, the released code's similarity for the clustering.
     """
-    products, sums, seen = torch.zeros((), device=on.device), torch.zeros((), device=on.device), 0
+    products, sums, seen = torch.zeros(()), torch.zeros(()), 0
     for batch in over(model, images, on, layers=[layer]):
-        maps = batch.maps[layer].double().flatten(2)
+        maps = precise(batch.maps[layer]).flatten(2)
         rows = maps.transpose(0, 1).flatten(1)  # of a filter, over all images of the batch
         products = products + rows @ rows.T
         sums, seen = sums + maps.sum(0), seen + len(maps)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.runtime import WHOLE, Runtime, this_process
+from neuron_consistency.runtime import WHOLE, Runtime, precise, this_process
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (model, images, labels) -> adversarial images
 T = TypeVar("T")
@@ -146,7 +146,9 @@ def class_sums(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, 
     """The sum of the features of each class, and how many there are.
 
     Shape:
-        features: (B, D); labels: (B,) int64; result: (K, D) and (K,), float64.
+        features: (B, D); labels: (B,) int64; result: (K, D) and (K,), as `runtime.precise` makes them.
     """
-    sums = torch.zeros(classes, features.shape[1], dtype=torch.float64, device=features.device)
-    return sums.index_add_(0, labels, features.double()), labels.bincount(minlength=classes).double()
+    features = precise(features)
+    labels = labels.to(features.device)
+    sums = features.new_zeros(classes, features.shape[1])
+    return sums.index_add_(0, labels, features), labels.bincount(minlength=classes).double()

@@ -14,7 +14,7 @@ from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import Attack, class_sums, evaluating, over, read_layers
-from neuron_consistency.runtime import Runtime
+from neuron_consistency.runtime import Runtime, precise
 from neuron_consistency.tracing.influence import Rest, log_odds, rest_of_network
 from neuron_consistency.tracing.profiles import Profiles, influence_mass, neuron_profiles
 
@@ -40,7 +40,7 @@ class Mahalanobis:
         Shape:
             features: (B, C); result: (B,) float64.
         """
-        return torch.cdist(features.double() @ self.whitening, self.centres).amin(1).square()
+        return torch.cdist(precise(features) @ self.whitening, self.centres).amin(1).square()
 
 
 @torch.no_grad()
@@ -54,16 +54,16 @@ def fit_mahalanobis(model: Classifier, images: ImageSet, on: Runtime, *, layer: 
     left out, since both are fitted on attacks. The shrinkage is ours.
     """
     name = layer or model.last_layer
-    sums = counts = products = torch.zeros((), dtype=torch.float64, device=on.device)
+    sums = counts = products = torch.zeros((), dtype=torch.float64)
     for seen in over(model, images, on, layers=[name]):
-        features = seen.maps[name].double().mean((2, 3))
+        features = precise(seen.maps[name]).mean((2, 3))
         more, number = class_sums(features, seen.labels, images.num_classes)
         sums, counts, products = sums + more, counts + number, products + features.T @ features
     known = counts > 0
     means = sums[known] / counts[known, None]
     within = (products - (means * counts[known, None]).T @ means) / counts.sum()
     scale = within.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)  # a layer that is dead has none
-    identity = torch.eye(len(within), dtype=torch.float64, device=on.device)
+    identity = torch.eye(len(within)).to(within)
     lower = torch.linalg.cholesky((1 - SHRINKAGE) * within + SHRINKAGE * scale * identity)
     whitening = torch.linalg.solve_triangular(lower, identity, upper=False).T.contiguous()
     return Mahalanobis(whitening, means @ whitening)
@@ -99,8 +99,9 @@ class Detectors:
         """
         if not 0 < k <= influence.shape[1]:
             raise ParameterError(f"k={k}: {self.profiles.layer} has {influence.shape[1]} neurons to choose from")
+        influence = precise(influence)
         matches = self.profiles.matches.to(influence.device)
-        return 1 - matches[influence.topk(k, dim=1).indices, predicted[:, None]].mean(1)
+        return 1 - matches[influence.topk(k, dim=1).indices, predicted.to(influence.device)[:, None]].mean(1)
 
     def soft_mismatch(self, features: Tensor, logits: Tensor, classes: Tensor) -> Tensor:
         """The mismatch with all neurons, weighted by their positive influence: it has a slope to descend.
@@ -162,14 +163,14 @@ class Detectors:
         predictions = logits.argmax(1)
         influence = self.rest.influence(features, predictions, form=self.form)
         mass = influence_mass(influence, self.profiles.matches)
-        predicted, true = (functional.one_hot(classes, mass.shape[1]) > 0 for classes in (predictions, labels))
+        predicted, true = (functional.one_hot(c.to(mass.device), mass.shape[1]) > 0 for c in (predictions, labels))
         others = ~(predicted | true)
         return {
             "label": labels,
             "prediction": predictions,
             "right": predictions == labels,
             **{f"{MISMATCH} {k}": self.mismatch(influence, predictions, k) for k in ks},
-            SOFTMAX: 1 - logits.double().softmax(1).amax(1),
+            SOFTMAX: 1 - precise(logits).softmax(1).amax(1),
             MAHALANOBIS: self.mahalanobis.score(features.float().mean((2, 3))),
             "predicted": mass[predicted],
             "true": mass[true],
@@ -229,7 +230,7 @@ def adaptive_pgd(
     low, high = (images - epsilon).clamp(0, 1), (images + epsilon).clamp(0, 1)
     noise = torch.empty_like(images).uniform_(-1, 1, generator=generator)
     point = (images + epsilon * noise).clamp(0, 1)
-    best, least = point.clone(), torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
+    best, least = point.clone(), precise(images.new_full((len(images),), torch.inf))
     for step in range(steps + 1):
         point.requires_grad_()
         with torch.enable_grad(), read_layers(detectors.model, [layer]) as outputs:
@@ -241,9 +242,9 @@ def adaptive_pgd(
             if weight:
                 objective = objective - weight * detectors.soft_mismatch(features, logits, aims).sum()
         suspicion = detectors.mismatch(rest.influence(features.detach(), aims, form=detectors.form), aims, k)
-        better = (logits.argmax(1) != labels) & (suspicion < least)
+        better = (logits.argmax(1) != labels).to(least.device) & (suspicion < least)
         best[better], least[better] = point.detach()[better], suspicion[better]
         if step < steps:
             (gradient,) = torch.autograd.grad(objective, point)
             point = torch.clamp(point.detach() + 2.5 * epsilon / steps * gradient.sign(), low, high)
-    return torch.where(least.isfinite()[:, None, None, None], best, point.detach())
+    return torch.where(least.isfinite().to(best.device)[:, None, None, None], best, point.detach())

@@ -11,7 +11,7 @@ from neuron_consistency.consistency.measure import chance, unbiased_consistency
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.responses import respond
-from neuron_consistency.runtime import Runtime
+from neuron_consistency.runtime import Runtime, precise
 
 
 @dataclass(frozen=True)
@@ -89,5 +89,5 @@ def influence_mass(influence: Tensor, matches: Tensor) -> Tensor:
 
     Source: ours, for P2's question when and why a network errs.
     """
-    weights = influence.double().clamp_min(0)
+    weights = precise(influence).clamp_min(0)
     return weights @ matches.to(weights) / weights.sum(1, keepdim=True)
