@@ -21,6 +21,7 @@ from torch import nn
 
 from neuron_consistency.errors import DatasetError, ParameterError
 from neuron_consistency.networks.models import Classifier, downloading
+from neuron_consistency.networks.packaged import packaged
 from neuron_consistency.networks.weights import (
     Checkpoint,
     classes_of,
@@ -50,6 +51,7 @@ class _Origin:
     margin: float = 1.0
     interpolation: str = "bilinear"
     weights: str = "as the code makes it"
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def load_network(
     """A network with its weights as a classifier, see `wrap`.
 
     Args:
-        network: "torchvision:NAME" or "timm:NAME"; "model.py:make", a Python file, which is run, and a function without
+        network: "torchvision:NAME", "timm:NAME" or "packaged:NAME"; "model.py:make", a Python file, which is run, and a function without
             arguments in it that gives the network; or "net.pt2" of torch.export, whose batch norm stays as exported.
         weights: a .safetensors file or a state dict, see `read_checkpoint`; None are those published, or those that
             the network comes with.
@@ -104,6 +106,7 @@ def load_network(
     mean, std = mean or origin.mean, std or origin.std
     if mean is None or std is None:
         raise ParameterError(f"what mean and std {network} expects is not known: give both (--mean, --std)")
+    weights = weights or origin.file
     checkpoint = None if weights is None else read_checkpoint(weights)
     module = origin.build(num_classes, checkpoint)
     if checkpoint is not None:
@@ -137,6 +140,10 @@ def _origin(network: str, image_size: int | None) -> _Origin:
         return _torchvision(name, image_size)
     if kind == "timm":
         return _timm(name, image_size)
+    if kind == "packaged":
+        known, module, file = packaged(name)
+        size, margin = known.image_size, known.margin
+        return _Origin(lambda *_: module, known.about, known.mean, known.std, size, margin, file=file)
     if ".py:" in network:
         return _Origin(lambda *_: _made(network), network.rpartition(":")[2])
     path = Path(network).expanduser()
