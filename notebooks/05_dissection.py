@@ -195,8 +195,7 @@ costs
 # interval lies on its side, and *fails* where it lies on the other.
 
 # %% tags=["hide-input"]
-sets = {"real": REAL, "shuffled": SHUFFLED, "before": before, "adversarial": ADVERSARIAL}
-rows = dissection_findings([net.recipe for net in nets], titles, units, **sets)
+rows = dissection_findings([net.recipe for net in nets], titles, units)
 findings = page.keep({"shares": shares, "summary": summary.reset_index()}, rows)
 with_intervals(findings.set_index(["claim", "case"]))
 

@@ -14,11 +14,8 @@ from neuron_consistency.attacks.linf import least_likely
 from neuron_consistency.data.broden import BrodenSet
 from neuron_consistency.data.scenes.write import write_scenes
 from neuron_consistency.dissection.controls import (
-    ADVERSARIAL,
     RANDOM,
     REAL,
-    SAME,
-    SHUFFLED,
     Dissected,
     dissect_with_controls,
 )
@@ -55,7 +52,6 @@ def numbers() -> dict[str, object]:
     units = labelled_units(counted, iou_threshold=IOU, min_images=LEAST)
     shares = category_shares(units)
     real = counted[titles[recipes[0].key]].overlaps[REAL]
-    sets = {"real": REAL, "shuffled": SHUFFLED, "before": SAME, "adversarial": ADVERSARIAL}
     named = pd.concat(labels.assign(model=title, images=name) for (title, name), labels in units.items())
     return {
         "thresholds": {title: found.thresholds for title, found in counted.items()},
@@ -65,5 +61,5 @@ def numbers() -> dict[str, object]:
         "table 2": table_two(shares).reset_index(),
         "summary": summarised(units, counted).reset_index(),
         "kept concepts": kept_concepts(units).to_dict("index"),
-        "findings": pd.DataFrame(dissection_findings(recipes, titles, units, **sets)),
+        "findings": pd.DataFrame(dissection_findings(recipes, titles, units)),
     }

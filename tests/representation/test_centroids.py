@@ -43,14 +43,14 @@ def test_r1_and_r2_are_the_distances_worked_out_by_hand() -> None:
     train = image_set(
         flat([(0, 0, 0), (100, 0, 0), (0, 200, 200), (0, 200, 200)]), torch.tensor([0, 0, 1, 1]), num_classes=2
     )
-    centroids = class_centroids(model, train, ON)
+    centroids = class_centroids(model, train, ON, pooling="mean")
     assert torch.allclose(centroids * 255, torch.tensor([[50.0, 0, 0], [0, 200, 200]]))
     clean = image_set(flat([(50, 30, 40), (0, 200, 170)]), torch.tensor([0, 1]), num_classes=2)
     made = attacked_set(
         clean, flat([(50, 60, 80), (50, 30, 140), (0, 110, 80)]), torch.tensor([0, 0, 1]), torch.tensor([1, 1, 0])
     )
     before = state_of(model)
-    found = distance_ratios(model, clean, made, centroids, ON)
+    found = distance_ratios(model, clean, made, centroids, ON, pooling="mean")
     assert_same_state(before, model)
     assert found["r1"].tolist() == pytest.approx([100 / 50, math.hypot(30, 140) / 50, 150 / 30], rel=1e-5)
     away = math.hypot(50, 170, 160)
@@ -98,7 +98,8 @@ def test_streaming_equals_all_at_once(pooling: str) -> None:
 def test_an_adversarial_image_that_is_its_clean_image_has_ratios_of_one() -> None:
     model, clean = toy_model().eval(), toy_images(12, seed=2)
     made = attacked_set(clean, bytes_of(clean), torch.arange(12), (clean.labels + 1) % 4)
-    found = distance_ratios(model, clean, made, class_centroids(model, toy_images(40), ON), ON)
+    centroids = class_centroids(model, toy_images(40), ON, pooling="mean")
+    found = distance_ratios(model, clean, made, centroids, ON, pooling="mean")
     for name in ("r1", "r2", "r1 noise", "r2 noise"):  # noise of no size is none
         assert found[name].to_numpy() == pytest.approx(np.ones(12), rel=1e-5)
 
@@ -121,7 +122,7 @@ def test_a_class_without_training_images_has_no_centroid() -> None:
     images = toy_images(8)
     some = images.subset((images.labels != 2).nonzero().squeeze(1))
     with pytest.raises(ParameterError, match="class 2"):
-        class_centroids(toy_model(), some, ON)
+        class_centroids(toy_model(), some, ON, pooling="mean")
 
 
 def test_an_unknown_pooling_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,8 @@ from neuron_consistency.runtime import Runtime
 from neuron_consistency.taxonomy import correlation
 from planted_passes import AIMS, FAMILY, FAR, REAL_LABELS, TRUE, measured, responses
 from toys import COLOURS, CPU, ON, assert_same_state, image_set, state_of, toy_images, toy_model
+
+TEN: dict[str, Any] = {"share": 0.01, "min_images": 10, "max_images": 5000}  # images of each neuron, of fewer than 1000
 
 # planted histograms
 
@@ -179,9 +182,9 @@ def test_a_planted_detector_is_a_dummy_where_targets_fire_it_and_none_where_its_
     aims = (images.labels + 1) % 4
     model = colour_network()
     before = state_of(model)
-    real = top_responses(model, images, ON, min_images=10)
+    real = top_responses(model, images, ON, **TEN)
     for attacked, shows, merely in ((patched(images, aims), 0, 1), (images, 1, 0)):
-        shown = top_responses(model, attacked, ON, min_images=10)
+        shown = top_responses(model, attacked, ON, **TEN)
         found = measured(real, shown, aims, torch.arange(80))
         assert found.table["layer"].tolist() == ["rgb"] * 3 + ["colours"] * 4
         detectors = found.table[found.table["layer"] == "colours"]
@@ -215,7 +218,7 @@ def test_the_images_that_target_a_neuron_s_concept_are_framed() -> None:
     images = toy_images(80, noise=0.02)
     aims = (images.labels + 1) % 4
     model, attacked = colour_network(), patched(images, aims)
-    passes = [top_responses(model, one, ON, min_images=10) for one in (images, attacked)]
+    passes = [top_responses(model, one, ON, **TEN) for one in (images, attacked)]
     sets = [("real", images, passes[0], None), ("adversarial", attacked, passes[1], None)]
     chosen = [2, 0]
     grid = top_image_rows(
@@ -238,7 +241,7 @@ def test_the_images_that_target_a_neuron_s_concept_are_framed() -> None:
 )
 def test_impossible_top_shares_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ParameterError, match="share="):
-        top_responses(toy_model(), toy_images(8), ON, **options)  # type: ignore[arg-type]
+        top_responses(toy_model(), toy_images(8), ON, **TEN | options)  # type: ignore[arg-type]
 
 
 def test_impossible_measures_are_refused() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from neuron_consistency.dissection.controls import ADVERSARIAL, REAL, SAME, SHUFFLED
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.statistics import Estimate
 from neuron_consistency.workflow.claims import (
@@ -161,11 +162,11 @@ def test_concepts_are_counted_neuron_by_neuron() -> None:
         return pd.DataFrame({"aligned": [place < count for place in range(40)]})
 
     counts = {"normal": (30, 2, 30, 10), "consistent": (30, 2, 30, 30)}
-    sets = ("real", "shuffled", "before", "adversarial")
+    sets = (REAL, SHUFFLED, SAME, ADVERSARIAL)
     units = {(title, name): aligned(n) for title, ns in counts.items() for name, n in zip(sets, ns, strict=True)}
     recipes = [toy_recipe(objective) for objective in counts]
     titles = {recipe.key: recipe.objective for recipe in recipes}
-    rows = dissection_findings(recipes, titles, units, **{name: name for name in sets})
+    rows = dissection_findings(recipes, titles, units)
     assert verdicts_of(rows) == {
         ("neurons-have-concepts", "normal"): "holds",
         ("concepts-lost-under-attack", "normal"): "holds",

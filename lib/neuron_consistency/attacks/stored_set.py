@@ -150,8 +150,7 @@ def write_adversarial_set(
                 continue
             began, parts = time.perf_counter(), []
             for places in torch.tensor(shards.places(number)).split(on.batch_size):  # type: ignore[no-untyped-call]
-                with on.autocast():
-                    parts.append(_make(list(models.values()), images, targets, places, on.device, manifest["options"]))
+                parts.append(_make(list(models.values()), images, targets, places, on, **manifest["options"]))
             shards.write(number, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
             run["images"] += len(shards.places(number))
             run["seconds"] += time.perf_counter() - began
@@ -160,24 +159,18 @@ def write_adversarial_set(
 
 
 def obtain_adversarial_set(
-    models: Mapping[str, Classifier],
-    images: ImageSet,
-    targets: Tensor,
-    on: Runtime,
-    *,
-    folder: Path,
-    shard_size: int = SHARD_SIZE,
-    **options: Any,
+    models: Mapping[str, Classifier], images: ImageSet, targets: Tensor, on: Runtime, *, folder: Path, **options: Any
 ) -> AdversarialSet:
     """The set made on these networks: read where it is whole, else made or finished first by `write_adversarial_set`.
 
     Args:
         folder: where the set gets a folder of its own, named by all that it is made of.
+        **options: the others of `write_adversarial_set`.
     """
-    described = {name: value for name, value in options.items() if name != "image_sizes"}
-    manifest = describe_set(list(models), images, targets, shard_size=shard_size, precision=on.precision, **described)
+    described = {"shard_size": SHARD_SIZE} | {name: value for name, value in options.items() if name != "image_sizes"}
+    manifest = describe_set(list(models), images, targets, precision=on.precision, **described)
     own = folder / Shards(folder, manifest).signature()[:12]
-    write_adversarial_set(own, models, images, targets, on, shard_size=shard_size, **options)
+    write_adversarial_set(own, models, images, targets, on, **options)
     return AdversarialSet.open(own, networks=models)
 
 
@@ -204,28 +197,25 @@ def _check_networks(
 
 
 def _make(
-    models: Sequence[nn.Module],
-    images: ImageSet,
-    targets: Tensor,
-    places: Tensor,
-    device: torch.device,
-    options: Mapping[str, Any],
+    models: Sequence[nn.Module], images: ImageSet, targets: Tensor, places: Tensor, on: Runtime, **options: Any
 ) -> dict[str, Tensor]:
     """The tensors of a shard for the images at `places` (B,)."""
     indices, aims = places // targets.shape[1], targets.flatten()[places]
     wanted, back = torch.unique(indices, return_inverse=True)
-    clean, _ = images.batch(wanted, device)
+    clean, _ = images.batch(wanted, on.device)
     if len(clean) != len(wanted):
         raise DatasetError("clean images were skipped: an adversarial set needs them all, choose them with subset()")
-    clean = clean[back.to(device)]
-    stored = (optimise_targeted(models, clean, aims.to(device), **options).images * 255).round().to(torch.uint8)
+    clean, aims = clean[back.to(on.device)], aims.to(on.device)
+    with on.autocast():
+        found = optimise_targeted(models, clean, aims, **options)
+    stored = (found.images * 255).round().to(torch.uint8)
     shown = stored.float() / 255
     tensors = {
         "pixels": stored,
         "indices": indices,
         "labels": images.labels[indices],
         "targets": aims,
-        "success": say_target(models, shown, aims.to(device)),
+        "success": say_target(models, shown, aims),
         "rmsd": (shown - clean).flatten(1).square().mean(1).sqrt(),
     }
     return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}

@@ -29,7 +29,7 @@ def _pooled(pooling: str, maps: Tensor) -> Tensor:
     return POOLINGS[pooling](maps.float())
 
 
-def class_centroids(model: Classifier, images: ImageSet, on: Runtime, *, pooling: str = "mean") -> Tensor:
+def class_centroids(model: Classifier, images: ImageSet, on: Runtime, *, pooling: str) -> Tensor:
     """The mean features phi of each class, pooled maps of the last layer, streamed as sums in float64.
 
     Args:
@@ -44,24 +44,18 @@ def class_centroids(model: Classifier, images: ImageSet, on: Runtime, *, pooling
 
     Source: P2, r1 and r2; the layer, its pooling and the training images are ours.
     """
-    sums = counts = torch.zeros((), dtype=torch.float64, device=on.device)
+    sums = counts = torch.zeros((), dtype=torch.float64)
     for seen in over(model, images, on, layers=[model.last_layer]):
         more, number = class_sums(_pooled(pooling, seen.maps[model.last_layer]), seen.labels, images.num_classes)
         sums, counts = sums + more, counts + number
     if bool((counts == 0).any()):
         missing = images.classes[int(counts.argmin())]
         raise ParameterError(f"no image of {missing!r} to take a centroid from: give images of every class")
-    return (sums / counts[:, None]).float()
+    return (sums / counts[:, None]).float().to(on.device)
 
 
 def distance_ratios(
-    model: Classifier,
-    clean: ImageSet,
-    adversarial: AdversarialSet,
-    centroids: Tensor,
-    on: Runtime,
-    *,
-    pooling: str = "mean",
+    model: Classifier, clean: ImageSet, adversarial: AdversarialSet, centroids: Tensor, on: Runtime, *, pooling: str
 ) -> pd.DataFrame:
     """r1 and r2 of every adversarial image, and of the same clean image under Gaussian noise of the same norm.
 

@@ -20,13 +20,7 @@ from neuron_consistency.runtime import Runtime
 
 
 def top_responses(
-    model: Classifier,
-    images: ImageSet,
-    on: Runtime,
-    *,
-    share: float = 0.01,
-    min_images: int = 20,
-    max_images: int = 5000,
+    model: Classifier, images: ImageSet, on: Runtime, *, share: float, min_images: int, max_images: int
 ) -> Responses:
     """The images that fire the neurons of every convolutional layer most, found in one pass over a set.
 
@@ -71,7 +65,6 @@ def measure_neurons(
     near: int = 2,
     purity: float = 0.5,
     draws: int = 20,
-    seed: int = 0,
 ) -> NeuronMeasures:
     """LC, CS1, CS2 and the dummy-detector shares of all neurons of all layers that two passes have read.
 
@@ -104,7 +97,7 @@ def measure_neurons(
     labels, images, classes = adversarial.labels, len(adversarial.labels), adversarial.num_classes
     if len(targets) != images or len(origins) != images:
         raise ParameterError(f"{len(targets)} targets and {len(origins)} origins for {images} adversarial images")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     shuffles = [torch.randperm(images, generator=generator) for _ in range(draws)]
     groups, level = deal(real.labels)[origins], chance(real.labels, correlation)
     close = (distances <= near).to(torch.float64)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from neuron_consistency.consistency.ambiguity import FGSM, PGD, REAL, Passes
 from neuron_consistency.consistency.measure import chance
+from neuron_consistency.dissection.controls import ADVERSARIAL, SHUFFLED
+from neuron_consistency.dissection.tables import before_attack
 from neuron_consistency.show import Named, matched, seed_groups
 from neuron_consistency.statistics import Estimate, mean, mean_over_seeds, over_seeds
 from neuron_consistency.training.recipes import TITLES
@@ -62,34 +64,26 @@ def evaluation_findings(
 
 
 def dissection_findings(
-    recipes: Sequence[Named],
-    titles: Mapping[str, str],
-    units: Mapping[tuple[str, str], pd.DataFrame],
-    *,
-    real: str,
-    shuffled: str,
-    before: str,
-    adversarial: str,
+    recipes: Sequence[Named], titles: Mapping[str, str], units: Mapping[tuple[str, str], pd.DataFrame]
 ) -> Findings:
     """Chapter 5: how many neurons are aligned with a concept. Intervals are over neurons, each compared with itself.
 
     Args:
         titles: by the networks' keys.
         units: by title and set of images, from `unit_labels`.
-        real, shuffled, before, adversarial: what the sets are called; `before` are the images that became adversarial.
     """
 
     def change(recipe: Named, name: str, other: str) -> Estimate:
         first, second = (torch.tensor(units[titles[recipe.key], of]["aligned"].to_numpy(float)) for of in (name, other))
         return mean(100 * (first - second))
 
-    rows = []
+    rows, before = [], before_attack(units)
     for recipe in (recipe for recipe in recipes if recipe.objective == "normal"):
         title = titles[recipe.key]
-        rows.append(finding("neurons-have-concepts", title, change(recipe, real, shuffled), above=0))
-        rows.append(finding("concepts-lost-under-attack", title, change(recipe, adversarial, before), below=0))
+        rows.append(finding("neurons-have-concepts", title, change(recipe, REAL, SHUFFLED), above=0))
+        rows.append(finding("concepts-lost-under-attack", title, change(recipe, ADVERSARIAL, before), below=0))
     for one, other in matched(recipes, "consistent", "normal"):  # other neurons in each network
-        gain = change(one, adversarial, before).minus(change(other, adversarial, before))
+        gain = change(one, ADVERSARIAL, before).minus(change(other, ADVERSARIAL, before))
         rows.append(finding("training-keeps-concepts", titles[one.key], gain, above=0))
     return rows
 
