@@ -1,0 +1,263 @@
+"""Any network as a classifier: what is read of it, before and after activations, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from neuron_consistency import wrap
+from neuron_consistency.consistency.measure import unbiased_consistency
+from neuron_consistency.errors import ParameterError
+from neuron_consistency.networks.models import Classifier, Site, build_model
+from neuron_consistency.networks.reading import read_layers
+from neuron_consistency.responses import respond
+from toys import EQ6, ON, assert_same_state, state_of, toy_images
+
+PLAIN: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "image_size": 16}
+HALVES: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+
+class Block(nn.Module):
+    """A residual block whose one activation is called twice, in place if asked."""
+
+    def __init__(self, channels: int, inplace: bool) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        self.act = nn.ReLU6(inplace)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv2(self.act(self.conv1(x)))
+        out += x
+        activated: Tensor = self.act(out)
+        return activated
+
+
+class Tokens(nn.Module):
+    """Four patches of 8 px behind a class token of 100; a token is the mean of a patch's colours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Mixing(), Mixing()])
+        self.head = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = nn.functional.avg_pool2d(x, 8).flatten(2).transpose(1, 2)
+        tokens = torch.cat([torch.full_like(tokens[:, :1], 100), tokens], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        logits: Tensor = self.head(tokens[:, 1:].mean(1) - tokens[:, 0])
+        return logits
+
+
+class Mixing(nn.Module):
+    """A block that changes nothing, until it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlp = nn.Linear(3, 3)
+        nn.init.eye_(self.mlp.weight)
+        nn.init.zeros_(self.mlp.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.mlp(x)
+        return out
+
+
+def blocks(*, inplace: bool = True) -> nn.Sequential:
+    """A stem with batch norm, two blocks, a head."""
+    torch.manual_seed(0)
+    stem = [nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)]
+    return nn.Sequential(*stem, nn.Sequential(Block(6, inplace), Block(6, inplace)), *head)
+
+
+def maps_of(model: Classifier, images: Tensor) -> dict[str, Tensor]:
+    with read_layers(model, list(model.layers)) as maps, torch.no_grad():
+        model.eval()(images)
+    return maps
+
+
+def test_the_books_resnet_is_the_same_as_a_stranger() -> None:
+    """A plain torchvision module with the book's weights: the same maps, so the same U, to the last bit."""
+    known = build_model("resnet18", num_classes=4, image_size=64)
+    stranger = torchvision.models.resnet18(num_classes=4)
+    stranger.load_state_dict(known.network.state_dict())
+    model = wrap(stranger, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), image_size=64)
+    images = toy_images(24, size=64)
+    own, found = respond(known, images, ON, top_k=4), respond(model, images, ON, top_k=4)
+    assert model.last_layer == "layer4.1"
+    assert model.num_classes == known.num_classes == 4
+    mine, theirs = own.layers["layer4"], found.layers["layer4.1"]
+    assert torch.equal(mine.thresholds, theirs.thresholds)
+    assert torch.equal(mine.top_values, theirs.top_values)
+    u, same = (
+        unbiased_consistency(layer.counts["true"].sum(0), torch.eye(4)).nan_to_num(-1) for layer in (mine, theirs)
+    )
+    assert torch.equal(u, same)
+    assert bool((u > 0).any())
+
+
+def test_tokens_are_a_square_without_the_class_token() -> None:
+    """Patches stand where they stood in the image; the class token's 100 would be every neuron's response otherwise."""
+    model = wrap(Tokens(), **PLAIN)
+    images = torch.rand(2, 3, 16, 16)
+    maps = maps_of(model, images)
+    assert list(model.layers.items()) == [("blocks.0", 3), ("blocks.1", 3)]
+    assert torch.allclose(maps["blocks.1"], nn.functional.avg_pool2d(images, 8))
+
+
+def test_tokens_that_are_no_square_are_a_column_and_channels_last_are_turned() -> None:
+    tokens = torch.rand(2, 8, 5)
+    assert torch.equal(Site("", 5, "tokens", 2).as_map(tokens), tokens[:, 2:].transpose(1, 2)[..., None])
+    last = torch.rand(2, 4, 4, 5)
+    assert torch.equal(Site("", 5, "channels last").as_map(last), last.permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("inplace", [True, False])
+def test_before_is_what_the_last_activation_is_given(inplace: bool) -> None:
+    """ReLU6 of it is the layer itself; in place, the activation would overwrite what was kept."""
+    network, images = blocks(inplace=inplace), torch.rand(2, 3, 16, 16) * 9
+    after = maps_of(wrap(network, **PLAIN), images)
+    before = maps_of(wrap(network, **PLAIN, before=True), images)
+    assert list(after) == list(before) == ["2", "3.0", "3.1"]
+    assert torch.equal(before["2"].relu(), after["2"])
+    for name in ("3.0", "3.1"):
+        assert before[name].min() < 0
+        assert torch.equal(nn.functional.relu6(before[name]), after[name])
+
+
+def test_a_layer_that_ends_in_no_activation_reads_the_same_before() -> None:
+    images = torch.rand(2, 3, 16, 16)
+    one, two = (maps_of(wrap(Tokens(), **PLAIN, before=before), images)["blocks.0"] for before in (False, True))
+    assert torch.equal(one, two)
+
+
+def test_a_module_is_read_as_it_was_before_what_follows_overwrote_it() -> None:
+    """An in-place ReLU after a batch norm, an in-place sum after a convolution: the map kept is the module's own."""
+    network, images = blocks(), torch.rand(2, 3, 16, 16)
+    model = wrap(network, **PLAIN, layers=["1", "3.0.conv2"])
+    copies: dict[str, Tensor] = {}
+    for name in model.layers:
+        model.layer_module(name).register_forward_hook(lambda *args, name=name: copies.update({name: args[2].clone()}))
+    maps = maps_of(model, images)
+    assert maps["1"].min() < 0
+    assert all(torch.equal(maps[name], copies[name]) for name in maps)
+
+
+def test_a_module_called_twice_is_read_at_its_last_call() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.act = nn.Conv2d(3, 5, 1), nn.Conv2d(5, 7, 1), nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.act(self.two(self.act(self.one(x)))).mean((2, 3))  # type: ignore[no-any-return]
+
+    network, images = Shared(), torch.rand(2, 3, 16, 16)
+    network.act.register_forward_hook(lambda *_: None)  # a hook of the user's own stays
+    after, before = wrap(network, **PLAIN, layers=["act"]), wrap(network, **PLAIN, layers=["act"], before=True)
+    assert after.layers == before.layers == {"act": 7}
+    assert torch.equal(maps_of(before, images)["act"].relu(), maps_of(after, images)["act"])
+    assert len(network.act._forward_hooks) == 1
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_finding_layers_leaves_the_network_as_it_was(before: bool) -> None:
+    network = blocks().train()
+    network[1].eval()  # a frozen batch norm
+    network(torch.rand(2, 3, 16, 16)).sum().backward()
+    state = state_of(network)
+    wrap(network, **PLAIN, before=before)
+    assert_same_state(state, network)
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("make", [blocks, Tokens])
+def test_eq_6_trains_what_is_read(make: Any, before: bool) -> None:
+    """The distance of maps reaches the weights; through detached or copied maps it would train nothing."""
+    model = wrap(make(), **PLAIN, before=before).train()
+    images, labels = toy_images(8).batch(torch.arange(8), torch.device("cpu"))
+    step = EQ6(model, images, labels)
+    step.loss.backward()  # type: ignore[no-untyped-call]
+    assert step.parts["distance"] > 0
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+def test_auxiliary_heads_in_train_mode_are_left_aside() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = blocks()
+
+        def forward(self, x: Tensor) -> Any:
+            logits = self.body(x)
+            return (logits, 2 * logits) if self.training else logits
+
+    model, images = wrap(Two(), **PLAIN).train(), torch.rand(2, 3, 16, 16)
+    assert model(images).shape == (2, 4)
+    assert list(model.layers) == ["body.2", "body.3.0", "body.3.1"]
+
+
+def test_layers_by_name_and_pattern() -> None:
+    """`*` stands for one part of a name, so that a pattern does not reach into blocks; calls make the order."""
+    network = blocks()
+    assert list(wrap(network, **PLAIN, layers=["3.*", "0"]).layers) == ["0", "3.0", "3.1"]
+    assert list(wrap(network, **PLAIN, layers=["3.1.conv?"]).layers) == ["3.1.conv1", "3.1.conv2"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "says"),
+    [
+        (["3.0.conv3"], r"no layer '3.0.conv3': use one of 3.0.conv"),
+        (["6"], r"6 of Sequential gives shape \(2, 4\)"),
+        (["3.0.unused"], "3.0.unused of Sequential is not called"),
+    ],
+)
+def test_unreadable_layers_are_refused(layers: list[str], says: str) -> None:
+    network = blocks()
+    network.get_submodule("3.0").unused = nn.Conv2d(6, 6, 1)
+    with pytest.raises(ParameterError, match=says):
+        wrap(network, **PLAIN, layers=layers)
+
+
+class Gives(nn.Module):
+    """Gives what `make` makes of the maps of a convolution."""
+
+    def __init__(self, make: Any) -> None:
+        super().__init__()
+        self.conv, self.make = nn.Conv2d(3, 4, 1), make
+
+    def forward(self, x: Tensor) -> Any:
+        return self.make(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda maps: {"logits": maps.mean((2, 3))}, "gives a dict, not logits"),
+        (lambda maps: maps, r"float32 of shape \(2, 4, 16, 16\) for 2 images"),
+        (lambda maps: maps.mean((1, 2, 3)), r"shape \(2,\)"),
+        (lambda maps: maps.mean((2, 3)) * math.nan, "NaN or infinite"),
+        (lambda maps: maps.mean((2, 3)), "no layer whose output is a map"),  # the maps' means are the logits
+        (lambda maps: maps.mean((2, 3)) @ torch.rand(5, 5), r"refuses images of 16 x 16 pixels .*mat1 and mat2"),
+    ],
+)
+def test_networks_that_are_no_classifiers_are_refused(make: Any, says: str) -> None:
+    with pytest.raises(ParameterError, match=says):
+        wrap(Gives(make), **PLAIN)
+
+
+@pytest.mark.parametrize("colours", [{"mean": (0.5,)}, {"std": (0.5, 0.5)}, {"std": (0.5, 0.0, 0.5)}])
+def test_mean_and_std_are_three_numbers(colours: dict[str, tuple[float, ...]]) -> None:
+    with pytest.raises(ParameterError, match="three numbers each"):
+        wrap(blocks(), **(PLAIN | colours))
+
+
+def test_images_are_normalised() -> None:
+    network, images = blocks().eval(), torch.rand(2, 3, 16, 16)
+    assert torch.equal(wrap(network, **HALVES, image_size=16).eval()(images), network((images - 0.5) / 0.5))
