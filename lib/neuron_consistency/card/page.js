@@ -62,7 +62,7 @@ const spanOf = (marks) => span(marks.flatMap(({ value, low, high, chance }) => [
 const at = (value, [low, high]) => `${((100 * (value - low)) / (high - low)).toFixed(3)}%`;
 
 function ticks([low, high]) {
-  const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
+  const rough = (high - low) / 7, power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((times) => times * power >= rough);
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
   const first = Math.ceil(low / step - 1e-9), count = Math.floor(high / step + 1e-9) - first + 1;
@@ -177,7 +177,9 @@ function neuronCard(root, card) {
       button.addEventListener("click", () => choose(layer === state.layer ? "" : layer));
       return button;
     });
-    part("layers").replaceChildren(...buttons, html("div", { class: "layer" }, html("span"), axis(domain, "U, mean over neurons")));
+    const scale = html("div", { class: "layer" }, html("span"), axis(domain, "U, mean over neurons"));
+    part("layers").replaceChildren(...buttons, scale);
+    part("layers").scrollTop = (buttons[names.indexOf(state.layer)]?.offsetTop ?? 0) - 100;
   }
 
   function drawSpread() {
