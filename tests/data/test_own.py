@@ -123,8 +123,8 @@ def test_sets_of_the_book_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"a/0.jpg": photo(1)}, r"has one folder of a class \(a\), and at least two are needed"),
-        ({"0.jpg": photo(1), "1.jpg": photo(2)}, r"has no folders of classes"),
+        ({"a/0.jpg": photo(1)}, r"has one class, a: at least two are needed"),
+        ({"0.jpg": photo(1), "1.jpg": photo(2)}, r"has no images of any class"),
         ({"a/0.jpg": photo(1), "b/notes.txt": b""}, r"has no images of b\."),
         ({"a/notes.txt": b"", "b/0.gif": b""}, r"has no images of a, b\."),
         ({"train/a/0.jpg": photo(1), "train/b/0.jpg": photo(1), "val/a/0.jpg": photo(1)}, r"has no val images of b"),

@@ -1,8 +1,8 @@
 """Images of one's own to score a network on: a folder of classes, fitted as the network wants its images."""
 
+import os
 import re
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from neuron_consistency.data.archive import Files
 from neuron_consistency.data.find import SOURCES, open_source
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.load import read_images
-from neuron_consistency.data.sources.base import SPLITS, Listing
+from neuron_consistency.data.sources.base import SPLITS
 from neuron_consistency.data.sources.folders import HIDDEN, ByFolder
 from neuron_consistency.errors import DatasetError, ParameterError
 
@@ -25,14 +25,9 @@ class OwnFolder(ByFolder):
         if len(folders) == 1 and folders[0] not in SPLITS and files.folders(f"{folders[0]}/"):
             files = files.within(folders[0])
         super().__init__("folder", split or ("val" if files.has("val/") else "train"), files)
+        self.name = place.resolve().name.removesuffix(".zip")
         if split is None and not self.halves:
             self.split = "all"
-
-    def listing(self, classes: Any, per_class: int | None) -> Listing:
-        if len(folders := self.class_folders()) < 2:
-            there = f"one folder of a class ({folders[0]})" if folders else "no folders of classes"
-            raise DatasetError(f"{self.files}/{self.places[0]} has {there}, and at least two are needed.")
-        return super().listing(classes, per_class)
 
     def _synset(self, folder: str, table: dict[str, str]) -> str:
         if folder in table:
@@ -52,7 +47,7 @@ def load_folder_set(
     others are "". A folder's name stays as it is.
 
     Args:
-        place: the path, or the name.
+        place: the path, from here or from the folder that NEURON_CONSISTENCY_DATA names; or the name.
         split: "train" or "val"; None is all images of a folder without halves, else val.
         image_size: side in pixels.
         margin: the short side is resized to `margin * image_size`, then the central square is cut. It and
@@ -71,6 +66,8 @@ def load_folder_set(
             f"bilinear or bicubic, and {', '.join(SPLITS)} or None"
         )
     path = Path(place).expanduser()
+    if not path.exists() and (data := os.environ.get("NEURON_CONSISTENCY_DATA")):
+        path = Path(data).expanduser() / path
     named = str(place) in SOURCES or not path.exists()
     source = open_source(str(place), split or "val", None) if named else OwnFolder(path, split)
     if isinstance(source, ByFolder):
@@ -78,4 +75,6 @@ def load_folder_set(
     images = read_images(source, image_size=image_size, **reading)
     if images.labels.ndim > 1:
         raise DatasetError(f"{place} has images of several labels: use a set with one label an image.")
-    return images if named else replace(images, name=path.resolve().name.removesuffix(".zip"))
+    if images.num_classes < 2:
+        raise DatasetError(f"{place} has one class, {images.classes[0]}: at least two are needed.")
+    return images

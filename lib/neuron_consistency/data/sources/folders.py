@@ -112,7 +112,8 @@ class ByFolder(FileSource):
 
     def __init__(self, name: str, split: str, files: Files) -> None:
         super().__init__(name, split, files)
-        self.file_backed, self.margin = name == "imagenet", 1 if name == "folder" else 256 / 224
+        self.own, self.file_backed = name == "folder", name == "imagenet"
+        self.margin = 1 if self.own else 256 / 224
         self.halves = files.has("train/") or files.has("val/")
         if self.halves and not files.has(f"{split}/"):
             raise DatasetError(f"{files} has no folder {split}/, only the other split.")
@@ -139,7 +140,7 @@ class ByFolder(FileSource):
         return [name for place, name in enumerate(names) if (place % 5 == 4) == (self.split == "val")]
 
     def _synset(self, folder: str, table: dict[str, str]) -> str:
-        if self.name == "folder":
+        if self.own:
             try:
                 return taxonomy.resolve(table.get(folder, folder))
             except DatasetError as error:
