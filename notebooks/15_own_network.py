@@ -13,7 +13,8 @@
 #
 # The same is one command, for your network and your images, and ends with a page that shows every neuron:
 #
-#     neuron-consistency score --network model.py:make --weights mine.safetensors --mean .5 .5 .5 --std .5 .5 .5 --images photos/ --out card/
+#     neuron-consistency score --network model.py:make --weights mine.safetensors \
+#         --mean .5 .5 .5 --std .5 .5 .5 --images photos/ --out card/
 #
 # and `neuron-consistency train` with the same arguments fine-tunes it by P1's Eq. 6 and shows what that changed.
 
@@ -29,6 +30,7 @@ before: bool = False  # read a layer before its activation, as is needed where t
 mean: list[float] = []  # of the normalisation, where the network does not say
 std: list[float] = []
 image_size: int = 0  # side in pixels; 0 takes the network's own
+margin: float = 0.0  # the short side of an image is this times the square that is cut; 0.0 takes the network's own
 per_class: int = 20  # images of each class; 0 takes all
 # how it is measured
 epsilon: float = 4 / 255  # size of FGSM, PGD and the noise, in units of the pixel range
@@ -58,7 +60,7 @@ from neuron_consistency import wrap
 from neuron_consistency.artifacts import artifacts
 from neuron_consistency.card.measure import Setting
 from neuron_consistency.card.score import score
-from neuron_consistency.card.tables import accuracy_table, layer_table, reading
+from neuron_consistency.card.tables import accuracy_table, change_table, layer_table, reading
 from neuron_consistency.consistency import figures
 from neuron_consistency.consistency.ambiguity import measure_with_controls
 from neuron_consistency.consistency.measure import consistency_row
@@ -105,8 +107,8 @@ if not own:
     )  # fmt: skip
     model, source = loaded.model, loaded.source
     found = load_folder_set(
-        images, split=None, image_size=loaded.image_size, margin=loaded.margin, interpolation=loaded.interpolation,
-        per_class=per_class or None,
+        images, split=None, image_size=loaded.image_size, margin=margin or loaded.margin,
+        interpolation=loaded.interpolation, per_class=per_class or None,
     )  # fmt: skip
     shown = for_outputs(found, model.num_classes, classes or None)
 print(f"{source}: {len(shown)} images of {shown.num_classes} classes")
@@ -120,9 +122,7 @@ pd.DataFrame({"layer": model.layers.keys(), "neurons": model.layers.values()}).s
 # the cell is run again.
 
 # %%
-pieces = score(
-    model, shown, cards, page.on, setting=setting, labels=labels or None, source=source, keyed=True
-)
+pieces = score(model, shown, cards, page.on, setting=setting, labels=labels or None, source=source, keyed=True)
 print(reading(pieces, model.last_layer))
 
 # %% tags=["hide-input"]
@@ -130,13 +130,23 @@ table = layer_table(pieces)
 figures.consistency_intervals(table.assign(model=table["layer"]))
 
 # %% [markdown]
-# Each panel is a layer; a dot is the mean U of its neurons on a set, with the interval of 95 %, and the red tick is what
-# neurons would reach that fire at random. Early layers stand near chance: they see edges and colours, which all classes
-# have. If the attack made neurons ambiguous, the orange dots, which name each image as the network does, would fall too.
+# Each panel is a layer; a dot is the mean U of its neurons on a set, with the interval of 95 %, and the red tick is
+# what neurons would reach that fire at random. Early layers stand near chance: they see edges and colours, which all
+# classes have. If the attack made neurons ambiguous, the orange dots, which name each image as the network does, would
+# fall too.
 
 # %% tags=["hide-input"]
 last = table[table["layer"] == model.last_layer].drop(columns="layer").set_index(["set", "labels"])
 with_intervals(last[["images", "m", "U", "U low", "U high", "U chance", "excluded"]])
+
+# %% [markdown]
+# What each set changes, against the real images: U less the chance level of its own labels, since a network that is
+# attacked may give most images a few labels, among which neurons agree by chance. Paired by images, but for those that
+# the network gets wrong, which are other images.
+
+# %% tags=["hide-input"]
+changes = change_table(pieces, model.last_layer)
+with_intervals(changes.set_index(["set", "labels"]))
 
 # %% tags=["hide-input"]
 accuracies = accuracy_table(pieces, shown)
@@ -194,9 +204,7 @@ if own and vit_epochs:
         transformer, training, Objective(), schedule, device=page.on.device,
         checkpoint=cards / f"transformer-{made_of}.checkpoint", checkpoint_key=made_of,
     )  # fmt: skip
-    seen = score(
-        transformer, shown, cards, page.on, setting=setting, source="a vision transformer", keyed=True
-    )
+    seen = score(transformer, shown, cards, page.on, setting=setting, source="a vision transformer", keyed=True)
     transformer_table = layer_table(seen)
     print(f"right on {accuracy_table(seen, shown)['accuracy'][0]:.0f} % of the images")
     print(reading(seen, transformer.last_layer))
@@ -217,6 +225,7 @@ if own and vit_epochs:
 # that two images of a neuron are of the same class.
 
 # %% tags=["hide-input"]
-kept = {"layers": table, "accuracy": accuracies}
-page.keep(kept, made_of={"dataset": shown.name, "fingerprint": shown.fingerprint, "network": source})
-page.provenance()
+kept = {"layers": table, "accuracy": accuracies, "changes": changes}
+made_of = {"network": source, "dataset": shown.name, "fingerprint": shown.fingerprint}
+page.keep(kept, made_of=made_of)
+page.provenance() if own else pd.DataFrame([made_of])

@@ -293,7 +293,7 @@ function neuronCard(root, card) {
   part("title").textContent = card.title;
   part("reading").textContent = card.reading;
   part("facts").append(list(card.facts));
-  const { set, images, accuracy, "accuracy low": low, "accuracy high": high } = card.accuracy;
+  const { set, images, accuracy, low, high } = card.accuracy;
   const interval = (i) => [low[i], high[i]].map((bound) => shown("accuracy", bound)).join(" to ");
   const accuracies = set.map((name, i) => [name, images[i], accuracy[i], interval(i)]);
   part("accuracy").append(table("Accuracy", ["set", "images", "accuracy, %", "interval"], accuracies));

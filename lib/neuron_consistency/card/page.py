@@ -42,7 +42,7 @@ def write_page(
 
     Args:
         facts: what was measured, as pairs of a term and its description.
-        accuracy: set, images, accuracy, accuracy low, accuracy high, in per cent; one row a set.
+        accuracy: set, images, and accuracy, low and high in per cent; one row a set.
         layers: layer, set, labels ("true" or "predicted") and the columns of `consistency.measure.consistency_row`.
         neurons: layer, neuron, U and any further numbers and texts; "U <set>", "U <set> predicted" and "m <set>" are
             those of a further set. NaN reads "not measured".

@@ -84,6 +84,17 @@ def change(pieces: Mapping[str, Piece], name: str, layer: str, kind: str) -> Est
     return found.minus(levels[0] - levels[1])
 
 
+def change_table(pieces: Mapping[str, Piece], layer: str) -> pd.DataFrame:
+    """`change` of a layer, a row a set and kind of label: set, labels, difference with its interval, what it is."""
+    rows = []
+    for name in (name for name in pieces if name != REAL and "rows" in pieces[name]):
+        for kind in KINDS:
+            found = change(pieces, name, layer, kind)
+            told = found.row("difference", bare=True) | {"U above chance is": found.verdict(above=0)}
+            rows.append({"set": name, "labels": kind} | told)
+    return pd.DataFrame(rows)
+
+
 def reading(pieces: Mapping[str, Piece], layer: str) -> str:
     """What the numbers of a layer say, in two or three sentences, each decided by an interval alone."""
     level = pieces[REAL]["rows"][f"{layer}/true"]["U chance"]

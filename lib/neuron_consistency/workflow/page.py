@@ -1,7 +1,5 @@
 """A page of the book as a notebook works with it: opened with its parameters checked, kept with its tables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

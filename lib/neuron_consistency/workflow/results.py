@@ -1,7 +1,5 @@
 """Results that stay with the book: small tables, each folder of them with a record of what made it; the studies."""
 
-from __future__ import annotations
-
 import datetime
 import hashlib
 import re
