@@ -90,7 +90,10 @@ def change_table(pieces: Mapping[str, Piece], layer: str) -> pd.DataFrame:
     for name in (name for name in pieces if name != REAL and "rows" in pieces[name]):
         for kind in KINDS:
             found = change(pieces, name, layer, kind)
-            told = found.row("difference", bare=True) | {"U above chance is": found.verdict(above=0)}
+            told: dict[str, object] = {
+                **found.row("difference", bare=True),
+                "U above chance is": found.verdict(above=0),
+            }
             rows.append({"set": name, "labels": kind} | told)
     return pd.DataFrame(rows)
 
