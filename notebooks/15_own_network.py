@@ -34,12 +34,12 @@ margin: float = 0.0  # the short side of an image is this times the square that 
 per_class: int = 20  # images of each class; 0 takes all
 # how it is measured
 epsilon: float = 4 / 255  # size of FGSM, PGD and the noise, in units of the pixel range
-pgd_steps: int = 5  # steps of PGD; 0 leaves it out
+pgd_steps: int = 2  # steps of PGD; 0 leaves it out
 auto_attack: int = 0  # how many images AutoAttack attacks too
 quantile: float = 0.005  # share of the real images that activate a neuron ...
 top_k: int = 20  # ... but at least so many
 sigma: float = 2.0  # how fast correlation decays with WordNet distance
-vit_epochs: int = 12  # epochs in which the vision transformer is trained; 0 leaves it out
+vit_epochs: int = 8  # epochs in which the vision transformer is trained; 0 leaves it out
 # how it runs
 profile: str = "demo"  # whose networks and results: artifacts/<profile>/
 device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
