@@ -67,12 +67,12 @@ def made_up(seed: int = 0, images: int = 12, name: str = "scene_{}.jpg") -> dict
         for kind in ("real", "FGSM", "sign noise, same size")
         for labels in ("true", "predicted")
     ]
-    accuracy = {"set": ["real", "FGSM"], "images": images, "accuracy": [91.25, 8.5], "accuracy low": [88.0, 6.0]}
+    accuracy = {"set": ["real", "FGSM"], "images": images, "accuracy": [91.25, 8.5], "low": [88.0, 6.0]}
     shades = torch.arange(images)[:, None, None, None] * 20 * torch.ones(1, 3, 16, 16)
     captions = {i: (names[i], CLASSES[i % 3], CLASSES[i % 2]) for i in range(images)}
     return {
         "title": "A toy network", "facts": [("network", "toy"), ("images", str(images))], "neurons": neurons,
-        "accuracy": pd.DataFrame(accuracy | {"accuracy high": [94.0, 11.0]}), "layers": pd.DataFrame(layers),
+        "accuracy": pd.DataFrame(accuracy | {"high": [94.0, 11.0]}), "layers": pd.DataFrame(layers),
         "tops": tops, "thumbnails": {name: dict(enumerate(shades.to(torch.uint8))) for name in tops},
         "captions": {name: captions for name in tops}, "reading": "U is above chance.",
     }  # fmt: skip

@@ -293,8 +293,9 @@ function neuronCard(root, card) {
   part("title").textContent = card.title;
   part("reading").textContent = card.reading;
   part("facts").append(list(card.facts));
-  const { set, images, accuracy, low, high } = card.accuracy;
-  const interval = (i) => [low[i], high[i]].map((bound) => shown("accuracy", bound)).join(" to ");
+  const { set, images, accuracy } = card.accuracy;
+  const bounds = ["low", "high"].map((name) => card.accuracy[name] ?? card.accuracy[`accuracy ${name}`] ?? []);
+  const interval = (i) => bounds.map((values) => shown("accuracy", values[i])).join(" to ");
   const accuracies = set.map((name, i) => [name, images[i], accuracy[i], interval(i)]);
   part("accuracy").append(table("Accuracy", ["set", "images", "accuracy, %", "interval"], accuracies));
   part("layer-table").append(wide("Layers", layers));
