@@ -22,7 +22,7 @@ LAYERS = (
     ("dissection", "representation", "tracing", "explanation"),
     ("training",),
     ("card",),
-    ("workflow",),
+    ("workflow", "__main__"),
 )
 TOPICS = {"consistency", "dissection", "representation", "tracing", "explanation"}
 FOR_TRAINING = {f"explanation.{name}" for name in ("measure", "weighting", "filter_groups")}  # P3's loop uses E

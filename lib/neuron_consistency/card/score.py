@@ -202,7 +202,7 @@ def _thumbnails(measuring: Measuring, name: str, tops: Tensor) -> dict[int, Tens
     wanted = list(dict.fromkeys(i for i in tops.flip(0).flatten().tolist() if i >= 0))[:PICTURES]
     attack = attacks_of(measuring.on, epsilon=measuring.setting.epsilon, pgd_steps=0).get(name, (None, None))[0]
     found: dict[int, Tensor] = {}
-    for places in torch.tensor(wanted).split(measuring.on.batch_size):  # type: ignore[no-untyped-call]
+    for places in torch.tensor(wanted, dtype=torch.int64).split(measuring.on.batch_size):  # type: ignore[no-untyped-call]
         batch, labels = measuring.images.batch(places, measuring.on.device)
         if attack is not None:
             with evaluating(measuring.model), measuring.on.autocast():

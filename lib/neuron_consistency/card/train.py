@@ -60,10 +60,13 @@ def fine_tune(
         StoreError: the folder holds something else, or cannot be written.
         TrainingError, ParameterError: see `training.loop.train`.
     """
-    how = [asdict(objective), asdict(schedule), held_out, training.fingerprint, TRAINING]
+    setting = setting or Setting()
+    what = [training.fingerprint, images.fingerprint, str(labels), TRAINING]
+    how = {"objective": asdict(objective), "schedule": asdict(schedule), "held_out": held_out, "card": asdict(setting)}
     weights = hashlib.sha256(b"".join(t.detach().cpu().numpy().tobytes() for t in loaded.model.state_dict().values()))
-    key = hashlib.sha256(json.dumps([how, weights.hexdigest()]).encode()).hexdigest()[:16]
-    claim(out, key)
+    key = hashlib.sha256(json.dumps([how, what, weights.hexdigest()]).encode()).hexdigest()[:16]
+    if claim(out, key):
+        return pd.read_csv(out / "comparison.csv")
     cards = {"setting": setting, "labels": labels}
     before = score(loaded.model, images, out / "before", on, source=f"{loaded.source}, before", **cards)  # type: ignore[arg-type]
     rest, held = training.split_off(held_out, seed=0)
