@@ -150,16 +150,14 @@ def test_an_exported_program_is_read_as_its_network(resnet: nn.Module, tmp_path:
 def test_an_exported_program_that_cannot_be_used_is_refused(resnet: nn.Module, tmp_path: Path) -> None:
     """One batch size alone; something that is no archive; one that holds more than tensors."""
     path = exported(resnet, tmp_path / "net.pt2", None)
-    with pytest.raises(ParameterError, match=r"takes no batch of 3 images.*dynamic_shapes"):
+    with pytest.raises(ParameterError, match=r"takes no 3 images.*dynamic_shapes"):
         load_network(path, image_size=64, **ZERO)
     (tmp_path / "junk.pt2").write_bytes(b"junk")
-    with pytest.raises(ParameterError, match=r"is no file of torch.export"):
+    with pytest.raises(ParameterError, match=r"junk.pt2 takes no 3 images .*not a zip file"):
         load_network(str(tmp_path / "junk.pt2"), **ZERO)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("net/data/constants/opaque_obj_0", pickle.dumps(Harmful()))
-    with pytest.raises(
-        ParameterError, match=r"more than a network and its tensors \(net/data/constants/opaque_obj_0\)"
-    ):
+    with pytest.raises(ParameterError, match=r"more than a network and its tensors, net/data/constants/opaque_obj_0"):
         load_network(path, image_size=64, **ZERO)
 
 
@@ -244,12 +242,14 @@ def test_published_weights_need_a_network_and_their_own_classes(monkeypatch: pyt
     def offline(*_: Any, **__: Any) -> None:
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    place = "torchvision.models._api.load_state_dict_from_url"
+    monkeypatch.setattr(place, offline)
     with pytest.raises(DatasetError, match=r"of resnet18 cannot be downloaded.*give weights of your own"):
         load_network("torchvision:resnet18")
-    with pytest.raises(ParameterError, match="for 1000 classes, not 7"):
-        load_network("torchvision:resnet18", num_classes=7)
+    monkeypatch.setattr(place, lambda *_, **__: torchvision.models.resnet18().state_dict())
+    assert load_network("torchvision:resnet18", image_size=64).source.endswith("torchvision's weights IMAGENET1K_V1")
+    with pytest.raises(ParameterError, match="has 1000 outputs, not num_classes=7: give weights of your own"):
+        load_network("torchvision:resnet18", num_classes=7, image_size=64)
 
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

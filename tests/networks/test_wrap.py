@@ -213,9 +213,9 @@ def test_layers_by_name_and_pattern() -> None:
 @pytest.mark.parametrize(
     ("layers", "says"),
     [
-        (["3.0.conv3"], r"no layer '3.0.conv3': use one of 3.0.conv"),
-        (["6"], r"6 of Sequential gives shape \(2, 4\)"),
-        (["3.0.unused"], "3.0.unused of Sequential is not called"),
+        (["3.0.conv3"], r"no layer '3.0.conv3' in the network: use one of 3.0.conv"),
+        (["6"], r"the module 6 gives shape \(2, 4\)"),
+        (["3.0.unused"], "the module 3.0.unused is not called"),
     ],
 )
 def test_unreadable_layers_are_refused(layers: list[str], says: str) -> None:
@@ -242,6 +242,7 @@ class Gives(nn.Module):
         (lambda maps: {"logits": maps.mean((2, 3))}, "gives a dict, not logits"),
         (lambda maps: maps, r"float32 of shape \(2, 4, 16, 16\) for 2 images"),
         (lambda maps: maps.mean((1, 2, 3)), r"shape \(2,\)"),
+        (lambda maps: maps.mean(), r"shape \(\)"),
         (lambda maps: maps.mean((2, 3)) * math.nan, "NaN or infinite"),
         (lambda maps: maps.mean((2, 3)), "no layer whose output is a map"),  # the maps' means are the logits
         (lambda maps: maps.mean((2, 3)) @ torch.rand(5, 5), r"refuses images of 16 x 16 pixels .*mat1 and mat2"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
@@ -83,27 +83,21 @@ def _is_leaf(module: nn.Module) -> bool:
     return not _is_container(module) and (not any(module.children()) or "Norm" in kind.split()[0] or "_ConvNd" in kind)
 
 
-def _form(output: Tensor, usual: str) -> str:
-    """The form of an output of four dimensions: images are square, so the two equal ones are height and width."""
-    _, first, second, third = output.shape
-    if first == second == third:
-        return usual
-    return "channels last" if first == second else "map"
+def _place(output: Tensor, last: bool, prefix: int | None) -> tuple[int, str, int] | None:
+    """Channels, form and prefix tokens of an output; None where it is no map of two by two or more.
 
-
-def _site(output: Tensor, usual: str, prefix: int | None) -> tuple[int, str, int] | None:
-    """Channels, form and prefix tokens of an output; None where it is no map of two by two or more."""
-    if output.ndim == 3:
-        tokens = output.shape[1]
-        skipped = tokens - math.isqrt(tokens) ** 2
-        if prefix is not None and (skipped > 0 or math.isqrt(max(tokens - prefix, 0)) ** 2 == tokens - prefix):
+    Images are square, so of four dimensions the two equal ones are height and width. Where all three are equal, `last`
+    says whether channels come last.
+    """
+    _, first, second, *third = output.shape
+    if not third:
+        skipped = first - math.isqrt(first) ** 2
+        if prefix is not None and (skipped > 0 or math.isqrt(max(first - prefix, 0)) ** 2 == first - prefix):
             skipped = prefix
-        return (output.shape[2], "tokens", skipped) if tokens - skipped >= 4 else None
-    if output.ndim != 4:
-        return None
-    form = _form(output, usual)
-    channels, sides = (output.shape[1], output.shape[2:]) if form == "map" else (output.shape[3], output.shape[1:3])
-    return (channels, form, 0) if min(sides) >= 2 else None
+        return (second, "tokens", skipped) if first - skipped >= 4 else None
+    if first == second and (last or first != third[0]):
+        return (third[0], "channels last", 0) if first > 1 else None
+    return (first, "map", 0) if min(second, third[0]) > 1 else None
 
 
 def _activation(calls: list[Call], index: int) -> Call | None:
@@ -118,24 +112,18 @@ def _activation(calls: list[Call], index: int) -> Call | None:
 
 def readable(network: nn.Module, calls: list[Call], batch: int, *, before: bool) -> dict[str, Site]:
     """Every module whose output is a map of channels, in the order of the calls, and how it is read."""
-    known = (getattr(module, "num_prefix_tokens", None) for module in network.modules())  # timm says it so
-    prefix = next((number for number in known if isinstance(number, int)), None)
-    if prefix is None and any(hasattr(module, "class_token") for module in network.modules()):  # torchvision
-        prefix = 1
+    said = (getattr(module, "num_prefix_tokens", None) for module in network.modules())  # by timm's networks
+    prefix = next((number for number in said if isinstance(number, int)), None)
     outputs = [
-        (index, call, call.output)
+        (index, call, out)
         for index, call in enumerate(calls)
-        if call.output is not None and len(call.output) == batch and call.output.is_floating_point()
+        if (out := call.output) is not None and out.ndim in (3, 4) and len(out) == batch and out.is_floating_point()
     ]
-    clear = [
-        _form(out, "")
-        for _, call, out in outputs
-        if out.ndim == 4 and min(out.shape) > 1 and any(call.module.children())
-    ]
-    usual = next((form for form in reversed(clear) if form), "map")
+    blocks = [o.shape for _, call, o in outputs if o.ndim == 4 and min(o.shape) > 1 and any(call.module.children())]
+    last = next((shape[1] == shape[2] for shape in reversed(blocks) if shape[1] != shape[3]), False)
     found: dict[str, Site] = {}
     for index, call, output in outputs:
-        place = _site(output, usual, prefix)
+        place = _place(output, last, prefix)
         if place is None:
             continue
         activation = _activation(calls, index) if before else None
@@ -157,7 +145,7 @@ def _members(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield inner, child
 
 
-def _places(network: nn.Module, maps: Sequence[str]) -> tuple[set[str], set[str]]:
+def _places(network: nn.Module, maps: Iterable[str]) -> tuple[set[str], set[str]]:
     """The names of the blocks of a network, and of the leaves that stand beside or above them."""
     kinds = {name: _kind(network.get_submodule(name)) for name in maps if not _is_leaf(network.get_submodule(name))}
     total = Counter(kinds.values())
@@ -180,7 +168,7 @@ def _places(network: nn.Module, maps: Sequence[str]) -> tuple[set[str], set[str]
     return blocks, leaves
 
 
-def find_layers(network: nn.Module, calls: Sequence[Call], maps: Sequence[str]) -> list[str]:
+def find_layers(network: nn.Module, calls: Sequence[Call], maps: Iterable[str]) -> set[str]:
     """The layers of a network among the modules that give `maps`.
 
     Containers are descended into, `Sequential`, `ModuleList` and wrappers alike. A layer is a block, the outermost
@@ -200,5 +188,4 @@ def find_layers(network: nn.Module, calls: Sequence[Call], maps: Sequence[str]) 
             found[-1] = call
         elif call.name in blocks or activation or "BatchNorm" in kind or "Conv" in kind:
             found.append(call)
-    last = {call.name: place for place, call in enumerate(found)}
-    return [call.name for place, call in enumerate(found) if last[call.name] == place]
+    return {call.name for call in found}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import os
 import re
+import runpy
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
@@ -20,18 +20,10 @@ import torchvision
 from torch import nn
 
 from neuron_consistency.errors import DatasetError, ParameterError
+from neuron_consistency.networks import weights as files
 from neuron_consistency.networks.models import Classifier, downloading
 from neuron_consistency.networks.packaged import packaged
-from neuron_consistency.networks.weights import (
-    Checkpoint,
-    classes_of,
-    fill,
-    is_script,
-    read_checkpoint,
-    without_prefix,
-    write_checkpoint,
-)  # fmt: skip
-from neuron_consistency.networks.wrap import wrap
+from neuron_consistency.networks.wrap import first_line, wrap
 
 _EXPORTED = re.compile(  # what an archive may hold; compiled code and pickled objects are not among it
     r"[^/]+/(\w+|\.data/\w+|byteorder|models/\w+\.json|data/sample_inputs/\w+\.pt|extra/.*"
@@ -43,7 +35,7 @@ _EXPORTED = re.compile(  # what an archive may hold; compiled code and pickled o
 class _Origin:
     """Where a network comes from: how it is built, and what is known of the images it takes."""
 
-    build: Callable[[int | None, Checkpoint | None], nn.Module]
+    build: Callable[[int | None, files.Checkpoint | None], nn.Module]
     name: str
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
@@ -76,21 +68,16 @@ class Loaded:
 
 
 def load_network(
-    network: str,
-    *,
-    weights: Path | None = None,
-    num_classes: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    image_size: int | None = None,
-    layers: Sequence[str] | None = None,
-    before: bool = False,
-) -> Loaded:
+    network: str, *, weights: Path | None = None, num_classes: int | None = None, image_size: int | None = None,
+    mean: Sequence[float] | None = None, std: Sequence[float] | None = None,
+    layers: Sequence[str] | None = None, before: bool = False,
+) -> Loaded:  # fmt: skip
     """A network with its weights as a classifier, see `wrap`.
 
     Args:
-        network: "torchvision:NAME", "timm:NAME" or "packaged:NAME"; "model.py:make", a Python file, which is run, and a function without
-            arguments in it that gives the network; or "net.pt2" of torch.export, whose batch norm stays as exported.
+        network: "torchvision:NAME", "timm:NAME" or "packaged:NAME"; "model.py:make", a Python file, which is run, and a
+            function without arguments in it that gives the network; or "net.pt2" of torch.export, whose batch norm
+            stays as exported.
         weights: a .safetensors file or a state dict, see `read_checkpoint`; None are those published, or those that
             the network comes with.
         num_classes: None is what the weights have.
@@ -107,22 +94,23 @@ def load_network(
     if mean is None or std is None:
         raise ParameterError(f"what mean and std {network} expects is not known: give both (--mean, --std)")
     weights = weights or origin.file
-    checkpoint = None if weights is None else read_checkpoint(weights)
+    checkpoint = None if weights is None else files.read_checkpoint(weights)
     module = origin.build(num_classes, checkpoint)
     if checkpoint is not None:
-        checkpoint = without_prefix(checkpoint, module)
-        if num_classes is None and (found := classes_of(checkpoint, module)):
+        checkpoint = files.without_prefix(checkpoint, module)
+        if num_classes is None and (found := files.classes_of(checkpoint, module)):
             module = origin.build(found, checkpoint)
-        fill(module, checkpoint, network)
+        files.fill(module, checkpoint, network)
     size = image_size or origin.image_size
     model = wrap(module, mean=mean, std=std, layers=layers, before=before, image_size=size, name=origin.name)
     if num_classes not in (None, model.num_classes):
-        raise ParameterError(f"{network} has {model.num_classes} outputs, not num_classes={num_classes}")
-    loaded = Loaded(model, size, origin.margin, origin.interpolation, f"{network}, {origin.weights}")
+        outputs = f"{network} has {model.num_classes} outputs, not num_classes={num_classes}"
+        raise ParameterError(f"{outputs}: give weights of your own")
+    fitting = size, origin.margin, origin.interpolation
     if checkpoint is None:
-        return loaded
+        return Loaded(model, *fitting, f"{network}, {origin.weights}")
     path, _, key, prefix = checkpoint
-    return replace(loaded, source=f"{network}, weights {path.name}", suffix=path.suffix, key=key, prefix=prefix)
+    return Loaded(model, *fitting, f"{network}, weights {path.name}", path.suffix, key, prefix)
 
 
 def save_weights(loaded: Loaded, path: Path) -> None:
@@ -131,7 +119,7 @@ def save_weights(loaded: Loaded, path: Path) -> None:
     Raises:
         StoreError: the file cannot be written.
     """
-    write_checkpoint(loaded.model.network, path, key=loaded.key, prefix=loaded.prefix)
+    files.write_checkpoint(loaded.model.network, path, key=loaded.key, prefix=loaded.prefix)
 
 
 def _origin(network: str, image_size: int | None) -> _Origin:
@@ -147,44 +135,39 @@ def _origin(network: str, image_size: int | None) -> _Origin:
     if ".py:" in network:
         return _Origin(lambda *_: _made(network), network.rpartition(":")[2])
     path = Path(network).expanduser()
-    cure = "give the code that builds the network as model.py:make, and its state dict as weights"
-    if not path.is_file():
-        raise ParameterError(
-            f"there is no network {network!r}: use torchvision:NAME, timm:NAME, model.py:make (a function without "
-            "arguments that gives the network), or a file net.pt2 of torch.export"
-        )
-    if path.suffix == ".pt2":
+    if path.is_file() and path.suffix == ".pt2":
         return _Origin(lambda *_: _exported(path, image_size or 224), path.stem)
-    what = "TorchScript, inside of which no layer can be read" if is_script(path) else "no network"
-    raise ParameterError(f"{path} is {what}: {cure}")
+    if path.is_file():
+        what = "TorchScript, inside of which no layer can be read" if files.is_script(path) else "no network"
+        cure = "give the code that builds the network as model.py:make, and its state dict as weights"
+        raise ParameterError(f"{path} is {what}: {cure}")
+    raise ParameterError(
+        f"there is no network {network!r}: use torchvision:NAME, timm:NAME, packaged:NAME, model.py:make (a function "
+        "without arguments that gives the network), or a file net.pt2 of torch.export"
+    )
 
 
-def _unknown(name: str, library: str, known: Sequence[str]) -> ParameterError:
-    close = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or known[:5]
-    return ParameterError(f"{library} has no classifier {name!r}: use one of {', '.join(close)}, ...")
+def _known(name: str, library: str, known: Sequence[str]) -> None:
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or known[:5]
+        raise ParameterError(f"{library} has no classifier {name!r}: use one of {', '.join(close)}, ...")
 
 
 def _torchvision(name: str, image_size: int | None) -> _Origin:
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        raise _unknown(name, "torchvision", known)
+    _known(name, "torchvision", torchvision.models.list_models(module=torchvision.models))
     published = torchvision.models.get_model_weights(name)["DEFAULT"]
     seen = published.transforms()
 
-    def build(num_classes: int | None, checkpoint: Checkpoint | None) -> nn.Module:
-        if checkpoint is None:
-            _same_classes(name, num_classes, len(published.meta["categories"]))
-            with downloading(name, "give weights of your own"):
-                module: nn.Module = torchvision.models.get_model(name, weights=published)
-            return module
+    def build(num_classes: int | None, checkpoint: files.Checkpoint | None) -> nn.Module:
         options: dict[str, Any] = {"num_classes": num_classes or 1000}
-        if name in ("googlenet", "inception_v3"):  # pretrained, they may have lost their auxiliary heads
-            auxiliary = any("aux" in key.lower() for key in checkpoint.state)
-            options |= {"init_weights": False, "aux_logits": auxiliary}
-        if name.startswith("vit_") and image_size:
+        if checkpoint is None:
+            options = {"weights": published}
+        elif name in ("googlenet", "inception_v3"):  # pretrained, they may have lost their auxiliary heads
+            options |= {"init_weights": False, "aux_logits": any("aux" in key.lower() for key in checkpoint.state)}
+        elif name.startswith("vit_") and image_size:
             options["image_size"] = image_size
-        module = torchvision.models.get_model(name, weights=None, **options)
-        return module
+        with downloading(name, "give weights of your own"):
+            return cast(nn.Module, torchvision.models.get_model(name, **options))
 
     size, margin = seen.crop_size[0], seen.resize_size[0] / seen.crop_size[0]
     said = f"torchvision's weights {published.name}"
@@ -196,58 +179,39 @@ def _timm(name: str, image_size: int | None) -> _Origin:
         timm: Any = importlib.import_module("timm")
     except ImportError as error:
         raise ParameterError(f"timm:{name} needs timm: pip install -e '.[timm]'") from error
-    if not timm.is_model(name):
-        raise _unknown(name, "timm", timm.list_models())
+    _known(name.partition(".")[0], "timm", timm.list_models())
     published = timm.get_pretrained_cfg(name)
 
-    def build(num_classes: int | None, checkpoint: Checkpoint | None) -> nn.Module:
-        options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
-        if checkpoint is None:
-            _same_classes(name, num_classes, published.num_classes)
-        sizes = {"img_size": image_size} if image_size not in (None, published.input_size[1]) else {}
+    def build(num_classes: int | None, checkpoint: files.Checkpoint | None) -> nn.Module:
+        options = {} if num_classes is None or checkpoint is None else {"num_classes": num_classes}
         try:
-            try:
-                module = timm.create_model(name, pretrained=checkpoint is None, **options, **sizes)
-            except TypeError:  # convolutional networks take images of any size
-                module = timm.create_model(name, pretrained=checkpoint is None, **options)
+            module = timm.create_model(name, pretrained=checkpoint is None, **options)
         except (OSError, RuntimeError) as error:
-            said = str(error).partition("\n")[0]
-            raise DatasetError(
-                f"the weights of timm:{name} cannot be downloaded ({said}): give weights of your own"
-            ) from error
+            cure = "give weights of your own"
+            raise DatasetError(f"the weights of timm:{name} cannot be had ({first_line(error)}): {cure}") from error
         if not module.num_classes:
             raise ParameterError(f"timm:{name} has no classes: give the weights of one with a head, and num_classes")
+        if image_size and hasattr(module, "set_input_size"):
+            module.set_input_size((image_size, image_size))
         return cast(nn.Module, module)
 
     interpolation = published.interpolation if published.interpolation == "bilinear" else "bicubic"
     size, margin = published.input_size[1], max(1.0, 1 / published.crop_pct)
-    return _Origin(
-        build, name, published.mean, published.std, size, margin, interpolation, f"timm's weights {published.tag}"
-    )
-
-
-def _same_classes(name: str, num_classes: int | None, published: int) -> None:
-    if num_classes not in (None, published):
-        raise ParameterError(
-            f"the published weights of {name} are for {published} classes, not {num_classes}: give weights of your own"
-        )
+    said = f"timm's weights {published.tag}"
+    return _Origin(build, name, published.mean, published.std, size, margin, interpolation, said)
 
 
 def _made(place: str) -> nn.Module:
     """What a function in a Python file makes; the file's folder can be imported from while it runs."""
     file, _, name = place.rpartition(":")
     path = Path(file).expanduser().resolve()
-    spec = importlib.util.spec_from_file_location(f"network_in_{path.stem}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
+    if not path.is_file():
         raise ParameterError(f"there is no file {path}: give a Python file and a function in it, model.py:make")
-    code = importlib.util.module_from_spec(spec)
     try:
         with patch.object(sys, "path", [str(path.parent), *sys.path]):
-            sys.modules[spec.name] = code
-            spec.loader.exec_module(code)
-            make = getattr(code, name, None)
+            make = runpy.run_path(str(path), run_name=path.stem).get(name)
             made = make() if callable(make) else None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ParameterError(f"{place} fails ({type(error).__name__}: {error}): run it by itself") from error
     if not callable(make):
         raise ParameterError(f"{path} has no function {name!r}: give one without arguments that returns the network")
@@ -262,22 +226,13 @@ def _exported(path: Path, image_size: int) -> nn.Module:
         with zipfile.ZipFile(path) as archive:
             strange = [name for name in archive.namelist() if not _EXPORTED.fullmatch(name)]
         if strange:
-            raise ParameterError(f"{path} holds more than a network and its tensors ({strange[0]}): export it anew")
+            raise ValueError(f"it holds more than a network and its tensors, {strange[0]}")
         with patch.dict(os.environ, {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}):
             module = torch.export.unflatten(torch.export.load(path))
-    except ParameterError:
-        raise
-    except Exception as error:
-        raise ParameterError(
-            f"{path} is no file of torch.export, or of another version of torch: export it anew"
-        ) from error
-    try:
         with torch.no_grad():
             module(torch.zeros(3, 3, image_size, image_size))
     except Exception as error:
-        said = str(error).partition("\n")[0]
-        raise ParameterError(
-            f"{path} takes no batch of 3 images of {image_size} x {image_size} pixels ({said}): export it with a batch "
-            "of any size (dynamic_shapes), or give its image_size"
-        ) from error
+        said = f"{path} takes no 3 images of {image_size} x {image_size} pixels ({first_line(error)})"
+        cure = "export it with this version of torch and a batch of any size (dynamic_shapes)"
+        raise ParameterError(f"{said}: give its image_size, or {cure}") from error
     return module

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,20 +47,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise DatasetError(f"no weights at {path}: check the path")
     if is_script(path):
-        raise DatasetError(
-            f"{path} holds TorchScript, not weights: save its state_dict() with torch.save, and give that"
-        )
+        raise DatasetError(f"{path} holds TorchScript, not weights: save its state_dict() with torch.save")
     try:
-        if path.suffix == ".safetensors":
-            content = safetensors.torch.load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        safe = path.suffix == ".safetensors"
+        content = safetensors.torch.load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of several libraries, after the damage
         if wanted := re.search(r"GLOBAL (\S+)", str(error)):
-            raise DatasetError(
-                f"{path} wants more than tensors ({wanted[1]}), and code from a file of weights is never run: save the "
-                "state dict alone, torch.save(model.state_dict(), path)"
-            ) from error
+            cure = "and code from a file of weights is never run: save the state dict alone, model.state_dict()"
+            raise DatasetError(f"{path} wants more than tensors ({wanted[1]}), {cure}") from error
         raise DatasetError(f"{path} is damaged, or no file of weights: get it again") from error
     key = next((key for key in WRAPPINGS if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)), "")
     state = content[key] if key else content
@@ -83,11 +77,9 @@ def without_prefix(checkpoint: Checkpoint, network: nn.Module) -> Checkpoint:
 def classes_of(checkpoint: Checkpoint, network: nn.Module) -> int | None:
     """The number of classes of the weights, where they are the network's but for the number of its outputs."""
     own, state = network.state_dict(), checkpoint.state
-    if own.keys() != state.keys():
-        return None
-    other = [(own[name].shape, state[name].shape) for name in own if own[name].shape != state[name].shape]
-    numbers = {theirs[0] for ours, theirs in other if ours and theirs and ours[1:] == theirs[1:]}
-    return numbers.pop() if len(numbers) == 1 and all(ours[1:] == theirs[1:] for ours, theirs in other) else None
+    pairs = [(own[name].shape, state[name].shape) for name in own if own.keys() == state.keys()]
+    numbers = {theirs[0] if ours[1:] == theirs[1:] else 0 for ours, theirs in pairs if ours != theirs and theirs}
+    return numbers.pop() if len(numbers) == 1 else None
 
 
 def fill(network: nn.Module, checkpoint: Checkpoint, name: str) -> None:
@@ -97,29 +89,17 @@ def fill(network: nn.Module, checkpoint: Checkpoint, name: str) -> None:
         DatasetError: some are missing or left over, or their shapes differ.
     """
     own, state = network.state_dict(), checkpoint.state
-    absent = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]  # of old files
-    shapes = [
-        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
-        for key in own
-        if key in state and own[key].shape != state[key].shape
-    ]
-    found = [
-        _listed("missing", absent),
-        _listed("left over", [key for key in state if key not in own]),
-        _listed("of another shape", shapes),
-    ]
-    if any(found):
-        raise DatasetError(
-            f"{checkpoint.path} does not fit {name}: {'; '.join(filter(None, found))}. Give the weights of this "
-            "network, and its number of classes"
-        )
+    shapes = {key: (tuple(state[key].shape), tuple(own[key].shape)) for key in own if key in state}
+    differing = {
+        "missing": [key for key in own if key not in state and not key.endswith("num_batches_tracked")],  # of old files
+        "left over": [key for key in state if key not in own],
+        "of another shape": [f"{key} {theirs} for {ours}" for key, (theirs, ours) in shapes.items() if theirs != ours],
+    }
+    found = [(what, keys, ", ..." * (len(keys) > 5)) for what, keys in differing.items() if keys]
+    if found:
+        said = "; ".join(f"{len(keys)} {what} ({', '.join(keys[:5])}{more})" for what, keys, more in found)
+        raise DatasetError(f"{checkpoint.path} does not fit {name}: {said}. Give this network's weights and classes")
     network.load_state_dict(state, strict=False)
-
-
-def _listed(what: str, names: Iterable[str]) -> str:
-    """How many there are, and the first five."""
-    names = list(names)
-    return f"{len(names)} {what} ({', '.join(names[:5])}{', ...' * (len(names) > 5)})" if names else ""
 
 
 def write_checkpoint(network: nn.Module, path: Path, *, key: str = "", prefix: str = "") -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from neuron_consistency.errors import ParameterError
@@ -17,15 +18,9 @@ _DRY_IMAGES = 2
 
 
 def wrap(
-    network: nn.Module,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    layers: Sequence[str] | None = None,
-    before: bool = False,
-    image_size: int = 224,
-    name: str = "",
-) -> Classifier:
+    network: nn.Module, *, mean: Sequence[float], std: Sequence[float], layers: Sequence[str] | None = None,
+    before: bool = False, image_size: int = 224, name: str = "",
+) -> Classifier:  # fmt: skip
     """Makes a classifier of any network that maps images to logits, its layers found by one dry forward pass.
 
     A layer is a module whose output is a map of channels: (B, C, h, w), (B, h, w, C), or tokens (B, T, C), which are
@@ -49,32 +44,30 @@ def wrap(
     name = name or type(network).__name__
     if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
         raise ParameterError(f"mean={tuple(mean)}, std={tuple(std)}: give three numbers each, those of std above 0")
-    placeholder = Classifier(network, name, {"": ("", 0)}, mean=mean, std=std)
-    weight = next(network.parameters(), torch.empty(0))
+    device = next(network.parameters(), torch.empty(0)).device
     images = torch.rand(_DRY_IMAGES, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
-    normalised = ((images - placeholder.mean) / placeholder.std).to(weight.device)
     try:
-        logits, calls = record_calls(network, normalised)
+        logits, calls = record_calls(network, torchvision.transforms.functional.normalize(images, mean, std).to(device))
     except Exception as error:
-        said = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ParameterError(
-            f"{name} refuses images of {image_size} x {image_size} pixels ({said}): try another image_size"
-        ) from error
+        said = f"{name} refuses images of {image_size} x {image_size} pixels ({first_line(error)})"
+        raise ParameterError(f"{said}: try another image_size") from error
     num_classes = _classes(logits, name)
     maps = readable(network, calls, _DRY_IMAGES, before=before)
     if layers is None:
-        found = find_layers(network, calls, list(maps))
-        names = {each for each in found if not _are_logits(maps[each], calls, logits)}
+        names = {each for each in find_layers(network, calls, maps) if not _are_logits(maps[each], calls, logits)}
     else:
-        names = _chosen(network, calls, maps, layers, name)
+        names = _chosen(calls, maps, layers, network)
     if not names:
-        raise ParameterError(
-            f"{name} has no layer whose output is a map of channels of 2 x 2 or more: give larger images "
-            f"(image_size={image_size}), or name modules in `layers`"
-        )
+        cure = f"give larger images than image_size={image_size}, or name modules in `layers`"
+        raise ParameterError(f"{name} has no layer whose output is a map of channels of 2 x 2 or more: {cure}")
     read = {each: site for each, site in maps.items() if each in names}
-    model = Classifier(network, name, read, mean=mean, std=std, num_classes=num_classes).to(weight.device)
+    model = Classifier(network, name, read, mean=mean, std=std, num_classes=num_classes).to(device)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says first; its class where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _classes(logits: object, name: str) -> int:
@@ -98,26 +91,22 @@ def _are_logits(site: Site, calls: Sequence[Call], logits: object) -> bool:
     return torch.allclose(site.as_map(output).mean(dim=(2, 3)), logits, rtol=1e-3, atol=1e-5)
 
 
-def _chosen(
-    network: nn.Module, calls: Sequence[Call], maps: dict[str, Site], layers: Sequence[str], name: str
-) -> set[str]:
+def _chosen(calls: Sequence[Call], maps: dict[str, Site], layers: Sequence[str], network: nn.Module) -> set[str]:
     """The names that `layers` asks for, all of them maps."""
-    known = [path for path, _ in network.named_modules() if path]
-    chosen = set[str]()
+    known, chosen = [path for path, _ in network.named_modules()], set[str]()
+    outputs = {call.name: call.output for call in calls}
     for asked in layers:
-        parts = asked.split(".")
-        matched = [
-            path
-            for path in known
-            if path == asked or (len(words := path.split(".")) == len(parts) and all(map(fnmatchcase, words, parts)))
-        ]
+        matched = [path for path in known if _matches(path.split("."), asked.split("."))]
         if not matched:
             close = difflib.get_close_matches(asked, known, n=5, cutoff=0.4) or known[-5:]
-            raise ParameterError(f"{name} has no layer {asked!r}: use one of {', '.join(close)}, ...")
-        readable_ones = [path for path in matched if path in maps]
-        if not readable_ones:
-            output = next((call.output for call in reversed(calls) if call.name == matched[0]), None)
+            raise ParameterError(f"there is no layer {asked!r} in the network: use one of {', '.join(close)}, ...")
+        if not any(path in maps for path in matched):
+            output = outputs.get(matched[0])
             what = "is not called, or gives no tensor" if output is None else f"gives shape {tuple(output.shape)}"
-            raise ParameterError(f"{matched[0]} of {name} {what}: a layer is a map of channels of 2 x 2 or more")
-        chosen |= set(readable_ones)
+            raise ParameterError(f"the module {matched[0]} {what}: a layer is a map of channels of 2 x 2 or more")
+        chosen |= maps.keys() & matched
     return chosen
+
+
+def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    return len(path) == len(pattern) and all(map(fnmatchcase, path, pattern))
