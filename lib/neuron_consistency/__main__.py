@@ -96,78 +96,50 @@ def _parser() -> argparse.ArgumentParser:
     score = commands.add_parser("score", help="measure a network and write its card")
     train = commands.add_parser("train", help="fine-tune a network by Eq. 6 and write its cards before and after")
     for command in (score, train):
-        what = command.add_argument_group("the network")
-        what.add_argument(
-            "--network", required=True, help="torchvision:NAME, timm:NAME, FILE.py:FUNCTION, or an exported FILE.pt2"
-        )
-        what.add_argument(
-            "--weights", type=Path, help=".safetensors, or a state dict as .pth or .pt (else the published ones)"
-        )
-        what.add_argument(
-            "--mean",
-            type=float,
-            nargs=3,
-            metavar=("R", "G", "B"),
-            help="of the normalisation, where the network does not say",
-        )
-        what.add_argument("--std", type=float, nargs=3, metavar=("R", "G", "B"))
-        what.add_argument("--image-size", type=int, help="side in pixels, where the network does not say")
-        what.add_argument("--num-classes", type=int, help="outputs, where the weights do not say")
-        what.add_argument(
-            "--layers", nargs="+", metavar="NAME", help="names or patterns of modules (found if not given)"
-        )
-        what.add_argument("--before", action="store_true", help="read each layer before its activation")
-        data = command.add_argument_group("the images")
-        data.add_argument("--images", required=True, help="a folder or zip of classes, or a set of the book")
-        data.add_argument(
-            "--labels", help='synsets.csv, a table of distances, a table class,parent, or "flat" (WordNet if not given)'
-        )
-        data.add_argument("--classes", help="the classes in the order of the outputs: a file, or imagenet, cifar10 ...")
-        data.add_argument(
-            "--margin",
-            type=number,
-            help="the short side is this times the cut square, e.g. 256/224 (as the network says if not given)",
-        )
-        data.add_argument("--per-class", type=int, help="the first so many images of each class (all if not given)")
-        how = command.add_argument_group("how it is measured")
-        how.add_argument(
+        add = command.add_argument_group("the network").add_argument
+        add("--network", required=True, help="torchvision:NAME, timm:NAME, packaged:NAME, FILE.py:FUNCTION or FILE.pt2")
+        add("--weights", type=Path, help=".safetensors, .pth or .pt (else those that are published)")
+        for name in ("--mean", "--std"):
+            add(name, type=number, nargs=3, metavar=("R", "G", "B"), help="of the pixels (else as is published)")
+        add("--image-size", type=int, help="side in pixels (else as is published)")
+        add("--num-classes", type=int, help="outputs, where the weights do not say")
+        add("--layers", nargs="+", metavar="NAME", help="names or patterns of modules (else they are found)")
+        add("--before", action="store_true", help="read each layer before its activation")
+        add = command.add_argument_group("the images").add_argument
+        add("--images", required=True, help="a folder or zip of classes, or a set of the book")
+        add("--labels", help='synsets.csv, a table of distances, a table class,parent, or "flat" (else WordNet)')
+        add("--classes", help="those of the outputs, in order: a file, or imagenet, cifar10 ...")
+        add("--margin", type=number, help="short side over the square that is cut, 256/224 (else as is published)")
+        add("--per-class", type=int, help="the first so many images of each class (else all)")
+        add = command.add_argument_group("how it is measured").add_argument
+        add(
             "--epsilon",
             type=number,
             default=4 / 255,
             help="of attacks and noise, 4/255 if not given; 0 attacks nothing",
         )
-        how.add_argument("--pgd-steps", type=int, default=10)
-        how.add_argument(
-            "--auto-attack", type=int, default=0, metavar="IMAGES", help="how many images AutoAttack attacks too"
-        )
-        how.add_argument(
-            "--quantile", type=number, default=0.005, help="share of the real images that activate a neuron ..."
-        )
-        how.add_argument("--top-k", type=int, default=20, help="... but at least so many")
-        how.add_argument("--sigma", type=number, default=2.0, help="of Eq. 2")
-        run = command.add_argument_group("how it runs")
-        run.add_argument(
-            "--out", type=Path, required=True, help="a new folder; the same call goes on where it was stopped"
-        )
-        run.add_argument("--device", default="auto")
-        run.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
-        run.add_argument("--batch-size", type=int, default=64)
-    score.add_argument(
-        "--split", choices=("train", "val"), help="a half of the images (val if the folder has halves, else all)"
-    )
-    how = train.add_argument_group("the training")
-    how.add_argument("--objective", choices=("consistent", "adversarial", "normal"), default="consistent")
-    how.add_argument("--epochs", type=int, default=3)
-    how.add_argument("--alpha", type=number, default=0.5, help="weight of the clean loss")
-    how.add_argument("--beta", type=number, default=1.0, help="weight of the consistent loss")
-    how.add_argument("--attack-label", choices=("true", "predicted", "least-likely"), default="true")
-    how.add_argument("--learning-rate", type=number, default=1e-4)
-    how.add_argument("--train-batch-size", type=int, default=32)
-    how.add_argument("--train-per-class", type=int, help="the first so many training images of each class")
-    how.add_argument(
-        "--held-out", type=number, default=0.1, help="share of the training images that only checks each epoch"
-    )
-    how.add_argument("--seed", type=int, default=0)
+        add("--pgd-steps", type=int, default=10, help="10 if not given; 0 leaves PGD out")
+        add("--auto-attack", type=int, default=0, metavar="IMAGES", help="how many images AutoAttack attacks too")
+        add("--quantile", type=number, default=0.005, help="share of the real images that activate a neuron ...")
+        add("--top-k", type=int, default=20, help="... but at least so many, 20 if not given")
+        add("--sigma", type=number, default=2.0, help="of Eq. 2, 2 if not given")
+        add = command.add_argument_group("how it runs").add_argument
+        add("--out", type=Path, required=True, help="a new folder; the same call goes on where it was stopped")
+        add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+        add("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+        add("--batch-size", type=int, default=64, help="images measured at once, 64 if not given")
+    score.add_argument("--split", choices=("train", "val"), help="half of the images (else val, or all without halves)")
+    add = train.add_argument_group("the training").add_argument
+    add("--objective", choices=("consistent", "adversarial", "normal"), default="consistent")
+    add("--epochs", type=int, default=3, help="3 if not given")
+    add("--alpha", type=number, default=0.5, help="weight of the clean loss, 0.5 if not given")
+    add("--beta", type=number, default=1.0, help="weight of the consistent loss, 1 if not given")
+    add("--attack-label", choices=("true", "predicted", "least-likely"), default="true")
+    add("--learning-rate", type=number, default=1e-4, help="its peak, 1e-4 if not given")
+    add("--train-batch-size", type=int, default=32, help="images a step, 32 if not given")
+    add("--train-per-class", type=int, help="the first so many training images of each class (else all)")
+    add("--held-out", type=number, default=0.1, help="share of the training images that only checks each epoch")
+    add("--seed", type=int, default=0)
     return parser
 
 
