@@ -1,7 +1,5 @@
 """The one style of all figures: panels in a grid, intervals, rows of pictures."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How a page shows tables and names networks: intervals as text, titles, seeds brought together."""
 
-from __future__ import annotations
-
 import collections
 import json
 from collections.abc import Iterable, Mapping

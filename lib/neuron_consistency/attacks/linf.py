@@ -4,8 +4,6 @@ All attacks work on [0, 1] images in whatever mode (train or eval) and precision
 the model's mode, `.grad` and `requires_grad` as they were.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """What a network says of a set, attacked or not: logits, predictions under one start or many, AutoAttack."""
 
-from __future__ import annotations
-
 import copy
 from functools import partial
 

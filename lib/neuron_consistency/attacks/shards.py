@@ -1,7 +1,5 @@
 """The files of an adversarial set: what it is made of, what is in each shard, whether it is whole, one image of it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Targeted adversarial images by optimisation, against one network or an ensemble (Eq. 4 of P1, the attack of P2)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What P1 leaves open, varied one at a time: what each choice changes, and what strong attacks leave of accuracy."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Small examples and simulations behind the page on the metric: a subtree, one sum by hand, chance, bias, coverage."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

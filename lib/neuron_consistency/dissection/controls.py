@@ -1,7 +1,5 @@
 """Networks dissected beside their chance levels, on real and on adversarial images."""
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Iterator, Mapping

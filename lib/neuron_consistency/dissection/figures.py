@@ -1,7 +1,5 @@
 """The figure of how many channels detect what."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import seaborn as sns

@@ -1,7 +1,5 @@
 """Units to look at: the best of them, and their strongest images inside their masks."""
 
-from __future__ import annotations
-
 import pandas as pd
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Counting, exactly and fast, how the masks of a layer's units overlap labelled regions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

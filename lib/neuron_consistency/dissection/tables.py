@@ -1,7 +1,5 @@
 """Tables of a chapter of dissections: Table 2, what it sums up to, and what single neurons stand for."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

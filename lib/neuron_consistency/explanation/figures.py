@@ -1,7 +1,5 @@
 """Figures of how E is distributed. Nothing is computed here."""
 
-from __future__ import annotations
-
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """icCNN: the filters of a layer trained to fall into groups, each of filters that respond at the same places."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 

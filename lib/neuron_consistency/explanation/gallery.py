@@ -1,7 +1,5 @@
 """Explanations to look at: of images where they hold and where they do not, and of one image by several networks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

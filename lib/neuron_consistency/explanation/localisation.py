@@ -1,7 +1,5 @@
 """How well a network's explanations find the objects of a whole set, beside maps that know nothing of it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 

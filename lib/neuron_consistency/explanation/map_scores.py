@@ -1,7 +1,5 @@
 """How well a map finds the object: pointing game, IoU of boxes and of masks, insertion and deletion."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Explanations and whether they hold: Grad-CAM, the attack on the background alone, and E(x, x^) between two maps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Networks that we know to look at the object alone, or at the background alone, and what E says of each."""
 
-from __future__ import annotations
-
 import pandas as pd
 import torch
 from torch import Tensor, nn

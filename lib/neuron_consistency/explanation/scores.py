@@ -1,7 +1,5 @@
 """The measures of a network by which P3 judges it, image by image: accuracy, localisation, background, and E itself."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The tables of chapter 8: trainings and their weights, measures beside each other, verdicts, groups of filters."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

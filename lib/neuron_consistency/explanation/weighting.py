@@ -1,7 +1,5 @@
 """The weight of every training image: how little its explanation holds when its background is attacked."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

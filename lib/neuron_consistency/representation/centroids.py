@@ -1,7 +1,5 @@
 """Where adversarial images lie in feature space: distances to class centroids, beside noise of equal norm."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Figures of P2's measures, from tidy tables. Nothing is computed here."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """Means over neurons of what two passes have in common, with chance and intervals: tables, curves and claims."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How often networks are fooled, what is measured of them and the sets made against them, and the claims, as tables."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

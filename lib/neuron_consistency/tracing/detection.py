@@ -1,7 +1,5 @@
 """Adversarial inputs told by the neurons that were decisive: the detector, its rivals, and an attacker who knows it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

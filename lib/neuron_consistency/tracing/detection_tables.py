@@ -1,7 +1,5 @@
 """How good the detectors are: areas under the curve with intervals and verdicts, and the worst an attacker does."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 

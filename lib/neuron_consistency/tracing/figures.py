@@ -1,7 +1,5 @@
 """Figures of traced predictions and of detectors. Nothing is computed here."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import seaborn as sns

@@ -1,7 +1,5 @@
 """From a layer to the decision: the rest of a network, and how much each neuron of the layer sways what it says."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import operator

@@ -1,7 +1,5 @@
 """What the neurons of a layer stand for, and which classes the influential ones speak for."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """What influential neurons stand for: the explanation of one prediction, statistics over many."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Networks and their detectors on trial: clean test images first, then one attack after another."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The ledger of claims: what the papers say, the numbers that settle it, and verdicts by one rule."""
 
-from __future__ import annotations
-
 import html
 import itertools
 import math

@@ -1,7 +1,5 @@
 """What the papers' own sizes would cost, from rates measured on the device at hand."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import time

@@ -1,7 +1,5 @@
 """What each chapter's numbers say of the papers' claims: rows for the ledger, one a claim and case."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import pandas as pd

@@ -1,12 +1,10 @@
 """The kept studies as pages show them: their tables stacked, cited, and read for the ledger."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
@@ -31,7 +29,7 @@ class Kept:
     results: dict[str, Result]
 
     @classmethod
-    def read(cls) -> Kept:
+    def read(cls) -> Self:
         """Those of `notebooks/studies.yaml`.
 
         Raises:

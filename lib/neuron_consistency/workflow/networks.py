@@ -1,7 +1,5 @@
 """Which networks the chapters evaluate: those of the training notebook's latest run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What stands under every table and figure of a notebook: the run, or the kept results, that its numbers come from."""
 
-from __future__ import annotations
-
 import html
 import time
 from collections.abc import Callable, Mapping
