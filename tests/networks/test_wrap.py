@@ -166,6 +166,27 @@ def test_a_module_called_twice_is_read_at_its_last_call() -> None:
     assert len(network.act._forward_hooks) == 1
 
 
+def test_a_block_of_two_branches_is_read_at_its_first() -> None:
+    """Their one activation is called again for the second branch, whose input is not what the first was made of."""
+
+    class Branches(Block):
+        def forward(self, x: Tensor) -> Any:
+            return [self.act(self.conv1(x)), self.act(self.conv2(x)[:, :2])]
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.one, self.two = nn.Conv2d(3, 6, 1), Branches(6, False), Branches(6, False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat(self.two(self.one(self.stem(x))[0]), dim=1).mean((2, 3))
+
+    for before in (False, True):
+        model = wrap(Two(), **PLAIN, before=before)
+        assert model.layers == {"stem": 6, "one": 6, "two": 6}
+        assert maps_of(model, torch.rand(2, 3, 16, 16))["two"].shape == (2, 6, 16, 16)
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_finding_layers_leaves_the_network_as_it_was(before: bool) -> None:
     network = blocks().train()

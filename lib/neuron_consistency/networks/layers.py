@@ -103,7 +103,7 @@ def _place(output: Tensor, last: bool, prefix: int | None) -> tuple[int, str, in
 def _activation(calls: list[Call], index: int) -> Call | None:
     """The call of an activation inside call `index`, or that call itself, whose output is the call's own."""
     call = calls[index]
-    for inner in reversed(calls[call.since : index + 1]):
+    for inner in {inner.name: inner for inner in calls[call.since : index + 1]}.values():  # of each its last call
         same = inner.output is call.output and inner.version == call.version
         if same and inner.given is not None and _is_leaf(inner.module) and _ACTIVATION.search(_kind(inner.module)):
             return inner
