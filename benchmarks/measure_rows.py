@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from functools import partial
+from pathlib import Path
 
 import nltk
 import torch
+import torchvision
 from captum.attr import Occlusion
 from nltk.corpus import wordnet
 from torch import Tensor, nn
 
+from neuron_consistency.attacks.predictions import predictions
 from neuron_consistency.attacks.targeted import optimise_targeted
+from neuron_consistency.card.measure import Measuring, Setting
+from neuron_consistency.consistency.ambiguity import WRONG, attacks_of
 from neuron_consistency.consistency.occlusion import discrepancy_maps, occluder_geometry
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.networks.models import Classifier, build_model
+from neuron_consistency.networks.models import IMAGENET_MEAN, IMAGENET_STD, Classifier, build_model
 from neuron_consistency.networks.reading import read_layers
+from neuron_consistency.networks.wrap import wrap
 from neuron_consistency.responses import respond
 from neuron_consistency.runtime import Runtime
 from neuron_consistency.taxonomy import class_synsets, distance_matrix
@@ -70,6 +77,34 @@ def streaming(size: Size) -> Pair:
 
     ours = partial(respond, model, images, Runtime(size.device, "float32", 128), layers=list(model.layers))
     return Pair(ours, theirs, f"ResNet-18, {len(model.layers)} layers, {len(images)} images of {SIDE} px")
+
+
+def card(transformer: bool, size: Size) -> Pair:
+    """All passes of a card, their tables made and kept, against the bare forward and backward passes that it needs."""
+    network = _network(size).network
+    if transformer:
+        network = torchvision.models.VisionTransformer(SIDE, 8, 6, 3, 192, 768, num_classes=CLASSES)
+    model = wrap(network, mean=IMAGENET_MEAN, std=IMAGENET_STD, image_size=SIDE).to(size.device).eval()
+    images, on = _noise(size.of(256, least=32)), Runtime(size.device, "float32", 64)
+    flat = torch.eye(CLASSES, dtype=torch.float64)
+    measuring = Measuring(model, images, flat, on, Setting(pgd_steps=2))
+    wrong = images.subset((predictions(model, images, on) != images.labels).nonzero().squeeze(1))
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            measuring.run(Path(folder))
+
+    def theirs() -> None:
+        attacks = attacks_of(on, epsilon=4 / 255, pgd_steps=2)
+        for name in measuring.sets():
+            attack, _ = attacks.get(name, (None, None))
+            for _, batch, labels in (wrong if name == WRONG else images).batches(64, device=size.device):
+                shown = batch if attack is None else attack(model, batch, labels)
+                with torch.no_grad():
+                    model(shown)
+
+    kind = "a transformer of 6 blocks" if transformer else "ResNet-18"
+    return Pair(ours, theirs, f"{kind}, {len(model.layers)} layers, {len(images)} images of {SIDE} px")
 
 
 def maps(size: Size) -> Pair:
@@ -202,6 +237,8 @@ def rows(size: Size) -> list[Row]:
             "" if _has_wordnet() else "nltk's WordNet",
         ),
         Row("scoring all convolutional layers", "the bare forward pass", 0.9, streaming),
+        Row("a card of a convolutional network", "its bare passes", 0.9, partial(card, False)),
+        Row("a card of a vision transformer", "its bare passes", 0.9, partial(card, True)),
         Row("dissection tally", "resize, threshold and count by unit", 5 if cpu else 50, dissection),
         Row("discrepancy maps", "captum's Occlusion", 3, maps),
         Row("prediction difference, closed form", "a rerun for each channel", 20, partial(tracing, "closed")),

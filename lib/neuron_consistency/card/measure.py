@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuron_consistency.artifacts import read_json, write_json
+from neuron_consistency.artifacts import atomic_path, read_json
 from neuron_consistency.attacks.predictions import auto_attack_predictions
 from neuron_consistency.consistency.ambiguity import FGSM, NOISE, PGD, REAL, WRONG, attacks_of
 from neuron_consistency.consistency.measure import Neurons, chance, consistency_row
@@ -125,7 +125,7 @@ class Measuring:
             attack, generator = attacks.get(name, (None, None))
             unfinished = Unfinished(folder / f"{name}.unfinished", generator)
             found[name] = self._pass(images, attack, unfinished, found.get(REAL), lambda done: report(each * done))  # noqa: B023
-            write_json(kept, found[name])
+            _keep(kept, found[name])
             unfinished.path.unlink(missing_ok=True)
         if self.setting.auto_attack:
             found[AUTO_ATTACK] = self._auto_attack(folder / f"{AUTO_ATTACK}.json")
@@ -156,7 +156,7 @@ class Measuring:
             chosen = self.images.take(places[done : done + self.on.batch_size])
             said = auto_attack_predictions(self.model, chosen, self.on, epsilon=self.setting.epsilon)
             found["predictions"] += said.tolist()
-            write_json(path, found)
+            _keep(path, found)
         return found | {"places": places.tolist()}
 
 
@@ -173,8 +173,7 @@ def _piece(responses: Responses, images: ImageSet, correlation: Tensor, top_k: i
         firing = found.top_values >= found.floor
         piece["thresholds"][layer] = found.thresholds.tolist()
         piece["top"][layer] = torch.where(firing, found.top_indices, -1)[:5].T.tolist()
-        counts = found.counts["true"].sum(0)
-        piece["classes"][layer] = [_most(row, images.classes) for row in counts]
+        piece["classes"][layer] = _most(found.counts["true"].sum(0), images.classes)
         for kind in KINDS:
             neurons = Neurons(found.counts[kind], correlation)
             row = consistency_row(
@@ -189,10 +188,17 @@ def _piece(responses: Responses, images: ImageSet, correlation: Tensor, top_k: i
     return piece
 
 
-def _most(counts: Tensor, classes: tuple[str, ...], number: int = 3) -> str:
-    """The classes of most active images, each with their number."""
-    most = counts.topk(min(number, len(counts)))
-    return "; ".join(f"{classes[i]} {n}" for n, i in zip(most.values.tolist(), most.indices.tolist(), strict=True) if n)
+def _most(counts: Tensor, classes: tuple[str, ...], number: int = 3) -> list[str]:
+    """For each neuron the classes of most active images, each with their number. Shape: counts (C, K)."""
+    numbers, places = (found.tolist() for found in counts.topk(min(number, len(classes))))
+    pairs = (zip(*row, strict=True) for row in zip(numbers, places, strict=True))
+    return ["; ".join(f"{classes[place]} {times}" for times, place in row if times) for row in pairs]
+
+
+def _keep(path: Path, piece: Piece) -> None:
+    """Without line breaks, since the encoder is many times faster so."""
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(piece), "utf-8")
 
 
 @contextmanager
