@@ -16,7 +16,7 @@ from check_pages import notebook_faults, page_faults
 from neuron_consistency.artifacts import read_json
 from neuron_consistency.errors import NeuronConsistencyError
 from neuron_consistency.workflow.__main__ import main
-from neuron_consistency.workflow.pages import build_site
+from neuron_consistency.workflow.build import build_site
 from smoke import NOTEBOOKS, ROOT, smoke_site
 
 

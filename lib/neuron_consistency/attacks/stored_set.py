@@ -10,7 +10,6 @@ import datetime
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -142,9 +141,7 @@ def write_adversarial_set(
     earlier = read_json(record) if record.exists() else []
     run: dict[str, Any] = {"rank": rank, "images": 0, "seconds": 0.0}
     run |= {"device": describe_device(on.device), "commit": commit(), "torch": torch.__version__}
-    with ExitStack() as stack:
-        for model in models.values():
-            stack.enter_context(evaluating(model.to(on.device)))
+    with evaluating(nn.ModuleList(models.values()).to(on.device)):
         for number in range(rank, shards.number, processes):
             if shards.is_whole(number):
                 continue

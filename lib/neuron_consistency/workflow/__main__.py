@@ -9,7 +9,7 @@ from pathlib import Path
 
 from neuron_consistency.artifacts import artifacts, repository_root
 from neuron_consistency.errors import NeuronConsistencyError, ParameterError
-from neuron_consistency.workflow.build import ERRORS, make_book, make_results
+from neuron_consistency.workflow.build import ERRORS, build_site, make_book, make_results
 from neuron_consistency.workflow.pairs import sync_pairs, write_pair
 from neuron_consistency.workflow.parameters import (
     DEMO,
@@ -77,8 +77,6 @@ def _step(chosen: argparse.Namespace) -> int:
             run_notebook(notebook_path(study.notebook), chosen.output, profile=study.profile, values=values)
             print(f"[{study.name}] {results_folder() / study.name}; the executed notebook: {chosen.output}", flush=True)
         case "pages":
-            from neuron_consistency.workflow.pages import build_site
-
             build_site(root, chosen.site)
         case "pairs":
             for script in sorted((root / "notebooks").glob("*.py")):

@@ -92,11 +92,10 @@ class Kept:
         Some studies keep findings, others the tables that these follow from; a study that no claim is about says none.
         """
         found = []
-        for name in (name for name in self.results if name.endswith(ending)):
-            tables = self.results[name].tables
-            kept = next((table for table in FINDINGS if table in tables), None)
-            if kept:
-                rows = pd.DataFrame(FINDINGS[kept](tables[kept]))
+        for name, result in self.results.items():
+            kept = next((table for table in FINDINGS if table in result.tables), None)
+            if kept and name.endswith(ending):
+                rows = pd.DataFrame(FINDINGS[kept](result.tables[kept]))
                 found.append(rows.assign(case=rows["case"] + f" ({name.removesuffix(f'-{ending}')})"))
         return pd.concat(found, ignore_index=True)
 
