@@ -30,7 +30,7 @@ PROSE = [
 ]
 RESULTS = [path for path in PROSE if path.startswith("book/results/")]
 LIBRARY = sorted(str(path) for ending in ("py", "tsv") for path in Path("lib").rglob(f"*.{ending}"))
-KEPT, LEDGER = ("09", "10", "12", "13", "14"), "14_claims"  # pages of kept results, by number; the ledger is the last
+KEPT, LEDGER = ("09", "10", "12", "13", "14", "15"), "14_claims"  # pages of kept results, by number; the ledger is the last
 CARD = DEVICE != "cpu" and Path("/dev/nvidia0").exists()
 CORES = workflow.cores or 1
 

@@ -39,6 +39,10 @@ auto_attack: int = 0  # how many images AutoAttack attacks too
 quantile: float = 0.005  # share of the real images that activate a neuron ...
 top_k: int = 20  # ... but at least so many
 sigma: float = 2.0  # how fast correlation decays with WordNet distance
+train_epochs: int = 0  # epochs of fine-tuning by Eq. 6 of the network that is named; 0 leaves it out
+train_per_class: int = 0  # training images of each class for it; 0 takes all
+beta: float = 1.0  # weight of the consistent loss in it
+learning_rate: float = 1e-4  # peak of its warm-up and cosine
 vit_epochs: int = 8  # epochs in which the vision transformer is trained; 0 leaves it out
 # how it runs
 profile: str = "demo"  # whose networks and results: artifacts/<profile>/
@@ -61,6 +65,7 @@ from neuron_consistency.artifacts import artifacts
 from neuron_consistency.card.measure import Setting
 from neuron_consistency.card.score import score
 from neuron_consistency.card.tables import accuracy_table, change_table, layer_table, reading
+from neuron_consistency.card.train import fine_tune
 from neuron_consistency.consistency import figures
 from neuron_consistency.consistency.ambiguity import measure_with_controls
 from neuron_consistency.consistency.measure import consistency_row
@@ -75,6 +80,7 @@ from neuron_consistency.training.objective import Objective
 from neuron_consistency.training.obtain import evaluation_images, training_images
 from neuron_consistency.training.schedule import Schedule
 from neuron_consistency.versions import TRAINING
+from neuron_consistency.workflow.kept import Kept
 from neuron_consistency.workflow.page import open_page
 
 page = open_page("15_own_network", globals(), "consistency")
@@ -211,6 +217,53 @@ if own and vit_epochs:
     display(figures.consistency_intervals(transformer_table.assign(model=transformer_table["layer"])))
 
 # %% [markdown]
+# ## Two networks that others trained
+#
+# What comes out for networks that this book has no part in: an EfficientNet-Lite0 of ImageNet's thousand classes, shown
+# one photograph of each, and a ResNet-18 of CIFAR-10, shown a hundred test photographs of each class. Both were run
+# with this notebook, as studies that are kept with the book. Of the larger network the neurons are read after their
+# activation and before it: it saturates at 6, so that after it many images tie as the strongest.
+
+# %% tags=["hide-input"]
+if own:
+    kept = Kept.read()
+    studies = [name for name in kept.named("own-") if name != "own-cifar10-trained"]
+    rows = kept.table(studies, "layers").reset_index(drop=True)
+    rows = rows[rows["layer"] == rows.groupby("study")["layer"].transform("last")].set_index(["study", "set", "labels"])
+    display(kept.shown(rows[["images", "m", "U", "U low", "U high", "U chance"]], *studies))
+
+# %% tags=["hide-input"]
+if own:
+    display(kept.shown(kept.table(studies, "changes").set_index(["study", "set", "labels"]), *studies))
+
+# %% tags=["hide-input"]
+if own:
+    right = kept.shown(kept.table(studies, "accuracy").set_index(["study", "set"]), *studies, decimals=1)
+    display(kept.cited(right["accuracy"].unstack(sort=False), *studies))
+
+# %% [markdown]
+# READING
+#
+# ## Made more consistent
+#
+# `fine_tune`, or the command `train`, takes the network on by P1's Eq. 6 and writes the cards before and after. Here
+# are both for the CIFAR-10 network. Differences of U are paired by images; those of accuracy are taken as independent.
+
+# %% tags=["hide-input"]
+tuned = None
+if train_epochs and not own:
+    half = load_folder_set(images, split="train", image_size=loaded.image_size, per_class=train_per_class or None)
+    tuned = fine_tune(
+        loaded, for_outputs(half, model.num_classes, classes or None), shown, cards, page.on, keyed=True,
+        objective=Objective(alpha=0.5, beta=beta, epsilon=epsilon), setting=setting, labels=labels or None,
+        schedule=Schedule(epochs=train_epochs, learning_rate=learning_rate, precision=page.on.precision),
+    )  # fmt: skip
+    display(with_intervals(tuned.set_index(["measure", "set", "labels"])))
+elif own:
+    trained = kept.table("own-cifar10-trained", "training").set_index(["measure", "set", "labels"])
+    display(kept.shown(trained, "own-cifar10-trained"))
+
+# %% [markdown]
 # ## The card
 #
 # `score` has also written a folder for each network: `neurons.csv` with a row for every neuron of every layer,
@@ -225,7 +278,8 @@ if own and vit_epochs:
 # that two images of a neuron are of the same class.
 
 # %% tags=["hide-input"]
-kept = {"layers": table, "accuracy": accuracies, "changes": changes}
+tables = {"layers": table, "accuracy": accuracies, "changes": changes}
+tables |= {} if tuned is None else {"training": tuned}
 made_of = {"network": source, "dataset": shown.name, "fingerprint": shown.fingerprint}
-page.keep(kept, made_of=made_of)
+page.keep(tables, made_of=made_of)
 page.provenance() if own else pd.DataFrame([made_of])

@@ -124,7 +124,8 @@ def _parser() -> argparse.ArgumentParser:
         add("--top-k", type=int, default=20, help="... but at least so many, 20 if not given")
         add("--sigma", type=number, default=2.0, help="of Eq. 2, 2 if not given")
         add = command.add_argument_group("how it runs").add_argument
-        add("--out", type=Path, required=True, help="a new folder; the same call goes on where it was stopped")
+        out = Path("card" if command is score else "trained")
+        add("--out", type=Path, default=out, help=f"a new folder, {out}/ if not given; the same call goes on there")
         add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
         add("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
         add("--batch-size", type=int, default=64, help="images measured at once, 64 if not given")

@@ -41,6 +41,7 @@ def fine_tune(
     held_out: float = 0.1,
     setting: Setting | None = None,
     labels: str | Path | None = None,
+    keyed: bool = False,
 ) -> pd.DataFrame:
     """Trains the network in place and writes its weights, the cards `before/` and `after/`, and both side by side.
 
@@ -52,6 +53,7 @@ def fine_tune(
         out: a new or empty folder, or one that the same call has begun.
         held_out: the share of the training images that each epoch is checked on instead.
         setting, labels: of the cards, see `score`.
+        keyed: whether all this gets a folder of its own inside `out`, as in `score`.
 
     Returns:
         The comparison that `comparison.csv` holds, see `compare`.
@@ -65,6 +67,7 @@ def fine_tune(
     how = {"objective": asdict(objective), "schedule": asdict(schedule), "held_out": held_out, "card": asdict(setting)}
     weights = hashlib.sha256(b"".join(t.detach().cpu().numpy().tobytes() for t in loaded.model.state_dict().values()))
     key = hashlib.sha256(json.dumps([how, what, weights.hexdigest()]).encode()).hexdigest()[:16]
+    out = out / key if keyed else out
     if claim(out, key):
         return pd.read_csv(out / "comparison.csv")
     cards = {"setting": setting, "labels": labels}
