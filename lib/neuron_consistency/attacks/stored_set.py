@@ -4,8 +4,6 @@ A folder holds `manifest.json`, which says what the set is made of; the shards, 
 and `runs-<rank>.json`, which says what each run has made, where and how fast.
 """
 
-from __future__ import annotations
-
 import datetime
 import math
 import time
@@ -57,7 +55,7 @@ class AdversarialSet(ImageSet):
     runs: tuple[dict[str, Any], ...] = ()
 
     @classmethod
-    def open(cls, folder: Path, *, networks: Iterable[str] | None = None) -> AdversarialSet:
+    def open(cls, folder: Path, *, networks: Iterable[str] | None = None) -> Self:
         """The set in `folder`, whole; `networks` are the keys of those it has to be made on.
 
         Raises:

@@ -1,10 +1,8 @@
 """What the real and the adversarial images that fire a neuron have in common: LC, CS1, CS2, dummy detectors."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import pandas as pd
 import torch
@@ -155,7 +153,7 @@ class _Pairs(NamedTuple):
     neurons: int
 
     @classmethod
-    def of(cls, layer: LayerResponses) -> _Pairs:
+    def of(cls, layer: LayerResponses) -> Self:
         rows, channels = torch.nonzero(layer.top_values > 0, as_tuple=True)
         return cls(layer.top_indices[rows, channels], channels, layer.top_indices.shape[1])
 

@@ -97,7 +97,7 @@ def keep_findings(profile: str, chapter: str, rows: Iterable[Mapping[str, Any]])
     Args:
         profile: whose run it is.
         chapter: the stem of its notebook.
-        rows: from `finding`.
+        rows: from `finding` or `settled`.
 
     Raises:
         ParameterError: a finding is of a claim that the ledger does not list under this chapter.
