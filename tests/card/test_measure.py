@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -182,3 +183,48 @@ def test_the_change_is_that_of_u_above_its_own_chance_level(tmp_path: Path) -> N
     level = chance(one.images.labels, one.correlation).unbiased
     assert pieces[REAL]["rows"][f"{layer}/true"]["U chance"] == level
     assert estimate(pieces, REAL, layer, "true").value == pieces[REAL]["rows"][f"{layer}/true"]["U"]
+
+
+def moved(true: float, predicted: float) -> dict[str, Any]:
+    """Passes of one layer whose U changes so much under FGSM, with replicates that leave an interval of about .02."""
+    spread = [0.001 * (-1) ** group for group in range(20)]
+
+    def piece(u: dict[str, float]) -> dict[str, Any]:
+        rows = {
+            f"last/{kind}": {
+                "U": value,
+                "U low": value - 0.01,
+                "U high": value + 0.01,
+                "U chance": 0.1,
+                "excluded": 0.0,
+            }
+            for kind, value in u.items()
+        }
+        return {
+            "rows": rows,
+            "replicates": {f"last/{kind}": [value + each for each in spread] for kind, value in u.items()},
+        }
+
+    attacked = piece({"true": 0.3 + true, "predicted": 0.3 + predicted})
+    attacked["replicates"] = {
+        name: [v - 2 * s for v, s in zip(values, spread, strict=True)]
+        for name, values in attacked["replicates"].items()
+    }
+    return {REAL: piece({"true": 0.3, "predicted": 0.3}), FGSM: attacked}
+
+
+@pytest.mark.parametrize(
+    ("true", "predicted", "said"),
+    [
+        (-0.1, 0.0, "follow the network's decision"),
+        (-0.1, -0.1, "have become ambiguous"),
+        (0.0, 0.0, "not seen to make the neurons ambiguous"),
+        (-0.1, 0.1, "follow the network's decision"),
+    ],
+)
+def test_the_reading_follows_the_intervals(true: float, predicted: float, said: str) -> None:
+    """Else the sentence on the first line of a card says what its numbers do not."""
+    text = reading(moved(true, predicted), "last")
+    assert "above chance (0.100)" in text
+    assert said in text
+    assert ("falls when the images go by their true labels" in text) == (true < 0)

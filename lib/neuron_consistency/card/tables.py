@@ -108,11 +108,12 @@ def reading(pieces: Mapping[str, Piece], layer: str) -> str:
     if FGSM not in pieces:
         return text
     changes = {kind: change(pieces, FGSM, layer, kind) for kind in KINDS}
-    verbs = "falls", "rises", "does not change measurably"
+    verbs = "falls", "rises", "does not measurably change"
     how = {kind: found.verdict(below=0, words=verbs) for kind, found in changes.items()}
     text += (
-        f" Under FGSM U less its chance level {how['true']} by the images' true labels ({_shown(changes['true'])}) and "
-        f"{how['predicted']} by the labels that the network gives them ({_shown(changes['predicted'])})."
+        f" Under FGSM, U above its chance level {how['true']} when the images go by their true labels (change "
+        f"{_shown(changes['true'])}), and {how['predicted']} when they go by the labels that the network gives them "
+        f"(change {_shown(changes['predicted'])})."
     )
     if how["predicted"] == "falls":
         return text + " So the neurons fire for images that belong together less: they have become ambiguous."
