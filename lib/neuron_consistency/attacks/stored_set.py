@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from neuron_consistency.artifacts import commit, read_json, write_json
-from neuron_consistency.attacks.shards import MANIFEST, Shards, claim_folder, describe_set
+from neuron_consistency.attacks.shards import MANIFEST, SMALL, Shards, claim_folder, describe_set
 from neuron_consistency.attacks.targeted import optimise_targeted, say_target
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.pixels import FilePixels
@@ -87,13 +87,8 @@ class AdversarialSet(ImageSet):
 
     def take(self, rows: Tensor) -> Self:
         """The images at `rows`, as in any set, with all that is known of them."""
-        return replace(
-            super().take(rows),
-            targets=self.targets[rows],
-            indices=self.indices[rows],
-            success=self.success[rows],
-            rmsd=self.rmsd[rows],
-        )
+        known = {name: getattr(self, name)[rows] for name in SMALL}
+        return replace(super().take(rows), **known)
 
 
 def write_adversarial_set(

@@ -15,8 +15,6 @@ from neuron_consistency.statistics import Estimate, mean, mean_over_seeds, over_
 from neuron_consistency.training.recipes import TITLES
 from neuron_consistency.workflow.claims import Findings, finding, settled
 
-ABOVE, BELOW = {"above": 0.0}, {"below": 0.0}
-
 
 def evaluation_findings(
     recipes: Sequence[Named], titles: Mapping[str, str], passes: Mapping[str, Passes], correlation: Tensor
@@ -52,9 +50,9 @@ def evaluation_findings(
         most = over_seeds([estimate(other, REAL) for _, other in same]).value / 10
         rows.append(finding("real-images-unchanged", title, over_seeds(changes), above=-most, below=most))
         for claim, name, bounds in (
-            ("clean-accuracy-falls", REAL, BELOW),
-            ("attacked-accuracy-rises", FGSM, ABOVE),
-            ("no-hidden-gradient", PGD, ABOVE),
+            ("clean-accuracy-falls", REAL, {"below": 0.0}),
+            ("attacked-accuracy-rises", FGSM, {"above": 0.0}),
+            ("no-hidden-gradient", PGD, {"above": 0.0}),
         ):
             points = [passes[titles[a.key]].right(name) - passes[titles[b.key]].right(name) for a, b in same]
             rows.append(finding(claim, title, mean_over_seeds(torch.stack(points)), **bounds))
