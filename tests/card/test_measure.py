@@ -112,8 +112,10 @@ def test_the_key_follows_what_decides_the_numbers() -> None:
         measuring(setting=Setting(epsilon=4 / 255, pgd_steps=2, top_k=5)).key,
         Measuring(one.model, one.images, torch.full((4, 4), 0.5, dtype=torch.float64), ON, SETTING).key,
         Measuring(one.model, one.images, one.correlation, Runtime(CPU, "bfloat16"), SETTING).key,
+        measuring(model=wrap(toy_model().network, mean=(0.4,) * 3, std=(0.5,) * 3, image_size=16)).key,
+        measuring(model=wrap(toy_model().network, mean=(0.5,) * 3, std=(0.5,) * 3, image_size=16, before=True)).key,
     }
-    assert len(keys) == 6
+    assert len(keys) == 8
     assert measuring().key == one.key
 
 
@@ -218,6 +220,8 @@ def moved(true: float, predicted: float) -> dict[str, Any]:
     [
         (-0.1, 0.0, "follow the network's decision"),
         (-0.1, -0.1, "have become ambiguous"),
+        (0.0, -0.1, "have become ambiguous"),
+        (-0.2, -0.05, "most of the change is that the neurons follow the network's decision; 25% of it"),
         (0.0, 0.0, "not seen to make the neurons ambiguous"),
         (-0.1, 0.1, "follow the network's decision"),
     ],

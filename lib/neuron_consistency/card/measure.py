@@ -81,8 +81,17 @@ class Measuring:
                 name.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
             )
         tree = hashlib.sha256(self.correlation.numpy().tobytes()).hexdigest()
-        how = [self.on.precision, self.on.batch_size, list(self.model.layers.items()), MEASURES["consistency"], ATTACK]
-        parts = [weights.hexdigest(), self.images.fingerprint, self.images.classes, tree, asdict(self.setting), *how]
+        read = [list(self.model.sites.items()), self.model.mean.tolist(), self.model.std.tolist(), repr(self.model)]
+        how = [self.on.precision, self.on.batch_size, MEASURES["consistency"], ATTACK]
+        parts = [
+            weights.hexdigest(),
+            self.images.fingerprint,
+            self.images.classes,
+            tree,
+            asdict(self.setting),
+            read,
+            how,
+        ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def sets(self) -> list[str]:

@@ -116,7 +116,13 @@ def reading(pieces: Mapping[str, Piece], layer: str) -> str:
         f"(change {_shown(changes['predicted'])})."
     )
     if how["predicted"] == "falls":
-        return text + " So the neurons fire for images that belong together less: they have become ambiguous."
+        part = changes["predicted"].value / min(changes["true"].value, changes["predicted"].value)
+        if part < 0.5:
+            return text + (
+                f" So most of the change is that the neurons follow the network's decision; {part:.0%} of it is that what "
+                "fires them belongs together less."
+            )
+        return text + " So what fires the neurons belongs together less: they have become ambiguous."
     if how["true"] == "falls":
         return text + " So the neurons follow the network's decision: what fires them belongs together as before."
     return text + " So the attack is not seen to make the neurons ambiguous."
