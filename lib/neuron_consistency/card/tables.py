@@ -119,8 +119,8 @@ def reading(pieces: Mapping[str, Piece], layer: str) -> str:
         part = changes["predicted"].value / min(changes["true"].value, changes["predicted"].value)
         if part < 0.5:
             return text + (
-                f" So most of the change is that the neurons follow the network's decision; {part:.0%} of it is that what "
-                "fires them belongs together less."
+                f" So most of the change is that the neurons follow the network's decision; {part:.0%} of it is that "
+                "what fires them belongs together less."
             )
         return text + " So what fires the neurons belongs together less: they have become ambiguous."
     if how["true"] == "falls":
