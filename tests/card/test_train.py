@@ -26,13 +26,13 @@ def code(tmp_path: Path) -> str:
     return f"{tmp_path / 'model.py'}:make"
 
 
-def loaded(code: str, weights: Path | None = None) -> Loaded:
-    return load_network(code, weights=weights, mean=(0.5,) * 3, std=(0.5,) * 3, image_size=16)
+def loaded(code: str, weights: Path | None = None, *, before: bool = False) -> Loaded:
+    return load_network(code, weights=weights, mean=(0.5,) * 3, std=(0.5,) * 3, image_size=16, before=before)
 
 
-def tuned(code: str, out: Path, **more: Any) -> pd.DataFrame:
+def tuned(code: str, out: Path, network: Loaded | None = None, **more: Any) -> pd.DataFrame:
     return fine_tune(
-        loaded(code), toy_images(64), toy_images(40, seed=1), out, ON, objective=EQ6, labels="flat",
+        network or loaded(code), toy_images(64), toy_images(40, seed=1), out, ON, objective=EQ6, labels="flat",
         setting=Setting(epsilon=8 / 255, pgd_steps=1, top_k=5), **({"schedule": SCHEDULE} | more),
     )  # fmt: skip
 
@@ -82,4 +82,6 @@ def test_a_finished_training_is_not_made_again(code: str, tmp_path: Path, monkey
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     monkeypatch.setattr("neuron_consistency.card.train.train", lambda *_a, **_k: pytest.fail("it was trained again"))
     pd.testing.assert_frame_equal(tuned(code, tmp_path / "out"), table)
+    with pytest.raises(StoreError, match="name a new folder"):
+        tuned(code, tmp_path / "out", network=loaded(code, before=True))  # read elsewhere, it is another training
     assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}

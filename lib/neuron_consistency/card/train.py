@@ -14,15 +14,17 @@ import pandas as pd
 from tqdm import tqdm
 
 from neuron_consistency.artifacts import atomic_path, read_json, write_json
-from neuron_consistency.card.measure import KINDS, Piece, Setting
+from neuron_consistency.card.measure import KINDS, Measuring, Piece, Setting
 from neuron_consistency.card.score import RECORD, claim, markdown, score
 from neuron_consistency.card.tables import accuracy_table, estimate
 from neuron_consistency.consistency.measure import comparison
 from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.data.labels import class_distances
 from neuron_consistency.networks.load import Loaded, save_weights
 from neuron_consistency.runtime import Runtime
 from neuron_consistency.show import with_intervals
 from neuron_consistency.statistics import Estimate
+from neuron_consistency.taxonomy import correlation
 from neuron_consistency.training.loop import train
 from neuron_consistency.training.objective import Objective
 from neuron_consistency.training.schedule import Schedule
@@ -63,16 +65,16 @@ def fine_tune(
         TrainingError, ParameterError: see `training.loop.train`.
     """
     setting = setting or Setting()
-    what = [training.fingerprint, images.fingerprint, str(labels), TRAINING]
+    a = correlation(class_distances(images, labels), sigma=setting.sigma)
+    what = [training.fingerprint, training.classes, Measuring(loaded.model, images, a, on, setting).key, TRAINING]
     how = {"objective": asdict(objective), "schedule": asdict(schedule), "held_out": held_out, "card": asdict(setting)}
-    weights = hashlib.sha256(b"".join(t.detach().cpu().numpy().tobytes() for t in loaded.model.state_dict().values()))
-    key = hashlib.sha256(json.dumps([how, what, weights.hexdigest()]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([how, what]).encode()).hexdigest()[:16]
     out = out / key if keyed else out
+    rest, held = training.split_off(held_out, seed=0)
     if claim(out, key):
         return pd.read_csv(out / "comparison.csv")
     cards = {"setting": setting, "labels": labels}
     before = score(loaded.model, images, out / "before", on, source=f"{loaded.source}, before", **cards)  # type: ignore[arg-type]
-    rest, held = training.split_off(held_out, seed=0)
     checkpoint = out / "training.checkpoint"
 
     def report(row: dict[str, Any], epochs: int) -> None:
