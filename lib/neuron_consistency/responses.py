@@ -235,7 +235,7 @@ def respond(
         report: called after every batch with its number of images.
 
     Raises:
-        ParameterError: quantile or top_k out of range, or an unknown layer.
+        ParameterError: quantile or top_k out of range, an unknown layer, or logits that are NaN.
         StoreError: the state of an unfinished pass is damaged or cannot be written.
 
     Source: P1, Eq. 1; P1 leaves "activates" open, the threshold is ours (as Bau et al. 2017 threshold).
@@ -273,6 +273,10 @@ def respond(
     rest = images.take(torch.arange(begun, len(images))) if begun else images
     for seen in over(model, rest, on, layers=names, attack=attack) if len(rest) else ():
         places = seen.places.to(on.device) + begun
+        if bool((bad := seen.logits.isnan().any(1)).any()):
+            first = int(places[bad][0])
+            named = first if images.names is None else images.names[first]
+            raise ParameterError(f"{model.architecture} gives NaN as logits, first for image {named}: try float32")
         kinds["predicted"][places] = seen.logits.argmax(1)
         for name in names:
             tops[name].add(seen.maps[name].amax(dim=(2, 3)), places)

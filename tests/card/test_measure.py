@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neuron_consistency.attacks.linf import fgsm
-from neuron_consistency.card.measure import AUTO_ATTACK, Measuring, Setting, enough_memory
+from neuron_consistency.card.measure import AUTO_ATTACK, Measuring, Setting, explaining
 from neuron_consistency.card.tables import accuracy_table, change, estimate, layer_table, neuron_table, reading
 from neuron_consistency.consistency.ambiguity import FGSM, NOISE, PGD, REAL, WRONG
 from neuron_consistency.consistency.measure import chance, consistency_row, unbiased_consistency
@@ -151,6 +151,7 @@ def test_a_layer_of_nan_is_named(tmp_path: Path) -> None:
     model = wrap(network, mean=(0,) * 3, std=(1,) * 3, image_size=16)
     with torch.no_grad():
         next(network.parameters()).fill_(torch.nan)  # after it was wrapped: such a network would be refused
+    network.register_forward_hook(lambda _module, _given, logits: logits.nan_to_num())
     with pytest.raises(ParameterError, match=r"the layer 0 gives NaN"):
         measuring(model=model).run(tmp_path)
 
@@ -159,11 +160,34 @@ def test_a_lack_of_memory_says_what_to_try() -> None:
     """Else the user reads an allocator's message and does not know which number to turn."""
     with (
         pytest.raises(ParameterError, match=r"try batch_size=32 \(now 64\)"),
-        enough_memory(Runtime(CPU, "float32", 64)),
+        explaining(Runtime(CPU, "float32", 64)),
     ):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-    with pytest.raises(RuntimeError, match="another"), enough_memory(ON):
+    with pytest.raises(RuntimeError, match="another"), explaining(ON):
         raise RuntimeError("another")
+
+
+class Detached(nn.Module):
+    """A network through which no gradient goes; in a batch of three or more the brightest image has logits of NaN."""
+
+    def __init__(self, *, detached: bool) -> None:
+        super().__init__()
+        self.network, self.detached = toy_model().network, detached
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images.detach() if self.detached else images)
+        bright = images.mean((1, 2, 3)) > (2 if len(images) < 3 else images.mean())
+        return logits if self.detached else logits.masked_fill(bright[:, None], torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("detached", "says"), [(True, "no gradient reaches the images"), (False, "gives NaN as logits, first for image")]
+)
+def test_networks_that_fail_in_a_pass_are_explained(tmp_path: Path, detached: bool, says: str) -> None:
+    """Else NaN counts as a prediction of the first class, or the user reads a traceback of autograd."""
+    model = wrap(Detached(detached=detached), mean=(0,) * 3, std=(1,) * 3, image_size=16)
+    with pytest.raises(ParameterError, match=says):
+        measuring(model=model).run(tmp_path)
 
 
 def test_impossible_settings_are_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -81,7 +82,8 @@ class Measuring:
                 name.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
             )
         tree = hashlib.sha256(self.correlation.numpy().tobytes()).hexdigest()
-        read = [list(self.model.sites.items()), self.model.mean.tolist(), self.model.std.tolist(), repr(self.model)]
+        read: list[object] = [list(self.model.sites.items()), self.model.mean.tolist(), self.model.std.tolist()]
+        read.append(re.sub(r" at 0x\w+", "", repr(self.model)))  # without addresses, which change from run to run
         how = [self.on.precision, self.on.batch_size, MEASURES["consistency"], ATTACK]
         parts = [
             weights.hexdigest(),
@@ -149,7 +151,7 @@ class Measuring:
         report: Callable[[int], object],
     ) -> Piece:
         fixed = {name: torch.tensor(values) for name, values in real["thresholds"].items()} if real else None
-        with enough_memory(self.on):
+        with explaining(self.on):
             responses = respond(
                 self.model, images, self.on, layers=list(self.model.layers), quantile=self.setting.quantile,
                 top_k=self.setting.top_k, thresholds=fixed, attack=attack, unfinished=unfinished, report=report,
@@ -211,11 +213,16 @@ def _keep(path: Path, piece: Piece) -> None:
 
 
 @contextmanager
-def enough_memory(on: Runtime) -> Iterator[None]:
-    """Within the context, a lack of memory is one error that says which batch size to try."""
+def explaining(on: Runtime) -> Iterator[None]:
+    """Within the context, a lack of memory is one error that says which batch size to try; so is one of gradients."""
     try:
         yield
     except RuntimeError as error:  # torch.OutOfMemoryError is one
+        if any(words in str(error) for words in ("does not require grad", "not have been used in the graph")):
+            raise ParameterError(
+                "no gradient reaches the images, so that no attack can be made: leave no_grad and detach out of the "
+                "network's forward pass, or measure real images alone (epsilon=0)"
+            ) from error
         if not any(words in str(error) for words in ("out of memory", "not enough memory", "can't allocate memory")):
             raise
         raise ParameterError(
