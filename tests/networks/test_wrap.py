@@ -274,6 +274,62 @@ def test_networks_that_are_no_classifiers_are_refused(make: Any, says: str) -> N
         wrap(Gives(make), **PLAIN)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda network: network.to("meta"), r"quantised or has no weights yet \(0.weight\)"),
+        (lambda network: nn.Sequential(network, Squeezed()), r"no logits \(1, 4\) for one image alone: .*flatten\(1\)"),
+    ],
+)
+def test_networks_that_cannot_be_run_are_refused(change: Any, says: str) -> None:
+    """Else they end in a traceback, the second at the last batch if that has one image."""
+    with pytest.raises(ParameterError, match=says):
+        wrap(change(blocks()), **PLAIN)
+
+
+class Squeezed(nn.Module):
+    """Loses the batch of one image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.squeeze()
+
+
+class Viewed(nn.Module):
+    """LeNet's way to its head, which tensors with channels last refuse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 6, 5, stride=4), nn.Linear(54, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.conv(x).relu().view(-1, 54))
+        return logits
+
+
+def test_a_network_that_takes_views_is_read_and_trained() -> None:
+    """Else what works in the user's own loop ends in a traceback, since the images of a set have channels last."""
+    torch.manual_seed(0)
+    model, images = wrap(Viewed(), **PLAIN), toy_images(8)
+    batch = next(iter(images.batches(8, device=torch.device("cpu"))))[1]
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(model(batch), model.network(batch.contiguous()))
+    assert torch.isfinite(EQ6(model, batch, images.labels).loss)
+
+
+@pytest.mark.parametrize("change", [torch.nn.DataParallel, lambda network: torch.compile(network, backend="eager")])
+def test_wrappings_are_taken_off(change: Any) -> None:
+    """Else hooks see the part of a batch that one GPU has, or are not called at all by a compiled graph."""
+    network = blocks()
+    model = wrap(change(network), **PLAIN)
+    assert model.network is network
+    assert model.layers == wrap(network, **PLAIN).layers
+
+
+def test_weights_of_half_precision_become_float32() -> None:
+    """Else the network refuses its images."""
+    assert next(wrap(blocks().half(), **PLAIN).parameters()).dtype == torch.float32
+
+
 @pytest.mark.parametrize("colours", [{"mean": (0.5,)}, {"std": (0.5, 0.5)}, {"std": (0.5, 0.0, 0.5)}])
 def test_mean_and_std_are_three_numbers(colours: dict[str, tuple[float, ...]]) -> None:
     with pytest.raises(ParameterError, match="three numbers each"):

@@ -23,7 +23,7 @@ from neuron_consistency.errors import DatasetError, ParameterError
 from neuron_consistency.networks import weights as files
 from neuron_consistency.networks.models import Classifier, downloading
 from neuron_consistency.networks.packaged import packaged
-from neuron_consistency.networks.wrap import first_line, wrap
+from neuron_consistency.networks.wrap import bare, first_line, wrap
 
 _EXPORTED = re.compile(  # what an archive may hold; compiled code and pickled objects are not among it
     r"[^/]+/(\w+|\.data/\w+|byteorder|models/\w+\.json|data/sample_inputs/\w+\.pt|extra/.*"
@@ -217,7 +217,7 @@ def _made(place: str) -> nn.Module:
         raise ParameterError(f"{path} has no function {name!r}: give one without arguments that returns the network")
     if not isinstance(made, nn.Module):
         raise ParameterError(f"{place} gives a {type(made).__name__}, not a torch.nn.Module: return the network itself")
-    return made
+    return bare(made)
 
 
 def _exported(path: Path, image_size: int) -> nn.Module:

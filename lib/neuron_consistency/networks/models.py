@@ -69,6 +69,7 @@ class Classifier(nn.Module):
     Args:
         layers: by name, path and channels, or a `Site`.
         mean, std: of the pixels, by which images are normalised.
+        contiguous: whether the network takes views of its maps, and so cannot have channels last in memory.
 
     Shape:
         images: (B, 3, H, W) float in [0, 1]. logits: (B, num_classes).
@@ -88,8 +89,10 @@ class Classifier(nn.Module):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         num_classes: int = 0,
+        contiguous: bool = False,
     ) -> None:
         super().__init__()
+        self.contiguous = contiguous
         self.network = network
         self.architecture = architecture
         self.num_classes = num_classes
@@ -100,7 +103,8 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor | tuple[Tensor, ...] = self.network((images - self.mean) / self.std)
+        normalised = (images - self.mean) / self.std
+        logits: Tensor | tuple[Tensor, ...] = self.network(normalised.contiguous() if self.contiguous else normalised)
         return logits[0] if isinstance(logits, tuple) else logits  # in train mode some add an auxiliary head's
 
     def layer_module(self, name: str) -> nn.Module:

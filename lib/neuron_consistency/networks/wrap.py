@@ -41,17 +41,35 @@ def wrap(
 
     Source: P1, "neurons" are channels; other networks than its three, and tokens, are ours.
     """
+    network = bare(network)
     name = name or type(network).__name__
-    if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
-        raise ParameterError(f"mean={tuple(mean)}, std={tuple(std)}: give three numbers each, those of std above 0")
+    if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std) or image_size < 1:
+        said = f"mean={tuple(mean)}, std={tuple(std)}, image_size={image_size}"
+        raise ParameterError(f"{said}: give three numbers each, those of std above 0, and a size of 1 or more")
+    for key, value in network.state_dict().items():
+        if not isinstance(value, Tensor) or value.is_meta or value.is_quantized:
+            raise ParameterError(f"{name} is quantised or has no weights yet ({key}): give its weights in float32")
+    network.float()
     device = next(network.parameters(), torch.empty(0)).device
     images = torch.rand(_DRY_IMAGES, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
-    try:
-        logits, calls = record_calls(network, torchvision.transforms.functional.normalize(images, mean, std).to(device))
-    except Exception as error:
-        said = f"{name} refuses images of {image_size} x {image_size} pixels ({first_line(error)})"
-        raise ParameterError(f"{said}: try another image_size") from error
+    images = torchvision.transforms.functional.normalize(images, mean, std).to(device)
+    failed: Exception | None = None
+    for layout in (torch.channels_last, torch.contiguous_format):  # faster; and for code that takes views of its maps
+        given = images.contiguous(memory_format=layout)
+        network.to(memory_format=layout)  # type: ignore[call-overload]
+        try:
+            logits, calls = record_calls(network, given)
+            alone = record_calls(network, given[:1])[0]
+            break
+        except Exception as error:
+            failed = error
+    else:
+        said = f"{name} refuses images of {image_size} x {image_size} pixels ({first_line(failed or ValueError())})"
+        raise ParameterError(f"{said}: try another image_size; one image must do as well as many") from failed
     num_classes = _classes(logits, name)
+    if not isinstance(alone, Tensor) or alone.shape != (1, num_classes):
+        said = f"{name} gives no logits (1, {num_classes}) for one image alone"
+        raise ParameterError(f"{said}: keep the batch in it, with flatten(1) in place of squeeze()")
     maps = readable(network, calls, _DRY_IMAGES, before=before)
     if layers is None:
         names = {each for each in find_layers(network, calls, maps) if not _are_logits(maps[each], calls, logits)}
@@ -61,8 +79,16 @@ def wrap(
         cure = f"give larger images than image_size={image_size}, or name modules in `layers`"
         raise ParameterError(f"{name} has no layer whose output is a map of channels of 2 x 2 or more: {cure}")
     read = {each: site for each, site in maps.items() if each in names}
-    model = Classifier(network, name, read, mean=mean, std=std, num_classes=num_classes).to(device)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    contiguous = layout is torch.contiguous_format
+    colours = {"mean": mean, "std": std}
+    return Classifier(network, name, read, **colours, num_classes=num_classes, contiguous=contiguous).to(device)
+
+
+def bare(network: nn.Module) -> nn.Module:
+    """The network without DataParallel or torch.compile around it, in which hooks see a part of a batch, or nothing."""
+    while inner := network.module if isinstance(network, nn.DataParallel) else getattr(network, "_orig_mod", None):
+        network = inner
+    return network
 
 
 def first_line(error: BaseException) -> str:
