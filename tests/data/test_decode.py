@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from neuron_consistency.data.decode import decode_image, fit
+from neuron_consistency.errors import DatasetError
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,17 @@ def test_pictures_of_every_mode_become_rgb(mode: str, kind: str) -> None:
     if mode != "CMYK":
         with Image.open(file) as image:
             assert np.array_equal(pixels.permute(1, 2, 0).numpy(), np.array(image.convert("RGB")))
+
+
+def test_pixels_of_16_bits_keep_their_shades() -> None:
+    """Else all above 255 of 65535 is white, as PIL has it, and a network is measured on white squares."""
+    shades, file = np.arange(99, dtype=np.uint16).reshape(9, 11) * 600, io.BytesIO()
+    Image.fromarray(shades).save(file, "PNG")
+    assert np.array_equal(decode_image(file.getvalue(), "x")[0].numpy(), shades // 256)
+    file = io.BytesIO()
+    Image.fromarray(shades.astype(np.float32)).save(file, "TIFF")
+    with pytest.raises(DatasetError, match="x has pixels of 32 bits"):
+        decode_image(file.getvalue(), "x")
 
 
 def test_fit_cuts_the_centre() -> None:

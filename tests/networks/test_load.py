@@ -184,6 +184,15 @@ def scripted(path: Path) -> None:
         (scripted, "holds TorchScript, not weights"),
         (lambda path: torch.save({"epoch": 3}, path), "holds no state dict"),
         (lambda path: torch.save(torch.rand(3), path), "holds no state dict"),
+        (lambda path: torch.save({3: torch.rand(3)}, path), "holds no state dict"),
+        (
+            lambda path: torch.save(
+                torchvision.models.resnet18(num_classes=7).state_dict()
+                | {"fc.weight": torch.ones(7, 512).char(), "fc.bias": torch.ones(7).to_sparse()},
+                path,
+            ),
+            r"2 of another kind \(fc.weight torch.int8, fc.bias torch.float32\)",
+        ),
         (
             lambda path: torch.save(torchvision.models.resnet34(num_classes=7).state_dict(), path),
             r"does not fit torchvision:resnet18: 96 left over \(layer1.2.conv1.weight, .*, \.\.\.\)",

@@ -23,10 +23,10 @@ def decode_image(data: bytes, name: str) -> Tensor:
     Python function is deprecated and warns at each call, so the operator below it is called.
 
     Shape:
-        returns (3, H, W) uint8.
+        returns (3, H, W) uint8, of 16 bits the upper eight.
 
     Raises:
-        DatasetError: it is not an image, or cut short; the message names it.
+        DatasetError: it is not an image, cut short, or of 32 bits a channel; the message names it.
     """
     decode = getattr(torch.ops.image, "decode_jpeg", None)
     if decode is not None and data[:2] == b"\xff\xd8":
@@ -36,6 +36,12 @@ def decode_image(data: bytes, name: str) -> Tensor:
         except RuntimeError:
             pass  # PIL decides, and says what is wrong
     with opened(data, name) as image:
+        if image.mode.startswith(("I", "F")):  # PIL would cut at 255 what is above it
+            if not image.mode.startswith("I;16"):
+                raise DatasetError(
+                    f"{name} has pixels of 32 bits, whose range is not known: convert it to 8 or 16 bits."
+                )
+            image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 

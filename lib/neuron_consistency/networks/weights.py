@@ -58,7 +58,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise DatasetError(f"{path} is damaged, or no file of weights: get it again") from error
     key = next((key for key in WRAPPINGS if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)), "")
     state = content[key] if key else content
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    pairs = state.items() if isinstance(state, Mapping) else ()
+    if not pairs or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in pairs):
         raise DatasetError(f"{path} holds no state dict, bare or under {', '.join(WRAPPINGS)}: save model.state_dict()")
     return Checkpoint(path, dict(state), key)
 
@@ -86,7 +87,7 @@ def fill(network: nn.Module, checkpoint: Checkpoint, name: str) -> None:
     """Loads the weights into the network.
 
     Raises:
-        DatasetError: some are missing or left over, or their shapes differ.
+        DatasetError: some are missing or left over, or their shapes differ, or they are quantised.
     """
     own, state = network.state_dict(), checkpoint.state
     shapes = {key: (tuple(state[key].shape), tuple(own[key].shape)) for key in own if key in state}
@@ -94,12 +95,18 @@ def fill(network: nn.Module, checkpoint: Checkpoint, name: str) -> None:
         "missing": [key for key in own if key not in state and not key.endswith("num_batches_tracked")],  # of old files
         "left over": [key for key in state if key not in own],
         "of another shape": [f"{key} {theirs} for {ours}" for key, (theirs, ours) in shapes.items() if theirs != ours],
+        "of another kind": [f"{key} {state[key].dtype}" for key in shapes if _is_coded(state[key], own[key])],
     }
     found = [(what, keys, ", ..." * (len(keys) > 5)) for what, keys in differing.items() if keys]
     if found:
         said = "; ".join(f"{len(keys)} {what} ({', '.join(keys[:5])}{more})" for what, keys, more in found)
         raise DatasetError(f"{checkpoint.path} does not fit {name}: {said}. Give this network's weights and classes")
     network.load_state_dict(state, strict=False)
+
+
+def _is_coded(value: Tensor, own: Tensor) -> bool:
+    """Whether a tensor only stands for weights, as whole numbers do, so that a copy of it would be wrong or fail."""
+    return (own.is_floating_point() and not value.is_floating_point()) or value.layout != own.layout
 
 
 def write_checkpoint(network: nn.Module, path: Path, *, key: str = "", prefix: str = "") -> None:
