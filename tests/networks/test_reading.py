@@ -128,3 +128,13 @@ def test_a_frozen_norm_stays_frozen() -> None:
         assert not any(module.training for module in model.modules())
     assert model.training
     assert not frozen.training
+
+
+def test_a_layer_that_is_not_called_is_named() -> None:
+    """Else a network of several ways, or a compiled one, ends in a KeyError."""
+    model = toy_model()
+    model.network.add_module("aside", nn.Identity())
+    model.network.forward = lambda images: nn.Sequential(*[*model.network][:-1])(images)  # type: ignore
+    model.sites["last"] = model.sites["last"]._replace(path="aside")
+    with pytest.raises(ParameterError, match="the layer last is not called for every image"):
+        next(over(model, toy_images(8), Runtime(CPU, "float32"), layers=["last"]))

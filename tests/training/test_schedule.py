@@ -33,3 +33,9 @@ def test_weight_decay_spares_biases_and_batch_norm() -> None:
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
     assert {parameter.ndim for parameter in decayed["params"]} == {2, 4}
     assert {parameter.ndim for parameter in plain["params"]} == {1}
+
+
+def test_a_frozen_network_is_refused() -> None:
+    """Else the first step ends in an error of autograd."""
+    with pytest.raises(ParameterError, match="all weights of the network are frozen"):
+        optimiser_of(toy_model().requires_grad_(False), Schedule(epochs=1))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.runtime import WHOLE, Runtime, precise, this_process
 
@@ -128,7 +129,7 @@ def over(
         attack: makes the images adversarial, with the model in eval mode too.
 
     Raises:
-        ParameterError: the model has no layer of that name.
+        ParameterError: the model has no layer of that name, or does not call it for every batch.
     """
 
     def see(places: Tensor, batch: Tensor, labels: Tensor) -> Seen:
@@ -136,6 +137,8 @@ def over(
             batch = attack(model, batch, labels)
         with torch.no_grad(), read_layers(cast(Classifier, model), layers) as maps:
             logits = model(batch)
+        if missed := [name for name in layers if name not in maps]:
+            raise ParameterError(f"the layer {missed[0]} is not called for every image: leave it out of the layers")
         return Seen(places, batch, labels, logits, maps)
 
     for _, seen in each_batch(model, images, on, see, shared=shared):

@@ -51,7 +51,14 @@ class Schedule:
 
 
 def optimiser_of(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
+    """AdamW on what is not frozen; biases and norms do not decay.
+
+    Raises:
+        ParameterError: all is frozen.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ParameterError("all weights of the network are frozen: let requires_grad be True for those to be trained")
     decayed = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": schedule.weight_decay}
     plain = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
     return torch.optim.AdamW([decayed, plain], lr=schedule.learning_rate)
