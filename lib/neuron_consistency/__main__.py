@@ -61,7 +61,6 @@ def _score(chosen: argparse.Namespace) -> None:
     images = _images(chosen, loaded, chosen.split, chosen.per_class)
     score(loaded.model, images, chosen.out, on, setting=_setting(chosen), labels=chosen.labels, source=loaded.source)
     print((chosen.out / "summary.md").read_text("utf-8"))
-    print(f"The card: {chosen.out / 'index.html'}")
 
 
 def _train(chosen: argparse.Namespace) -> None:
@@ -103,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
             add(name, type=number, nargs=3, metavar=("R", "G", "B"), help="of the pixels (else as is published)")
         add("--image-size", type=int, help="side in pixels (else as is published)")
         add("--num-classes", type=int, help="outputs, where the weights do not say")
-        add("--layers", nargs="+", metavar="NAME", help="names or patterns of modules (else they are found)")
+        add("--layers", nargs="+", metavar="NAME", help="modules by name or pattern: 'layer*.1' (else they are found)")
         add("--before", action="store_true", help="read each layer before its activation")
         add = command.add_argument_group("the images").add_argument
         add("--images", required=True, help="a folder or zip of classes, or a set of the book")
@@ -120,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         add("--pgd-steps", type=int, default=10, help="10 if not given; 0 leaves PGD out")
         add("--auto-attack", type=int, default=0, metavar="IMAGES", help="how many images AutoAttack attacks too")
-        add("--quantile", type=number, default=0.005, help="share of the real images that activate a neuron ...")
+        add("--quantile", type=number, default=0.005, help="share of the real images that activate a neuron, 0.005 ...")
         add("--top-k", type=int, default=20, help="... but at least so many, 20 if not given")
         add("--sigma", type=number, default=2.0, help="of Eq. 2, 2 if not given")
         add = command.add_argument_group("how it runs").add_argument
@@ -129,9 +128,16 @@ def _parser() -> argparse.ArgumentParser:
         add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
         add("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
         add("--batch-size", type=int, default=64, help="images measured at once, 64 if not given")
-    score.add_argument("--split", choices=("train", "val"), help="half of the images (else val, or all without halves)")
+    score.add_argument(
+        "--split", choices=("train", "val"), help="that half of the folder (else val, or all where there are no halves)"
+    )
     add = train.add_argument_group("the training").add_argument
-    add("--objective", choices=("consistent", "adversarial", "normal"), default="consistent")
+    add(
+        "--objective",
+        choices=("consistent", "adversarial", "normal"),
+        default="consistent",
+        help="consistent if not given",
+    )
     add("--epochs", type=int, default=3, help="3 if not given")
     add("--alpha", type=number, default=0.5, help="weight of the clean loss, 0.5 if not given")
     add("--beta", type=number, default=1.0, help="weight of the consistent loss, 1 if not given")
@@ -139,7 +145,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--learning-rate", type=number, default=1e-4, help="its peak, 1e-4 if not given")
     add("--train-batch-size", type=int, default=32, help="images a step, 32 if not given")
     add("--train-per-class", type=int, help="the first so many training images of each class (else all)")
-    add("--held-out", type=number, default=0.1, help="share of the training images that only checks each epoch")
+    add(
+        "--held-out",
+        type=number,
+        default=0.1,
+        help="share of the training images that checks each epoch, 0.1 if not given",
+    )
     add("--seed", type=int, default=0)
     return parser
 

@@ -123,7 +123,7 @@ def test_without_an_attack_only_real_images_are_measured(tmp_path: Path) -> None
     """Else epsilon 0 attacks, or its tables name sets that nobody made."""
     pieces = measuring(setting=Setting(epsilon=0, top_k=5)).run(tmp_path)
     assert set(pieces) <= {REAL, WRONG}
-    assert "Under FGSM" not in reading(pieces, stranger().last_layer)
+    assert "FGSM" not in reading(pieces, stranger().last_layer)
 
 
 def test_auto_attack_takes_evenly_spaced_images_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ def test_the_change_is_that_of_u_above_its_own_chance_level(tmp_path: Path) -> N
         assert found.value == pytest.approx(rows[0]["U"] - rows[0]["U chance"] - rows[1]["U"] + rows[1]["U chance"])
     level = chance(one.images.labels, one.correlation).unbiased
     assert pieces[REAL]["rows"][f"{layer}/true"]["U chance"] == level
-    assert estimate(pieces, REAL, layer, "true").value == pieces[REAL]["rows"][f"{layer}/true"]["U"]
+    assert estimate(pieces, REAL, layer, "true").value == pieces[REAL]["rows"][f"{layer}/true"]["U"] - level
 
 
 def moved(true: float, predicted: float) -> dict[str, Any]:
@@ -256,3 +256,13 @@ def test_the_reading_follows_the_intervals(true: float, predicted: float, said: 
     assert "above chance (0.100)" in text
     assert said in text
     assert ("falls when the images go by their true labels" in text) == (true < 0)
+
+
+def test_neurons_at_chance_are_not_said_to_keep_anything() -> None:
+    """Else a random network is told that its neurons follow its decision."""
+    pieces = moved(-0.1, 0.0)
+    for piece in pieces.values():
+        piece["rows"] = {name: row | {"U chance": 0.3} for name, row in piece["rows"].items()}
+    text = reading(pieces, "last")
+    assert "not to be told from chance (0.300). So they have no consistency that an attack could take" in text
+    assert "decision" not in text

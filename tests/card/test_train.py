@@ -68,7 +68,7 @@ def test_a_stopped_training_ends_with_the_same_weights(
     )
     accuracy = table[(table["measure"] == "accuracy") & (table["set"] == "real")].iloc[0]
     assert accuracy["after"] > accuracy["before"], "the toy classes are learnt in three epochs"
-    assert {"before", "after", "difference", "low", "high", "it is"} <= set(table)
+    assert {"before", "after", "difference", "low", "high", "after is"} <= set(table)
     page = (tmp_path / "whole" / "index.html").read_text("utf-8")
     assert page.count("<iframe") == 2
     with pytest.raises(StoreError, match="name a new folder"):

@@ -153,3 +153,23 @@ def test_torchs_own_transformer_is_read() -> None:
             return logits
 
     assert list(wrapped(Small()).layers) == ["patches", "encoder.layers.0", "encoder.layers.1"]
+
+
+def test_an_activation_that_serves_several_layers_hides_none() -> None:
+    """Else a network with one `self.relu` has one layer, and its other neurons are not measured."""
+
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.bn1 = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+            self.conv2, self.conv3 = nn.Conv2d(4, 5, 3), nn.Conv2d(5, 6, 3)
+            self.relu, self.head = nn.ReLU(), nn.Linear(6, 3)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            maps = self.relu(self.bn1(self.conv1(images)))
+            maps = self.relu(self.conv3(self.relu(self.conv2(maps))))
+            logits: torch.Tensor = self.head(maps.mean((2, 3)))
+            return logits
+
+    model = wrap(Shared(), mean=(0,) * 3, std=(1,) * 3, image_size=16)
+    assert model.layers == {"bn1": 4, "conv2": 5, "relu": 6}

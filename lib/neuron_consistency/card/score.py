@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from tqdm import tqdm
 from neuron_consistency.artifacts import atomic_path, read_json, write_json
 from neuron_consistency.card.measure import Measuring, Piece, Setting
 from neuron_consistency.card.page import write_page
-from neuron_consistency.card.tables import accuracy_table, layer_table, neuron_table, reading
+from neuron_consistency.card.tables import accuracy_table, change_table, layer_table, neuron_table, reading
 from neuron_consistency.consistency.ambiguity import FGSM, REAL, WRONG, attacks_of
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.labels import class_distances
@@ -74,9 +75,13 @@ def score(
     finished = claim(out, measuring.key)
     began = time.perf_counter()
     whole = sum(measuring.cost(name) for name in measuring.sets() if name != WRONG) * len(images)
-    with tqdm(total=whole, unit="forward", desc="measuring", disable=finished) as bar:
-        pieces = measuring.run(out / PASSES, bar.update)
-        bar.total = bar.n  # with the images that the network gets wrong, whose number is known only now
+    with tqdm(total=whole, unit=" passes of an image", desc="measuring", disable=finished) as bar:
+
+        def report(work: int) -> None:
+            bar.total = max(bar.total, bar.n + work)  # the images that it gets wrong come on top
+            bar.update(work)
+
+        pieces = measuring.run(out / PASSES, report)
     if finished:
         return pieces
     names = images.names if images.names is not None else [f"image {i}" for i in range(len(images))]
@@ -85,11 +90,12 @@ def score(
     for name, table in (("neurons", neurons), ("layers", layers), ("accuracy", accuracies)):
         with atomic_path(out / f"{name}.csv") as part:
             table.to_csv(part, index=False)
-    _warn_of_chance(accuracies, images.num_classes)
-    facts = _facts(model, images, on, setting, source)
+    facts = _facts(measuring, labels, source)
+    facts += [("beware", text) for text in _doubts(measuring, accuracies)]
     said = reading(pieces, model.last_layer)
     with atomic_path(out / "summary.md") as part:
-        part.write_text(_summary(facts, said, accuracies, layers, model.last_layer), "utf-8")
+        changes = change_table(pieces, model.last_layer)
+        part.write_text(_summary(facts, said, accuracies, changes, layers, model.last_layer), "utf-8")
     tops = {
         name: torch.tensor([top for layer in pieces[name]["top"].values() for top in layer])
         for name in (REAL, FGSM)
@@ -121,6 +127,7 @@ def score(
     }
     record |= {"torch": torch.__version__, "seconds": round(time.perf_counter() - began, 1)}
     write_json(out / RECORD, record | {"at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
+    print(f"The card: {out / 'index.html'}")
     return pieces
 
 
@@ -144,50 +151,75 @@ def claim(folder: Path, key: str) -> bool:
     return False
 
 
-def _facts(model: Classifier, images: ImageSet, on: Runtime, setting: Setting, source: str) -> list[tuple[str, str]]:
-    channels = list(model.layers.values())
-    steps = f", PGD in {setting.pgd_steps} steps" if setting.pgd_steps else ""
+def _facts(measuring: Measuring, labels: str | Path | None, source: str) -> list[tuple[str, str]]:
+    """What was measured, and how, for people."""
+    model, images, setting, on = measuring.model, measuring.images, measuring.setting, measuring.on
+    numbers = [", ".join(f"{value:g}" for value in colours.flatten().tolist()) for colours in (model.mean, model.std)]
+    attacks = ["FGSM", f"PGD in {setting.pgd_steps} steps" * bool(setting.pgd_steps), "noise"]
+    attacks += [f"AutoAttack on {setting.auto_attack} images"] * bool(setting.auto_attack)
+    size = f"{', '.join(filter(None, attacks))}: {setting.epsilon * 255:.3g}/255" if setting.epsilon else "none"
+    before = ", read before their activations" if any(site.before for site in model.sites.values()) else ""
+    active = f"the strongest {setting.quantile:g} of the real images, at least {setting.top_k}; an attacked image where"
     return [
         ("network", source or model.architecture),
-        ("layers", f"{len(channels)}, with {sum(channels)} neurons; the last is {model.last_layer}"),
+        ("layers", f"{len(model.layers)}, with {sum(model.layers.values())} neurons{before}; last: {model.last_layer}"),
         ("images", f"{len(images)} of {images.num_classes} classes ({images.name}), {images.image_size} px"),
-        (
-            "active",
-            f"the strongest {setting.quantile:g} of the real images, at least {setting.top_k}; sigma {setting.sigma:g}",
-        ),
-        ("attacks", f"FGSM{steps}, noise: {setting.epsilon * 255:.3g}/255" if setting.epsilon else "none"),
+        ("normalised by", f"mean {numbers[0]}; std {numbers[1]}"),
+        ("classes compared by", f"{labels or 'WordNet'}, sigma {setting.sigma:g}"),
+        ("active", f"{active} the response is as strong"),
+        ("attacks", size),
         ("measured on", f"{describe_device(on.device)}, {on.precision}"),
     ]
 
 
-def _warn_of_chance(accuracies: pd.DataFrame, classes: int) -> None:
-    real = accuracies.iloc[0]
-    if real["low"] <= 100 / classes:
-        warnings.warn(
+def _doubts(measuring: Measuring, accuracies: pd.DataFrame) -> list[str]:
+    """What a reader has to know before the numbers are believed; each is also a warning."""
+    real, images, setting, found = accuracies.iloc[0], measuring.images, measuring.setting, []
+    if real["low"] <= 100 / images.num_classes:
+        found.append(
             f"the network is right on {real['accuracy']:.1f} % of the images, which chance could be "
-            f"({100 / classes:.1f} %): are the classes in the order of its outputs (--classes), and mean, std and "
-            "image size its own?",
-            stacklevel=3,
+            f"({100 / images.num_classes:.1f} %): are the classes in the order of its outputs (--classes), and mean, "
+            "std and image size its own?"
         )
+    active = max(math.ceil(setting.quantile * len(images)), setting.top_k)
+    if active > len(images) / 4:
+        found.append(
+            f"{min(active, len(images))} of {len(images)} images activate each neuron, so that U can hardly differ "
+            "from chance: take more images, or a smaller top_k"
+        )
+    for text in found:
+        warnings.warn(text, stacklevel=3)
+    return found
+
+
+EXPLAINED = """\
+U is the mean correlation of two different images that activate a neuron, by the distance between their classes: 1 where
+all are of one class. Chance is what a neuron reaches that fires at random; m is the mean number of active images of a
+neuron (silent ones have fewer). Rows are means over neurons with intervals of 95 % over images; neurons that fewer than
+two images activate are excluded, their share is in that column. Predicted labels are those that the network gives."""
 
 
 def _summary(
-    facts: Sequence[tuple[str, str]], said: str, accuracies: pd.DataFrame, layers: pd.DataFrame, last: str
+    facts: Sequence[tuple[str, str]],
+    said: str,
+    accuracies: pd.DataFrame,
+    changes: pd.DataFrame,
+    layers: pd.DataFrame,
+    last: str,
 ) -> str:
     """The card as a page of Markdown."""
-    own = layers[layers["layer"] == last].set_index(["set", "labels"])[
-        ["images", "m", "U", "U low", "U high", "U chance"]
-    ]
-    every = layers[layers["set"] == REAL].set_index(["layer", "labels"])[
-        ["U", "U low", "U high", "U chance", "excluded"]
-    ]
-    parts = ["# How consistent the neurons are", "\n".join(f"- {name}: {value}" for name, value in facts), said]
+    columns = ["U", "U low", "U high", "U chance", "excluded"]
+    own = layers[layers["layer"] == last].set_index(["set", "labels"])[["images", "m", *columns]]
+    every = layers[layers["set"] == REAL].set_index(["layer", "labels"])[columns]
+    listed = "\n".join(f"- {name}: {value}" for name, value in facts)
+    parts = ["# How consistent the neurons are", listed, said, EXPLAINED]
     for title, table in (
-        ("Accuracy, in per cent", with_intervals(accuracies.set_index("set"), decimals=1)),
-        (f"The layer {last}", with_intervals(own)),
-        ("Every layer, on real images", with_intervals(every)),
+        ("Accuracy, in per cent", with_intervals(accuracies.set_index("set"), decimals=1).reset_index()),
+        (f"The layer {last}", with_intervals(own).reset_index()),
+        ("U above chance, less that of the real images", with_intervals(changes)),
+        ("Every layer, on real images", with_intervals(every).reset_index()),
     ):
-        parts += [f"## {title}", markdown(table.reset_index())]
+        parts += [f"## {title}", markdown(table)] * bool(len(table))
     return "\n\n".join(parts) + "\n"
 
 

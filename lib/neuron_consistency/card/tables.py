@@ -72,16 +72,19 @@ def accuracy_table(pieces: Mapping[str, Piece], images: ImageSet) -> pd.DataFram
 
 
 def estimate(pieces: Mapping[str, Piece], name: str, layer: str, kind: str) -> Estimate:
-    """The mean of U over the neurons of a layer, with the replicates that pair it with another set's."""
+    """The mean of U over the neurons of a layer less its chance level, with the replicates that pair it with another's.
+
+    Labels that are given to few classes alone, as an attacked network does, have a chance level of their own.
+    """
     row, replicates = (pieces[name][what][f"{layer}/{kind}"] for what in ("rows", "replicates"))
-    return Estimate(row["U"], row["U low"], row["U high"], row["excluded"], np.array(replicates))
+    level = row["U chance"]
+    value, low, high = (row[column] - level for column in ("U", "U low", "U high"))
+    return Estimate(value, low, high, row["excluded"], np.array(replicates) - level)
 
 
 def change(pieces: Mapping[str, Piece], name: str, layer: str, kind: str) -> Estimate:
-    """U less its chance level on a set, less the same on the real images, paired by images."""
-    levels = [pieces[one]["rows"][f"{layer}/{kind}"]["U chance"] for one in (name, REAL)]
-    found = estimate(pieces, name, layer, kind).minus(estimate(pieces, REAL, layer, kind))
-    return found.minus(levels[0] - levels[1])
+    """U above chance on a set, less the same on the real images, paired by images."""
+    return estimate(pieces, name, layer, kind).minus(estimate(pieces, REAL, layer, kind))
 
 
 def change_table(pieces: Mapping[str, Piece], layer: str) -> pd.DataFrame:
@@ -100,11 +103,12 @@ def change_table(pieces: Mapping[str, Piece], layer: str) -> pd.DataFrame:
 
 def reading(pieces: Mapping[str, Piece], layer: str) -> str:
     """What the numbers of a layer say, in two or three sentences, each decided by an interval alone."""
-    level = pieces[REAL]["rows"][f"{layer}/true"]["U chance"]
-    real = estimate(pieces, REAL, layer, "true")
-    words = "above chance", "below chance", "not to be told from chance"
-    said = real.minus(level).verdict(above=0, words=words)
-    text = f"On real images the neurons of {layer} have a mean U of {_shown(real)}, {said} ({level:.3f})."
+    row, real = pieces[REAL]["rows"][f"{layer}/true"], estimate(pieces, REAL, layer, "true")
+    said = real.verdict(above=0, words=("above chance", "below chance", "not to be told from chance"))
+    mean = _shown(Estimate.read(row, "U"))
+    text = f"On real images the neurons of {layer} have a mean U of {mean}, {said} ({row['U chance']:.3f})."
+    if said != "above chance":
+        return text + " So they have no consistency that an attack could take."
     if FGSM not in pieces:
         return text
     changes = {kind: change(pieces, FGSM, layer, kind) for kind in KINDS}

@@ -94,18 +94,23 @@ def fine_tune(
     table = compare(before, after, images, loaded.model.last_layer)
     with atomic_path(out / "comparison.csv") as part:
         table.to_csv(part, index=False)
+    told = (
+        f"Trained for {schedule.epochs} epochs on {len(rest)} images: alpha {objective.alpha:g}, beta "
+        f"{objective.beta:g}, epsilon {objective.epsilon * 255:.3g}/255, learning rate {schedule.learning_rate:g}. The "
+        f"weights are in weights{loaded.suffix}. Accuracy is in per cent; differences are after less before."
+    )
     shown = with_intervals(table.rename(columns={"low": "difference low", "high": "difference high"}))
     with atomic_path(out / "summary.md") as part:
-        part.write_text(f"# What the training changed\n\n{markdown(shown)}\n", "utf-8")
+        part.write_text(f"# What the training changed\n\n{told}\n\n{markdown(shown)}\n", "utf-8")
     with atomic_path(out / "index.html") as part:
-        part.write_text(_side_by_side(loaded.source, shown), "utf-8")
+        part.write_text(_side_by_side(loaded.source, told, shown), "utf-8")
     write_json(out / RECORD, read_json(out / RECORD) | {"finished": True, "training": how})
     checkpoint.unlink(missing_ok=True)
     return table
 
 
 def compare(before: Mapping[str, Piece], after: Mapping[str, Piece], images: ImageSet, layer: str) -> pd.DataFrame:
-    """What changed: one row an accuracy, in per cent, and a row each set and kind of label for the mean U of a layer.
+    """What changed: one row an accuracy, in per cent, and a row each set and kind of label for U.
 
     Returns:
         measure, set, labels, before, after, and the difference with its interval (of U paired by images, of accuracy
@@ -119,12 +124,13 @@ def compare(before: Mapping[str, Piece], after: Mapping[str, Piece], images: Ima
     for name in (name for name in after if name in before and "rows" in after[name]):
         for kind in KINDS:
             found = comparison(*(estimate(pieces, name, layer, kind) for pieces in (after, before)))
-            rows.append({"measure": f"U of {layer}", "set": name, "labels": kind} | found)
-    names = {"U": "after", "U there": "before", "U is": "it is"}
-    return pd.DataFrame(rows).rename(columns=names)
+            rows.append({"measure": f"U above chance, {layer}", "set": name, "labels": kind} | found)
+    names = {"U": "after", "U there": "before", "U is": "after is"}
+    table = pd.DataFrame(rows).rename(columns=names)
+    return table[["measure", "set", "labels", "before", "after", "difference", "low", "high", "after is"]]
 
 
-def _side_by_side(source: str, table: pd.DataFrame) -> str:
+def _side_by_side(source: str, told: str, table: pd.DataFrame) -> str:
     """A page with the comparison and the two cards below it."""
     head = f"<title>{html.escape(source)}, before and after</title>"
     frames = "".join(
@@ -140,6 +146,6 @@ def _side_by_side(source: str, table: pd.DataFrame) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
         f"{head}<style>{style}</style></head><body><h1>{html.escape(source)}, before and after</h1>"
-        f'<div class="table">{table.to_html(index=False, border=0)}</div>'
+        f'<p>{html.escape(told)}</p><div class="table">{table.to_html(index=False, border=0)}</div>'
         f'<div class="cards">{frames}</div></body></html>'
     )

@@ -69,6 +69,10 @@ def load_folder_set(
     if not path.exists() and (data := os.environ.get("NEURON_CONSISTENCY_DATA")):
         path = Path(data).expanduser() / path
     named = str(place) in SOURCES or not path.exists()
+    if named and str(place) not in SOURCES and {*str(place)} & {*"/\\."}:
+        raise ParameterError(
+            f"There is no folder or zip {place}: give one that holds a folder of images for each class."
+        )
     source = open_source(str(place), split or "val", None) if named else OwnFolder(path, split)
     if isinstance(source, ByFolder):
         source.margin, source.interpolation = source.fitting = margin, interpolation

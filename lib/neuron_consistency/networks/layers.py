@@ -174,18 +174,21 @@ def find_layers(network: nn.Module, calls: Sequence[Call], maps: Iterable[str]) 
     Containers are descended into, `Sequential`, `ModuleList` and wrappers alike. A layer is a block, the outermost
     module whose class occurs twice or more, or a module beside such ones. Outside of blocks, a convolution with the
     norm and the activation that follow it is one layer and has the name of the last of them; so is a batch norm, or
-    an activation, that follows something else.
+    an activation, that follows something else. A module that is called several times is read at its last call alone,
+    so a layer that ends in an earlier one, as where one activation serves all, has the name of what comes before it.
     """
     blocks, leaves = _places(network, maps)
-    found: list[Call] = []
+    found: list[list[Call]] = []
     for call in calls:
         if call.name not in maps or call.name not in blocks | leaves:
             continue
         kind = _kind(call.module)
-        follows = bool(found) and found[-1].name in leaves and call.given is found[-1].output
+        follows = bool(found) and found[-1][-1].name in leaves and call.given is found[-1][-1].output
         activation = bool(_ACTIVATION.search(kind))
         if call.name in leaves and follows and (activation or "Norm" in kind):
-            found[-1] = call
+            found[-1].append(call)
         elif call.name in blocks or activation or "BatchNorm" in kind or "Conv" in kind:
-            found.append(call)
-    return {call.name for call in found}
+            found.append([call])
+    last = {call.name: call for call in calls}
+    ends = (next((call for call in reversed(run) if last[call.name] is call), None) for run in found)
+    return {call.name for call in ends if call is not None}
