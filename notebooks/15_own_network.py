@@ -251,12 +251,13 @@ if own:
 # {glue:text}`own-cifar10-8 true` at 2, 4 and 8/255. Where images go by what the network takes them for, the changes are
 # {glue:text}`own-efficientnet-lite0-before predicted`, and {glue:text}`own-cifar10-2 predicted`,
 # {glue:text}`own-cifar10-4 predicted` and {glue:text}`own-cifar10-8 predicted`. So for networks that nobody trained for
-# this book, too, nearly all that an attack does to the paper's measure is that the neurons follow a wrong decision.
+# this book, too, most of what an attack does to the paper's measure is that the neurons follow a wrong decision; what
+# is left under the network's own labels is a fifth of it or less.
 #
 # ## Made more consistent
 #
 # `fine_tune`, or the command `train`, takes the network on by P1's Eq. 6 and writes the cards before and after. Here
-# are both for the CIFAR-10 network. Differences of U are paired by images; those of accuracy are taken as independent.
+# are both for the CIFAR-10 network. Differences of U above chance are paired by images; those of accuracy are taken as independent.
 
 # %% tags=["hide-input"]
 tuned = None
