@@ -173,3 +173,9 @@ def test_an_activation_that_serves_several_layers_hides_none() -> None:
 
     model = wrap(Shared(), mean=(0,) * 3, std=(1,) * 3, image_size=16)
     assert model.layers == {"bn1": 4, "conv2": 5, "relu": 6}
+
+
+def test_channels_before_time_are_no_tokens() -> None:
+    """Else the neurons of a Conv1d over patches are the patches' places."""
+    body = [nn.Conv2d(3, 6, 4, 4), nn.Flatten(2), nn.Conv1d(6, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(84, 4)]
+    assert wrapped(nn.Sequential(*body)).layers == {"0": 6}

@@ -131,6 +131,13 @@ def test_before_is_what_the_last_activation_is_given(inplace: bool) -> None:
         assert torch.equal(nn.functional.relu6(before[name]), after[name])
 
 
+@pytest.mark.parametrize(("activation", "signed"), [(nn.ReLU(), False), (nn.Tanh(), True), (nn.Sigmoid(), True)])
+def test_below_0_is_silence_before_a_relu_alone(activation: nn.Module, signed: bool) -> None:
+    """Else a neuron before a sigmoid, which lets pass what is below 0, loses active images."""
+    network = nn.Sequential(nn.Conv2d(3, 6, 3), activation, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+    assert wrap(network, **PLAIN, before=True).sites["1"].signed == signed
+
+
 def test_a_layer_that_ends_in_no_activation_reads_the_same_before() -> None:
     images = torch.rand(2, 3, 16, 16)
     one, two = (maps_of(wrap(Tokens(), **PLAIN, before=before), images)["blocks.0"] for before in (False, True))
@@ -277,6 +284,7 @@ def test_networks_that_are_no_classifiers_are_refused(make: Any, says: str) -> N
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (lambda network: nn.Sequential(network, nn.LazyLinear(4)), r"has no weights yet \(1.weight\)"),
         (lambda network: network.to("meta"), r"quantised or has no weights yet \(0.weight\)"),
         (lambda network: nn.Sequential(network, Squeezed()), r"no logits \(1, 4\) for one image alone: .*flatten\(1\)"),
     ],

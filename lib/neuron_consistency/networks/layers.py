@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -114,10 +114,12 @@ def readable(network: nn.Module, calls: list[Call], batch: int, *, before: bool)
     """Every module whose output is a map of channels, in the order of the calls, and how it is read."""
     said = (getattr(module, "num_prefix_tokens", None) for module in network.modules())  # by timm's networks
     prefix = next((number for number in said if isinstance(number, int)), None)
+    rows = [call.output for call in calls if "1d" in _kind(call.module)]  # (B, C, T), which are no tokens
     outputs = [
         (index, call, out)
         for index, call in enumerate(calls)
         if (out := call.output) is not None and out.ndim in (3, 4) and len(out) == batch and out.is_floating_point()
+        if out.ndim == 4 or not any(each is out or each is call.given for each in rows)
     ]
     blocks = [o.shape for _, call, o in outputs if o.ndim == 4 and min(o.shape) > 1 and any(call.module.children())]
     last = next((shape[1] == shape[2] for shape in reversed(blocks) if shape[1] != shape[3]), False)
@@ -130,7 +132,10 @@ def readable(network: nn.Module, calls: list[Call], batch: int, *, before: bool)
         read, version = (output, call.version) if activation is None else (activation.given, activation.given_version)
         found.pop(call.name, None)  # called again, it is read at its last call
         overwritten = read is not None and read._version != version
-        signed = activation is None and (overwritten or bool((output < 0).any()))  # before a ReLU, 0 is silence still
+        if activation is None:
+            signed = overwritten or bool((output < 0).any())
+        else:  # before a ReLU, 0 is silence still; other activations let pass what is below
+            signed = not overwritten and bool((output[cast(Tensor, read) < 0] != 0).any())
         found[call.name] = Site(call.name, *place, activation and activation.name, overwritten, signed)
     return found
 

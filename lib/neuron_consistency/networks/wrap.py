@@ -47,8 +47,8 @@ def wrap(
         said = f"mean={tuple(mean)}, std={tuple(std)}, image_size={image_size}"
         raise ParameterError(f"{said}: give three numbers each, those of std above 0, and a size of 1 or more")
     for key, value in network.state_dict().items():
-        if not isinstance(value, Tensor) or value.is_meta or value.is_quantized:
-            raise ParameterError(f"{name} is quantised or has no weights yet ({key}): give its weights in float32")
+        if not isinstance(value, Tensor) or value.is_meta or value.is_quantized or nn.parameter.is_lazy(value):
+            raise ParameterError(f"{name} is quantised or has no weights yet ({key}): give it weights in float32 first")
     network.float()
     device = next(network.parameters(), torch.empty(0)).device
     images = torch.rand(_DRY_IMAGES, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
