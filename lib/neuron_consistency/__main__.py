@@ -61,6 +61,7 @@ def _score(chosen: argparse.Namespace) -> None:
     images = _images(chosen, loaded, chosen.split, chosen.per_class)
     score(loaded.model, images, chosen.out, on, setting=_setting(chosen), labels=chosen.labels, source=loaded.source)
     print((chosen.out / "summary.md").read_text("utf-8"))
+    print(f"The card: {chosen.out / 'index.html'}")
 
 
 def _train(chosen: argparse.Namespace) -> None:

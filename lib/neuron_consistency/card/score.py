@@ -127,7 +127,6 @@ def score(
     }
     record |= {"torch": torch.__version__, "seconds": round(time.perf_counter() - began, 1)}
     write_json(out / RECORD, record | {"at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
-    print(f"The card: {out / 'index.html'}")
     return pieces
 
 
