@@ -279,8 +279,8 @@ elif own:
 # %% [markdown]
 # ## The card
 #
-# `score` has also written a folder for each network, in `artifacts/<profile>/cards/`: `neurons.csv` with a row for every
-# neuron of every layer, `layers.csv`, `summary.md`, and `index.html`, a page of its own that needs no network. It shows
+# `score` has also written a folder for each network, in `artifacts/<profile>/cards/`: `neurons.csv` with a row for
+# every neuron of every layer, `layers.csv`, `summary.md`, and `index.html`, a page of its own that needs no network. It shows
 # every neuron with the real and the adversarial images that fire it most, sorted and filtered as you like. For a
 # network of yours the command at the top of this page writes the same.
 #
