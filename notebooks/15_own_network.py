@@ -280,8 +280,8 @@ elif own:
 # ## The card
 #
 # `score` has also written a folder for each network, in `artifacts/<profile>/cards/`: `neurons.csv` with a row for
-# every neuron of every layer, `layers.csv`, `summary.md`, and `index.html`, a page of its own that needs no network. It shows
-# every neuron with the real and the adversarial images that fire it most, sorted and filtered as you like. For a
+# every neuron of every layer, `layers.csv`, `summary.md`, and `index.html`, a page of its own that needs no network. It
+# shows every neuron with the real and the adversarial images that fire it most, sorted and filtered as you like. For a
 # network of yours the command at the top of this page writes the same.
 #
 # What is needed of a network: that it is a PyTorch module which maps images to one row of logits each, and that its
