@@ -266,3 +266,9 @@ def test_neurons_at_chance_are_not_said_to_keep_anything() -> None:
     text = reading(pieces, "last")
     assert "not to be told from chance (0.300). So they have no consistency that an attack could take" in text
     assert "decision" not in text
+
+
+def test_neurons_without_a_value_are_not_said_to_be_at_chance(tmp_path: Path) -> None:
+    """Else a dead layer, or one strongest image a neuron, reads as a finding."""
+    pieces = measuring(setting=Setting(epsilon=0, top_k=1)).run(tmp_path)
+    assert reading(pieces, stranger().last_layer).startswith("No neuron of 5 is activated by two images")

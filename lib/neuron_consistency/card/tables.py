@@ -104,6 +104,8 @@ def change_table(pieces: Mapping[str, Piece], layer: str) -> pd.DataFrame:
 def reading(pieces: Mapping[str, Piece], layer: str) -> str:
     """What the numbers of a layer say, in two or three sentences, each decided by an interval alone."""
     row, real = pieces[REAL]["rows"][f"{layer}/true"], estimate(pieces, REAL, layer, "true")
+    if row["excluded"] == 1:
+        return f"No neuron of {layer} is activated by two images or more, so that none has a U."
     said = real.verdict(above=0, words=("above chance", "below chance", "not to be told from chance"))
     mean = _shown(Estimate.read(row, "U"))
     text = f"On real images the neurons of {layer} have a mean U of {mean}, {said} ({row['U chance']:.3f})."

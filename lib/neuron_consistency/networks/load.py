@@ -101,7 +101,7 @@ def load_network(
         if num_classes is None and (found := files.classes_of(checkpoint, module)):
             module = origin.build(found, checkpoint)
         files.fill(module, checkpoint, network)
-    size = image_size or origin.image_size
+    size = origin.image_size if image_size is None else image_size
     model = wrap(module, mean=mean, std=std, layers=layers, before=before, image_size=size, name=origin.name)
     if num_classes not in (None, model.num_classes):
         outputs = f"{network} has {model.num_classes} outputs, not num_classes={num_classes}"
