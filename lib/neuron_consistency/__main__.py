@@ -22,7 +22,7 @@ def number(text: str) -> float:
     """A number, or a fraction such as 4/255."""
     try:
         return float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ArithmeticError):
         raise argparse.ArgumentTypeError(f"{text!r} is no number: write 0.016 or 4/255") from None
 
 
@@ -39,9 +39,12 @@ def _images(chosen: argparse.Namespace, loaded: Loaded, split: str | None, per_c
     from neuron_consistency.data.labels import for_outputs
     from neuron_consistency.data.own import load_folder_set
 
+    place, out = Path(chosen.images).expanduser().resolve(), chosen.out.resolve()
+    if place.is_dir() and place in (out, *out.parents):
+        raise ParameterError(f"{chosen.out} lies among the images, where it would be a class: name another --out")
     images = load_folder_set(
-        chosen.images, split=split, image_size=loaded.image_size, margin=chosen.margin or loaded.margin,
-        interpolation=loaded.interpolation, per_class=per_class,
+        chosen.images, split=split, image_size=loaded.image_size, interpolation=loaded.interpolation,
+        margin=loaded.margin if chosen.margin is None else chosen.margin, per_class=per_class,
     )  # fmt: skip
     return for_outputs(images, loaded.model.num_classes, chosen.classes)
 

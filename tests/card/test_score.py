@@ -150,6 +150,9 @@ def test_the_command_scores_and_goes_on(photos: Path, capsys: pytest.CaptureFixt
         (("--images", "nowhere"), "model.py:make", "nowhere"),
         (("--device", "cuda:7"), "model.py:make", "cuda:7"),
         (("--labels", "none.csv"), "model.py:make", "none.csv"),
+        (("--margin", "0"), "model.py:make", "a margin of at least 1"),
+        (("--image-size", "0"), "model.py:make", "image_size=0"),
+        (("--image-size", "-5"), "model.py:make", "image_size=-5"),
     ],
 )
 def test_bad_input_is_one_clear_error(
@@ -160,6 +163,13 @@ def test_bad_input_is_one_clear_error(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert said in errors[0]
+
+
+def test_a_card_among_the_images_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else the card is a class without images when it is called again, so that nothing stopped can go on."""
+    assert main(command(photos, "--out", str(photos / "photos" / "card"))) == 2
+    assert "lies among the images" in capsys.readouterr().err
+    assert not (photos / "photos" / "card").exists()
 
 
 def test_a_class_of_one_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
