@@ -16,7 +16,7 @@ from neuron_consistency.card.tables import accuracy_table, change, estimate, lay
 from neuron_consistency.consistency.ambiguity import FGSM, NOISE, PGD, REAL, WRONG
 from neuron_consistency.consistency.measure import chance, consistency_row, unbiased_consistency
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.wrap import wrap
 from neuron_consistency.responses import respond
@@ -98,6 +98,14 @@ def test_kept_passes_are_not_made_again(tmp_path: Path) -> None:
     found = one.run(tmp_path)
     one.model.register_forward_pre_hook(lambda *_: pytest.fail("the network was called"))
     assert one.run(tmp_path).keys() == found.keys()
+
+
+@pytest.mark.parametrize("edited", ["{}", "[]", "{"])
+def test_a_kept_pass_that_is_none_is_named(tmp_path: Path, edited: str) -> None:
+    """Else a damaged file ends in a KeyError that names neither the file nor the cure."""
+    (tmp_path / "real.json").write_text(edited)
+    with pytest.raises(StoreError, match=r"real\.json .*remove it and run again"):
+        measuring().run(tmp_path)
 
 
 def test_the_key_follows_what_decides_the_numbers() -> None:

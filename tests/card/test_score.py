@@ -59,6 +59,10 @@ def test_the_card_has_every_neuron_and_is_read_when_it_is_finished(tmp_path: Pat
     record = json.loads((out / "card.json").read_text("utf-8"))
     assert record["finished"]
     assert record["setting"]["epsilon"] == 8 / 255
+    table = (out / "neurons.csv").read_bytes()
+    (out / "neurons.csv").unlink()  # what was lost is written again
+    score(model, images, out, ON, setting=SETTING, labels="flat", source="a <b>toy</b>")
+    assert (out / "neurons.csv").read_bytes() == table
     model.register_forward_pre_hook(lambda *_: pytest.fail("the network was called"))
     assert score(model, images, out, ON, setting=SETTING, labels="flat").keys() == pieces.keys()
 

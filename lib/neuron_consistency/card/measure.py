@@ -19,7 +19,7 @@ from neuron_consistency.attacks.predictions import auto_attack_predictions
 from neuron_consistency.consistency.ambiguity import FGSM, NOISE, PGD, REAL, WRONG, attacks_of
 from neuron_consistency.consistency.measure import Neurons, chance, consistency_row
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import Attack
 from neuron_consistency.responses import Responses, respond
@@ -30,6 +30,7 @@ from neuron_consistency.versions import ATTACK, MEASURES
 AUTO_ATTACK = "AutoAttack"
 KINDS = ("true", "predicted")
 Piece = dict[str, Any]  # what stays of a pass, for JSON: see `_piece`
+PARTS = ("predictions", "thresholds", "top", "rows", "replicates", "neurons", "classes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +132,8 @@ class Measuring:
             each = self.cost(name)
             if kept.exists():
                 found[name] = read_json(kept)
+                if not isinstance(found[name], dict) or not set(PARTS) <= found[name].keys():
+                    raise StoreError(f"{kept} is no pass of a card: remove it and run again")
                 report(each * len(images))
                 continue
             attack, generator = attacks.get(name, (None, None))
@@ -174,7 +177,7 @@ class Measuring:
 def _piece(responses: Responses, images: ImageSet, correlation: Tensor, top_k: int) -> Piece:
     """What stays of a pass: its predictions, and for every layer thresholds, top images and tables."""
     piece: Piece = {"predictions": responses.predictions.tolist()}
-    piece |= {name: {} for name in ("thresholds", "top", "rows", "replicates", "neurons", "classes")}
+    piece |= {name: {} for name in PARTS[1:]}
     for layer, found in responses.layers.items():
         if bool(found.top_values.isnan().any()):
             raise ParameterError(

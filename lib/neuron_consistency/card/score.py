@@ -32,6 +32,7 @@ from neuron_consistency.taxonomy import correlation
 from neuron_consistency.versions import current_versions
 
 RECORD, PASSES = "card.json", "passes"
+WRITTEN = ("neurons.csv", "layers.csv", "accuracy.csv", "summary.md", "index.html")
 PICTURES, SIDE = 2000, 64  # images a page shows of each set at most, and the pixels of their sides
 
 
@@ -72,7 +73,7 @@ def score(
     a = correlation(class_distances(images, labels), sigma=setting.sigma)
     measuring = Measuring(model, images, a, on, setting)
     out = out / measuring.key if keyed else out
-    finished = claim(out, measuring.key)
+    finished = claim(out, measuring.key) and all((out / name).exists() for name in WRITTEN)
     began = time.perf_counter()
     whole = sum(measuring.cost(name) for name in measuring.sets() if name != WRONG) * len(images)
     with tqdm(total=whole, unit=" passes of an image", desc="measuring", disable=finished) as bar:
