@@ -5,9 +5,11 @@ The table takes most of a minute.
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from families import TIMM, TORCHVISION, WHY_NOT, timm_network, torchvision_network
 from neuron_consistency import wrap
@@ -179,3 +181,32 @@ def test_channels_before_time_are_no_tokens() -> None:
     """Else the neurons of a Conv1d over patches are the patches' places."""
     body = [nn.Conv2d(3, 6, 4, 4), nn.Flatten(2), nn.Conv1d(6, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(84, 4)]
     assert wrapped(nn.Sequential(*body)).layers == {"0": 6}
+
+
+def test_tokens_before_the_batch_are_read_as_those_after_it() -> None:
+    """Else of a transformer in torch's own order, such as CLIP's, only the embedding of the patches is measured."""
+
+    class Transformer(nn.Module):
+        def __init__(self, *, first: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.embed, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 4)
+            layer = partial(nn.TransformerEncoderLayer, 8, 2, 16, batch_first=not first)
+            self.blocks, self.place = nn.Sequential(layer(), layer()), 0 if first else 1
+
+        def forward(self, x: Tensor) -> Tensor:
+            patches = self.embed(x).flatten(2).movedim(2, self.place)
+            tokens = torch.cat([torch.ones_like(patches.narrow(self.place, 0, 1)), patches], self.place)
+            logits: Tensor = self.head(self.blocks(tokens).mean(self.place))
+            return logits
+
+    images, found = torch.rand(3, 3, 16, 16), []
+    for first in (False, True):
+        model = wrapped(Transformer(first=first))
+        assert model.layers == {"embed": 8, "blocks.0": 8, "blocks.1": 8}
+        with read_layers(model.eval(), list(model.layers)) as maps, torch.no_grad():
+            model(images)
+        found.append(maps)
+    for name, expected in found[0].items():
+        assert expected.shape == (3, 8, 4, 4)
+        assert torch.allclose(found[1][name], expected, atol=1e-5)

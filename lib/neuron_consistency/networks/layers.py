@@ -118,16 +118,19 @@ def readable(network: nn.Module, calls: list[Call], batch: int, *, before: bool)
     outputs = [
         (index, call, out)
         for index, call in enumerate(calls)
-        if (out := call.output) is not None and out.ndim in (3, 4) and len(out) == batch and out.is_floating_point()
+        if (out := call.output) is not None and out.ndim in (3, 4) and out.is_floating_point()
+        if len(out) == batch or (out.ndim == 3 and out.shape[1] == batch)
         if out.ndim == 4 or not any(each is out or each is call.given for each in rows)
     ]
     blocks = [o.shape for _, call, o in outputs if o.ndim == 4 and min(o.shape) > 1 and any(call.module.children())]
     last = next((shape[1] == shape[2] for shape in reversed(blocks) if shape[1] != shape[3]), False)
     found: dict[str, Site] = {}
     for index, call, output in outputs:
-        place = _place(output, last, prefix)
+        place = _place(output if len(output) == batch else output.transpose(0, 1), last, prefix)
         if place is None:
             continue
+        if len(output) != batch:
+            place = place[0], "tokens first", place[2]
         activation = _activation(calls, index) if before else None
         read, version = (output, call.version) if activation is None else (activation.given, activation.given_version)
         found.pop(call.name, None)  # called again, it is read at its last call

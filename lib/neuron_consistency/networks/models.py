@@ -27,7 +27,8 @@ class Site(NamedTuple):
 
     Attributes:
         path: the module whose output is read, as `named_modules` names it.
-        form: what the module gives: "map" (B, C, h, w), "channels last" (B, h, w, C) or "tokens" (B, T, C).
+        form: what the module gives: "map" (B, C, h, w), "channels last" (B, h, w, C), "tokens" (B, T, C) or
+            "tokens first" (T, B, C).
         prefix: how many tokens come before those of the patches (class token, registers).
         before: the activation inside the module whose input is read instead of the module's output, or None.
         copied: the network overwrites what is read in place.
@@ -50,7 +51,8 @@ class Site(NamedTuple):
         """
         if self.form == "channels last":
             return output.permute(0, 3, 1, 2)
-        if self.form == "tokens":
+        if self.form.startswith("tokens"):
+            output = output.transpose(0, 1) if self.form == "tokens first" else output
             patches = output[:, self.prefix :].transpose(1, 2)
             side = math.isqrt(patches.shape[2])
             return patches.reshape(*patches.shape[:2], *((side, side) if side**2 == patches.shape[2] else (-1, 1)))

@@ -23,8 +23,8 @@ def wrap(
 ) -> Classifier:  # fmt: skip
     """Makes a classifier of any network that maps images to logits, its layers found by one dry forward pass.
 
-    A layer is a module whose output is a map of channels: (B, C, h, w), (B, h, w, C), or tokens (B, T, C), which are
-    read as a map without the class and register tokens. `find_layers` says which modules are layers.
+    A layer is a module whose output is a map of channels: (B, C, h, w), (B, h, w, C), or tokens (B, T, C) or (T, B, C),
+    which are read as a map without the class and register tokens. `find_layers` says which modules are layers.
 
     Args:
         mean, std: of the pixels, three each, by which images in [0, 1] are normalised.
