@@ -161,3 +161,13 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     images = load_folder_set(place, image_size=16)
     assert images.names is not None
     assert images.names.tolist() == ["a/0.jpg", "a/caf\ufffd.jpg", "b/0.jpg"]
+
+
+def test_every_kind_of_picture_is_taken(tmp_path: Path) -> None:
+    """Else pictures of some kinds are left out of the numbers without a word."""
+    kinds = ("jpg", "jpeg", "png", "bmp", "webp", "ppm", "pgm", "tif", "TIFF")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for kind in kinds:
+            Image.new("L" if kind == "pgm" else "RGB", (9, 9)).save(tmp_path / name / f"0.{kind}")
+    assert len(load_folder_set(tmp_path, image_size=8)) == 2 * len(kinds)

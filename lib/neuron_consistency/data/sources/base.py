@@ -19,7 +19,7 @@ from neuron_consistency.data.decode import decode_image, fit
 from neuron_consistency.errors import DatasetError, ParameterError
 
 SPLITS = ("train", "val")
-IMAGES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm")
+IMAGES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")  # as torchvision has them
 Box = tuple[int, int, int, int]
 Known = dict[str, tuple[str, str]]  # a class by what it is called in the files: its name and its synset
 
