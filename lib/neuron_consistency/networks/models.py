@@ -25,7 +25,7 @@ Layers = dict[str, tuple[str, int]]  # by name the path of a module and its chan
 class Site(NamedTuple):
     """Where a layer is read, and how what stands there becomes a map of channels.
 
-    Attributes:
+    Args:
         path: the module whose output is read, as `named_modules` names it.
         form: what the module gives: "map" (B, C, h, w), "channels last" (B, h, w, C), "tokens" (B, T, C) or
             "tokens first" (T, B, C).
