@@ -162,7 +162,8 @@ def jackknife_margin(replicates: np.ndarray) -> np.ndarray:
         replicates: (G, ...) float64; result: (...,).
     """
     groups = len(replicates)
-    return _student(groups) * np.sqrt((groups - 1) / groups * np.square(replicates - replicates.mean(0)).sum(0))
+    squares = np.square(replicates - replicates.mean(0)).sum(0)
+    return np.asarray(_student(groups) * np.sqrt((groups - 1) / groups * squares))
 
 
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
