@@ -53,6 +53,7 @@ study: str = ""  # a name under which the tables stay in book/results/; "" keeps
 
 # %% tags=["hide-input"]
 import hashlib
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -127,9 +128,9 @@ pd.DataFrame({"layer": model.layers.keys(), "neurons": model.layers.values()}).s
 # network; noise of the same size; and the real images that it gets wrong unaided. A pass that is stopped goes on when
 # the cell is run again.
 
-# %%
+# %% tags=["remove-stderr"]
 pieces = score(model, shown, cards, page.on, setting=setting, labels=labels or None, source=source, keyed=True)
-print(reading(pieces, model.last_layer))
+print(textwrap.fill(reading(pieces, model.last_layer), 100))
 
 # %% tags=["hide-input"]
 table = layer_table(pieces)
@@ -203,7 +204,7 @@ if own and vit_epochs:
     training, _ = training_images(net.recipe)
     schedule = Schedule(epochs=vit_epochs, learning_rate=1e-3, precision=page.on.precision)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "remove-stderr"]
 if own and vit_epochs:
     made_of = hashlib.sha256(f"{training.fingerprint} {schedule} {TRAINING}".encode()).hexdigest()[:12]
     train(
@@ -213,7 +214,7 @@ if own and vit_epochs:
     seen = score(transformer, shown, cards, page.on, setting=setting, source="a vision transformer", keyed=True)
     transformer_table = layer_table(seen)
     print(f"right on {accuracy_table(seen, shown)['accuracy'][0]:.0f} % of the images")
-    print(reading(seen, transformer.last_layer))
+    print(textwrap.fill(reading(seen, transformer.last_layer), 100))
     display(figures.consistency_intervals(transformer_table.assign(model=transformer_table["layer"])))
 
 # %% [markdown]
@@ -229,12 +230,18 @@ if own:
     kept = Kept.read()
     studies = [name for name in kept.named("own-") if name != "own-cifar10-trained"]
     rows = kept.table(studies, "layers").reset_index(drop=True)
-    rows = rows[rows["layer"] == rows.groupby("study")["layer"].transform("last")].set_index(["study", "set", "labels"])
-    display(kept.shown(rows[["images", "m", "U", "U low", "U high", "U chance"]], *studies))
+    rows = rows[rows["layer"] == rows.groupby("study")["layer"].transform("last")]
+    display(kept.cited(figures.consistency_intervals(rows.assign(model=rows["study"])), *studies))
 
-# %% tags=["hide-input"]
+# %% [markdown]
+# The same in numbers, and what each set changes, in long tables that open:
+
+# %% tags=["hide-cell"]
 if own:
-    differences = kept.shown(kept.table(studies, "changes").set_index(["study", "set", "labels"]), *studies)
+    shown_columns = ["images", "m", "U", "U low", "U high", "U chance", "excluded"]
+    display(kept.shown(rows.set_index(["study", "set", "labels"])[shown_columns], *studies, decimals=4))
+    differences = kept.table(studies, "changes").set_index(["study", "set", "labels"])
+    differences = kept.shown(differences, *studies, decimals=4)
     display(differences)
     attacked = differences["difference"].xs("FGSM", level="set")
     page.say({f"{name} {kind}": change for (name, kind), change in attacked.items()})
