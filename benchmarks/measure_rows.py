@@ -85,7 +85,7 @@ def card(transformer: bool, size: Size) -> Pair:
     if transformer:
         network = torchvision.models.VisionTransformer(SIDE, 8, 6, 3, 192, 768, num_classes=CLASSES)
     model = wrap(network, mean=IMAGENET_MEAN, std=IMAGENET_STD, image_size=SIDE).to(size.device).eval()
-    images, on = _noise(size.of(256, least=32)), Runtime(size.device, "float32", 64)
+    images, on = _noise(size.of(1024, least=32)), Runtime(size.device, "float32", 64)
     flat = torch.eye(CLASSES, dtype=torch.float64)
     measuring = Measuring(model, images, flat, on, Setting(pgd_steps=2))
     wrong = images.subset((predictions(model, images, on) != images.labels).nonzero().squeeze(1))

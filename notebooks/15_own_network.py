@@ -251,7 +251,7 @@ if own:
 # %% tags=["hide-input"]
 if own:
     right = kept.shown(kept.table(studies, "accuracy").set_index(["study", "set"]), *studies, decimals=1)
-    display(kept.cited(right["accuracy"].unstack(sort=False), *studies))
+    display(kept.cited(right["accuracy"].unstack(sort=False).fillna("not measured"), *studies))
 
 # %% [markdown]
 # Both networks' neurons stand above chance. Shown FGSM images, U above chance falls where images go by their true
