@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from neuron_consistency.card.measure import Setting
 from neuron_consistency.card.train import fine_tune
-from neuron_consistency.errors import StoreError
+from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.networks.load import Loaded, load_network
 from neuron_consistency.training.schedule import Schedule
 from toys import EQ6, ON, toy_images
@@ -85,3 +85,10 @@ def test_a_finished_training_is_not_made_again(code: str, tmp_path: Path, monkey
     with pytest.raises(StoreError, match="name a new folder"):
         tuned(code, tmp_path / "out", network=loaded(code, before=True))  # read elsewhere, it is another training
     assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+
+
+def test_a_batch_larger_than_the_set_is_refused_before_anything_is_measured(code: str, tmp_path: Path) -> None:
+    """Else the user waits for the first card, and is refused then."""
+    with pytest.raises(ParameterError, match="56 training images are less than a batch of 64: lower it"):
+        tuned(code, tmp_path / "out", schedule=Schedule(epochs=1, batch_size=64, precision="float32"))
+    assert not (tmp_path / "out").exists()

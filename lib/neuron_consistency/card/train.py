@@ -20,6 +20,7 @@ from neuron_consistency.card.tables import accuracy_table, estimate
 from neuron_consistency.consistency.measure import comparison
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.labels import class_distances
+from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.load import Loaded, save_weights
 from neuron_consistency.runtime import Runtime
 from neuron_consistency.show import with_intervals
@@ -71,6 +72,8 @@ def fine_tune(
     key = hashlib.sha256(json.dumps([how, what]).encode()).hexdigest()[:16]
     out = out / key if keyed else out
     rest, held = training.split_off(held_out, seed=0)
+    if len(rest) < schedule.batch_size:
+        raise ParameterError(f"{len(rest)} training images are less than a batch of {schedule.batch_size}: lower it")
     if claim(out, key):
         return pd.read_csv(out / "comparison.csv")
     cards = {"setting": setting, "labels": labels}

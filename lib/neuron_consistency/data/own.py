@@ -60,9 +60,9 @@ def load_folder_set(
             image, or as `load_images`.
         ParameterError: an impossible margin or interpolation, or as `load_images`.
     """
-    if not 1 <= margin < float("inf") or interpolation not in ("bilinear", "bicubic") or split not in (None, *SPLITS):
+    if not 1 <= margin <= 4 or interpolation not in ("bilinear", "bicubic") or split not in (None, *SPLITS):
         raise ParameterError(
-            f"margin={margin!r}, interpolation={interpolation!r}, split={split!r}: use a margin of at least 1, "
+            f"margin={margin!r}, interpolation={interpolation!r}, split={split!r}: use a margin from 1 to 4, "
             f"bilinear or bicubic, and {', '.join(SPLITS)} or None"
         )
     path = Path(place).expanduser()
