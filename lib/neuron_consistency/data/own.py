@@ -62,7 +62,7 @@ def load_folder_set(
     """
     if not 1 <= margin <= 4 or interpolation not in ("bilinear", "bicubic") or split not in (None, *SPLITS):
         raise ParameterError(
-            f"margin={margin!r}, interpolation={interpolation!r}, split={split!r}: use a margin from 1 to 4, "
+            f"margin={margin!r}, interpolation={interpolation!r}, split={split!r}: use a margin of at least 1 and at most 4, "
             f"bilinear or bicubic, and {', '.join(SPLITS)} or None"
         )
     path = Path(place).expanduser()
