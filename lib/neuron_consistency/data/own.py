@@ -62,8 +62,8 @@ def load_folder_set(
     """
     if not 1 <= margin <= 4 or interpolation not in ("bilinear", "bicubic") or split not in (None, *SPLITS):
         raise ParameterError(
-            f"margin={margin!r}, interpolation={interpolation!r}, split={split!r}: use a margin of at least 1 and at most 4, "
-            f"bilinear or bicubic, and {', '.join(SPLITS)} or None"
+            f"margin={margin!r}, interpolation={interpolation!r}, split={split!r}: use a margin of at least 1 "
+            f"and at most 4, bilinear or bicubic, and {', '.join(SPLITS)} or None"
         )
     path = Path(place).expanduser()
     if not path.exists() and (data := os.environ.get("NEURON_CONSISTENCY_DATA")):
