@@ -86,16 +86,8 @@ class Measuring:
         read: list[object] = [list(self.model.sites.items()), self.model.mean.tolist(), self.model.std.tolist()]
         read.append(re.sub(r" at 0x\w+", "", repr(self.model)))  # without addresses, which change from run to run
         how = [self.on.precision, self.on.batch_size, MEASURES["consistency"], ATTACK]
-        parts = [
-            weights.hexdigest(),
-            self.images.fingerprint,
-            self.images.classes,
-            tree,
-            asdict(self.setting),
-            read,
-            how,
-        ]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        shown = [self.images.fingerprint, self.images.classes, tree, asdict(self.setting)]
+        return hashlib.sha256(json.dumps([weights.hexdigest(), *shown, read, how]).encode()).hexdigest()[:16]
 
     def sets(self) -> list[str]:
         """The sets that are measured, those of all images first."""
@@ -119,15 +111,10 @@ class Measuring:
         """
         found: dict[str, Piece] = {}
         attacks = attacks_of(self.on, epsilon=self.setting.epsilon, pgd_steps=self.setting.pgd_steps)
-        labels = self.images.labels
         for name in self.sets():
-            wrong = None if not found else torch.tensor(found[REAL]["predictions"]) != labels
-            if name == WRONG and wrong is not None:
-                if int(wrong.sum()) < 2:
-                    continue  # they say nothing of consistency
-                images = self.images.subset(wrong.nonzero().squeeze(1))
-            else:
-                images = self.images
+            images = self.images if name != WRONG else self._wrong(found[REAL])
+            if len(images) < 2:
+                continue  # they say nothing of consistency
             kept = folder / f"{name}.json"
             each = self.cost(name)
             if kept.exists():
@@ -144,6 +131,11 @@ class Measuring:
         if self.setting.auto_attack:
             found[AUTO_ATTACK] = self._auto_attack(folder / f"{AUTO_ATTACK}.json")
         return found
+
+    def _wrong(self, real: Piece) -> ImageSet:
+        """The real images that the network takes for another class."""
+        wrong = torch.tensor(real["predictions"]) != self.images.labels
+        return self.images.subset(wrong.nonzero().squeeze(1))
 
     def _pass(
         self,

@@ -72,8 +72,9 @@ def score(
         )
     a = correlation(class_distances(images, labels), sigma=setting.sigma)
     measuring = Measuring(model, images, a, on, setting)
-    out = out / measuring.key if keyed else out
-    finished = claim(out, measuring.key) and all((out / name).exists() for name in WRITTEN)
+    key = measuring.key
+    out = out / key if keyed else out
+    finished = claim(out, key) and all((out / name).exists() for name in WRITTEN)
     began = time.perf_counter()
     whole = sum(measuring.cost(name) for name in measuring.sets() if name != WRONG) * len(images)
     with tqdm(total=whole, unit=" passes of an image", desc="measuring", disable=finished) as bar:
@@ -114,20 +115,11 @@ def score(
         out / "index.html", title=source or model.architecture, facts=facts, accuracy=accuracies, layers=layers,
         neurons=neurons, tops=tops, thumbnails=thumbnails, captions=captions, reading=said,
     )  # fmt: skip
-    record: dict[str, object] = {
-        "key": measuring.key,
-        "source": source,
-        "setting": asdict(setting),
-        "versions": current_versions(),
-    }
-    record |= {
-        "finished": True,
-        "images": images.fingerprint,
-        "device": describe_device(on.device),
-        "precision": on.precision,
-    }
-    record |= {"torch": torch.__version__, "seconds": round(time.perf_counter() - began, 1)}
-    write_json(out / RECORD, record | {"at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")})
+    how = {"device": describe_device(on.device), "precision": on.precision, "torch": torch.__version__}
+    what = {"source": source, "images": images.fingerprint, "setting": asdict(setting), "versions": current_versions()}
+    ended = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    when = {"seconds": round(time.perf_counter() - began, 1), "at": ended}
+    write_json(out / RECORD, {"key": key, "finished": True, **what, **how, **when})
     return pieces
 
 
