@@ -106,6 +106,17 @@ def for_outputs(images: ImageSet, outputs: int, classes: str | Path | None = Non
     )  # fmt: skip
 
 
+def imagenet_outputs(images: ImageSet) -> list[int] | None:
+    """Which of the thousand outputs of a network of ImageNet stand for the classes; None if some class has none.
+
+    Shape:
+        result: K, in 0..999.
+    """
+    places = _outputs("imagenet")[2]
+    keys = _keys(images, places)
+    return [places[key] for key in keys] if all(keys) else None
+
+
 def _read(place: str | Path) -> list[list[str]]:
     try:
         return table_rows(Path(place).expanduser().read_bytes(), str(place))

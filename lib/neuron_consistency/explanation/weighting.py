@@ -22,6 +22,7 @@ class Weighting(Probe):
 
     Attributes:
         normalise: divide the weights by their mean. The paper's form, without, also shrinks the loss as a whole.
+        permuted: deal them out to other images at random. What this does too is not due to which images weigh more.
         warm_up: epochs at the start with v = 1.
         period: then the weights are taken anew every so many epochs.
 
@@ -32,6 +33,7 @@ class Weighting(Probe):
     """
 
     normalise: bool = False
+    permuted: bool = False
     warm_up: int = 1
     period: int = 5
 

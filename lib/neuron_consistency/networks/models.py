@@ -15,6 +15,8 @@ import torchvision
 from torch import Tensor, nn
 
 from neuron_consistency.errors import DatasetError, ParameterError
+from neuron_consistency.networks.packaged import packaged
+from neuron_consistency.networks.weights import fill, read_checkpoint
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -168,20 +170,48 @@ ARCHITECTURES: dict[str, Callable[[int, bool], tuple[nn.Module, Layers]]] = {
 }
 
 
-def build_model(
-    architecture: str, *, num_classes: int, image_size: int, weights: str | None = None, seed: int = 0
+def _packaged(
+    architecture: str, num_classes: int, weights: str | None, seed: int, outputs: Sequence[int] | None
 ) -> Classifier:
+    """A network of a package: as it came, or with other weights and, for other classes than its own, another head."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        known, network, file = packaged(architecture.partition(":")[2])
+        if weights == "published":
+            fill(network, read_checkpoint(file), known.about)
+        head = next(path for path, module in reversed(list(network.named_modules())) if isinstance(module, nn.Linear))
+        old = network.get_submodule(head)
+        if old.out_features != num_classes:
+            new = nn.Linear(old.in_features, num_classes)
+            if weights == "published" and outputs is not None:
+                new.load_state_dict({name: value[outputs] for name, value in old.state_dict().items()})
+            network.set_submodule(head, new)
+    layers = {layer: Site(*place) for layer, place in known.layers.items()}
+    last, site = layers.popitem()
+    if isinstance(network.get_submodule(site.path), nn.ReLU6):  # at 6 the strongest images tie
+        site = site._replace(before=site.path)
+    look = {"mean": known.mean, "std": known.std, "num_classes": num_classes}
+    return Classifier(network, architecture, {**layers, last: site}, **look)
+
+
+def build_model(
+    architecture: str, *, num_classes: int, image_size: int, weights: str | None = None, seed: int = 0,
+    outputs: Sequence[int] | None = None,
+) -> Classifier:  # fmt: skip
     """A network by name: torchvision's, or its small-image form for images under 128 px.
 
     The small form has the same convolutions and a head of global average pooling, dropout and one linear map instead
     of the three wide ones (AlexNet, VGG-16). VGG-16 gets batch norm, and convolutions start from He's initialisation,
     without which neither learns in a few epochs. The ResNets are torchvision's in both forms, first max-pool included.
 
+    "packaged:NAME" is a network of `PACKAGED`; its last layer is read before an activation that saturates.
+
     Args:
         image_size: side of the images it will be trained on, which decides the form.
-        weights: None for random ones, "imagenet" for torchvision's (downloaded once), or the path of a
-            .safetensors file of this library.
+        weights: None for random ones, "imagenet" for torchvision's (downloaded once), "published" for those that a
+            packaged network came with, or the path of a .safetensors file of this library.
         seed: of the random initialisation; the global random state is left as it was.
+        outputs: which outputs of a packaged network stand for the classes; None gives other classes a random head.
 
     Raises:
         ParameterError: unknown architecture, or ImageNet weights for another number of classes.
@@ -189,8 +219,13 @@ def build_model(
 
     Source: P1, "Training"; P3 adds ResNet-50; the small form is ours.
     """
+    if architecture.startswith("packaged:"):
+        model = _packaged(architecture, num_classes, weights, seed, outputs)
+        if weights not in (None, "published"):
+            load_weights(model, Path(weights))
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
     if architecture not in ARCHITECTURES:
-        raise ParameterError(f"architecture={architecture!r}: use one of {', '.join(ARCHITECTURES)}")
+        raise ParameterError(f"architecture={architecture!r}: use packaged:NAME or one of {', '.join(ARCHITECTURES)}")
     small = image_size < SMALL_FORM_BELOW and weights != "imagenet"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -196,6 +196,8 @@ def train(
         if weighting is not None and weighting.due(epoch):
             weighed = weigh(model, images, weighting, on, shared=True)
             weights = weighed.weights
+            if weighting.permuted:
+                weights = weights[torch.randperm(len(images), generator=torch.Generator().manual_seed(schedule.seed))]
             row |= weighed.row() | {"weighing_seconds": time.perf_counter() - started}
         if grouping is not None and grouping.due(epoch):
             grouping.form(model, images, on)

@@ -16,6 +16,7 @@ from torch import Tensor
 from neuron_consistency.artifacts import atomic_path, commit, read_json, write_json
 from neuron_consistency.data.find import options_of
 from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.data.labels import imagenet_outputs
 from neuron_consistency.data.load import load_images
 from neuron_consistency.networks.models import Classifier, build_model, load_weights
 from neuron_consistency.runtime import Runtime, broadcast, describe_device, this_process
@@ -90,10 +91,9 @@ def untrained(net: TrainedModel) -> Classifier:
     return _build(net.recipe, net.record["num_classes"]).eval()
 
 
-def _build(recipe: Recipe, num_classes: int, weights: str | None = None) -> Classifier:
-    return build_model(
-        recipe.architecture, num_classes=num_classes, image_size=recipe.image_size, weights=weights, seed=recipe.seed
-    )
+def _build(recipe: Recipe, num_classes: int, **start: Any) -> Classifier:
+    size = {"num_classes": num_classes, "image_size": recipe.image_size}
+    return build_model(recipe.architecture, **size, seed=recipe.seed, **start)
 
 
 @contextmanager
@@ -109,7 +109,8 @@ def _one_thread(device: torch.device) -> Iterator[None]:
 
 def _train(recipe: Recipe, device: torch.device) -> None:
     images, held_out = training_images(recipe)
-    model = _build(recipe, images.num_classes, recipe.weights)
+    outputs = imagenet_outputs(images) if recipe.weights == "published" else None
+    model = _build(recipe, images.num_classes, weights=recipe.weights, outputs=outputs)
 
     def report(row: dict[str, Any], epochs: int) -> None:
         scores = {"validation_accuracy": "held-out accuracy", "validation_map": "held-out mAP", "pgd_accuracy": "PGD"}

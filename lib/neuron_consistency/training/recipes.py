@@ -20,10 +20,12 @@ from neuron_consistency.training.objective import Objective
 from neuron_consistency.training.schedule import Schedule
 from neuron_consistency.versions import GROUPS, TRAINING
 
-# adversarial: Eq. 6 at beta = 0; reweighted: each image's loss times P3's v = 1 - E, or v with mean 1; both: its Eq. 6
-OBJECTIVES = ("normal", "consistent", "adversarial", "reweighted", "reweighted-mean1", "both")
-WEIGHTED = ("reweighted", "reweighted-mean1", "both")
+# adversarial: Eq. 6 at beta = 0; reweighted: each image's loss times P3's v = 1 - E, or v with mean 1; permuted-mean1:
+# the same numbers dealt to other images, the null of what the choice of images does; both: v times Eq. 6
+OBJECTIVES = ("normal", "consistent", "adversarial", "reweighted", "reweighted-mean1", "permuted-mean1", "both")
+WEIGHTED = ("reweighted", "reweighted-mean1", "permuted-mean1", "both")
 TITLES = {"alexnet": "AlexNet", "vgg16": "VGG-16", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
+TITLES |= {"packaged:efficientnet-lite0": "EfficientNet-Lite0", "packaged:cifar10-resnet18": "ResNet-18 of CIFAR-10"}
 LOSS = ("epsilon", "distance", "attack_label", "norm_statistics", "second_example")
 SCHEDULE = ("batch_size", "learning_rate", "weight_decay", "watched_images")
 WEIGHTING = {  # what a notebook calls the fields of a Weighting
@@ -75,7 +77,10 @@ class Recipe:
     def spec(self) -> dict[str, Any]:
         """Everything that makes the network, for JSON; weighting and filter_groups only where it has them."""
         fields = asdict(self)
-        return {name: fields[name] for name in fields if name != "profile" and (name not in PARTS or fields[name])}
+        spec = {name: fields[name] for name in fields if name != "profile" and (name not in PARTS or fields[name])}
+        if self.weighting and not self.weighting.permuted:  # younger than the keys of networks without it
+            del spec["weighting"]["permuted"]
+        return spec
 
     @property
     def key(self) -> str:
@@ -93,7 +98,7 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        return f"{self.architecture}-{self.objective}-s{self.seed}"
+        return f"{self.architecture.removeprefix('packaged:')}-{self.objective}-s{self.seed}"
 
     @property
     def path(self) -> Path:
@@ -107,6 +112,7 @@ class Recipe:
         said = {
             "consistent": consistent,
             "reweighted-mean1": "reweighted, mean 1",
+            "permuted-mean1": "weights permuted, mean 1",
             "both": f"{consistent} and reweighted",
         }.get(self.objective, self.objective)
         groups = f", {self.filter_groups.groups} filter groups" if self.filter_groups else ""
@@ -168,7 +174,7 @@ def _named(p: Mapping[str, Any], names: Mapping[str, str], what: str) -> dict[st
 def _loss(p: Mapping[str, Any], objective: str) -> Objective:
     if objective not in OBJECTIVES:
         raise ParameterError(f"objective {objective!r}: use one of {', '.join(OBJECTIVES)}")
-    if objective in ("normal", "reweighted", "reweighted-mean1"):
+    if objective == "normal" or objective.startswith(("reweighted", "permuted")):
         return Objective()
     return Objective(
         alpha=p["alpha"],
@@ -192,7 +198,8 @@ def weighting_of(parameters: Mapping[str, Any], architecture: str, objective: st
         if name not in TITLES or not layer:
             raise ParameterError(f"explained_layers: write entries such as 'resnet18.layer3', not {entry!r}")
         layers.setdefault(name, layer)
-    return Weighting(**fields | {"layer": layers.get(architecture), "normalise": objective == "reweighted-mean1"})
+    how = {"normalise": objective.endswith("mean1"), "permuted": objective.startswith("permuted")}
+    return Weighting(**fields | how | {"layer": layers.get(architecture)})
 
 
 def data_arguments(data: Mapping[str, Any], split: str, profile: str) -> dict[str, Any]:
