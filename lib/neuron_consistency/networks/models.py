@@ -190,8 +190,8 @@ def _packaged(
     last, site = layers.popitem()
     if isinstance(network.get_submodule(site.path), nn.ReLU6):  # at 6 the strongest images tie
         site = site._replace(before=site.path)
-    look = {"mean": known.mean, "std": known.std, "num_classes": num_classes}
-    return Classifier(network, architecture, {**layers, last: site}, **look)
+    layers[last] = site
+    return Classifier(network, architecture, layers, mean=known.mean, std=known.std, num_classes=num_classes)
 
 
 def build_model(

@@ -92,8 +92,8 @@ def untrained(net: TrainedModel) -> Classifier:
 
 
 def _build(recipe: Recipe, num_classes: int, **start: Any) -> Classifier:
-    size = {"num_classes": num_classes, "image_size": recipe.image_size}
-    return build_model(recipe.architecture, **size, seed=recipe.seed, **start)
+    size = recipe.image_size
+    return build_model(recipe.architecture, num_classes=num_classes, image_size=size, seed=recipe.seed, **start)
 
 
 @contextmanager
