@@ -15,6 +15,7 @@ from neuron_consistency.statistics import (
     OPEN,
     SIDES,
     Estimate,
+    holm,
     jackknife,
     mean,
     mean_over_seeds,
@@ -80,6 +81,51 @@ def test_no_difference_at_all_fails_a_claim_but_lies_on_no_side() -> None:
     assert [Estimate(sign, sign - 0.5, sign + 0.5).verdict(above=0) for sign in (1, -1)] == list(SIDES[:2])
     assert Estimate(0.0, -1.0, 0.0).verdict(above=0) == OPEN
     assert Estimate(0.6, 0.51, 0.7).verdict(above=0.5, words=("better", "worse", "not shown")) == "better"
+
+
+def test_the_p_of_a_line_by_hand() -> None:
+    """Were p and interval to disagree, a table's words would not fit the intervals beside them."""
+    found = Estimate(1.0, 1 - 1.959964, 1 + 2 * 1.959964)  # one standard error down, two up
+    assert found.p(above=0) == found.p(below=0) == pytest.approx(0.3173, abs=1e-4)
+    assert found.p(above=3) == pytest.approx(0.3173, abs=1e-4)
+    assert found.p(above=-2, below=9) == pytest.approx(2 * stats.norm.sf(3))  # the line that is harder to leave out
+    assert Estimate(1.0, 0.0, 2.0).p(above=0) == pytest.approx(0.05)
+    assert (Estimate(1.0, 1.0, 1.0).p(above=0), Estimate(0.0, 0.0, 0.0).p(above=0)) == (0, 1)
+    assert Estimate(1.0, -math.inf, math.inf).p(above=0) == 1
+    assert math.isnan(Estimate(1.0, math.nan, math.nan).p(above=0))
+
+
+@given(value=st.floats(-5, 5), down=st.floats(0.01, 5), up=st.floats(0.01, 5), line=st.floats(-5, 5))
+@settings(max_examples=60)
+def test_a_p_is_below_a_twentieth_where_the_interval_leaves_the_line_out(
+    value: float, down: float, up: float, line: float
+) -> None:
+    found = Estimate(value, value - down, value + up)
+    if min(abs(found.low - line), abs(found.high - line)) > 1e-9:
+        assert (found.p(above=line) < 0.05) == (found.low > line or found.high < line)
+
+
+def test_claims_read_together_by_hand() -> None:
+    """Holm 1979: .01 counts four times, .03 then only twice, and .02 may not be surer than .01; what statsmodels gives.
+
+    Were NaN counted, a measure that no set allows would take from the others.
+    """
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.02, 0.02, 0.9]) == pytest.approx([0.06, 0.06, 0.9])
+    assert holm([0.6, 0.7]) == [1, 1]
+    found = holm([math.nan, 0.01, 0.04])
+    assert math.isnan(found[0])
+    assert found[1:] == pytest.approx([0.02, 0.04])
+    assert (holm([]), holm([0.03])) == ([], [0.03])
+
+
+@given(p=st.lists(st.floats(0, 1), min_size=1, max_size=12))
+@settings(max_examples=60)
+def test_an_adjusted_p_is_no_smaller_keeps_the_order_and_the_smallest_is_bonferronis(p: list[float]) -> None:
+    found = holm(p)
+    assert all(adjusted >= one for one, adjusted in zip(p, found, strict=True))
+    assert sorted(found) == [found[place] for place in np.argsort(p, kind="stable")]
+    assert min(found) == pytest.approx(min(1, len(p) * min(p)))
 
 
 # shares

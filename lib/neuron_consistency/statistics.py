@@ -79,6 +79,20 @@ class Estimate:
         touches = touching and (self.high == above or self.low == below)
         return words[1] if touches or self.high < above or self.low > below else words[2]
 
+    def p(self, *, above: float = -math.inf, below: float = math.inf) -> float:
+        """The two-sided p of the claim's line, or the larger of two: below .05 just where the interval leaves it out.
+
+        The interval counts as a normal one of the same width: half of it, on the line's side, is Z standard errors.
+        NaN where a bound of the interval is.
+        """
+        if math.isnan(self.low) or math.isnan(self.high):
+            return math.nan
+        found = [0.0]
+        for gap in (self.value - line for line in (above, below) if math.isfinite(line)):
+            half = self.value - self.low if gap > 0 else self.high - self.value
+            found.append(2 * float(stats.norm.sf(Z * abs(gap) / half)) if half > 0 else float(gap == 0))
+        return max(found)
+
     def settles(self, *, above: float = -math.inf, below: float = math.inf) -> dict[str, float | str]:
         """The columns value, low, high and verdict on the claim that the number lies between `above` and `below`."""
         said = self.verdict(above=above, below=below, words=CLAIM, touching=True)
@@ -196,6 +210,20 @@ def middle(values: Tensor) -> Estimate:
     """
     low, high = values.quantile(values.new_tensor([TAIL, 1 - TAIL])).tolist()
     return Estimate(float(values.mean()), low, high)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """The p of claims that are read together, adjusted: below .05, each holds with all the others at 95 %.
+
+    The smallest counts as often as there are claims, the next once less, and none falls below one before it. NaN, of
+    what could not be measured, stays NaN and counts as no claim.
+
+    Source: Holm 1979.
+    """
+    raw = np.array(p, dtype=np.float64)
+    order = raw.argsort(kind="stable")[: np.count_nonzero(~np.isnan(raw))]  # NaN sorts last
+    raw[order] = np.maximum.accumulate(np.minimum(raw[order] * np.arange(len(order), 0, -1), 1))
+    return [float(one) for one in raw]
 
 
 def standard_error(parts: np.ndarray) -> float:
