@@ -13,8 +13,10 @@
 # ## One pass for each set
 #
 # Every network sees the real images once; each neuron's threshold is set there and kept for all other sets. Then
-# come its own FGSM images, and the controls of {doc}`02_ambiguity_discovery`: noise of the same size, FGSM images
-# of one network shown to all, only the attacks that succeeded, and real images that the network gets wrong unaided.
+# come its own FGSM images, and the controls of {doc}`02_ambiguity_discovery`: noise of the same size, only the attacks
+# that succeeded, and real images that the network gets wrong unaided. One more set is shown to all alike: the FGSM
+# images of one further network, trained as the first normal one with another seed, which is itself not compared. Were
+# it one of those compared, its images would know that one alone, and reach all others by transfer.
 
 # %% tags=["parameters"]
 # what is looked at
@@ -31,6 +33,8 @@ top_k: int = 20  # ... but at least so many
 sigma: float = 2.0  # how fast correlation decays with WordNet distance
 sigmas: list[float] = [1.0, 1.5, 2.0, 2.5, 3.0]  # of the sweep
 pgd_steps: int = 5  # steps of PGD in the accuracy table
+# seed of one more normally trained network, which is not compared: its FGSM images are shown to all; -1 leaves them out
+attacker_seed: int = 100
 # how it runs
 profile: str = "demo"  # whose networks and results: artifacts/<profile>/
 device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
@@ -39,30 +43,32 @@ batch_size: int = 200  # images a forward pass
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
 # %% tags=["hide-input"]
+from dataclasses import replace
+
 import pandas as pd
 
 from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.consistency import figures
 from neuron_consistency.consistency.ambiguity import (
-    COMMON,
     FGSM,
     NOISE,
     PGD,
     REAL,
     accuracy_table,
+    common,
     compare_trainings,
     consistency_table,
-    measure_with_controls,
+    measure_networks,
     neuron_values,
     value_counts,
     view,
 )  # fmt: skip
 from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
-from neuron_consistency.consistency.reactions import check_sizes, reaction_table, shuffled
+from neuron_consistency.consistency.reactions import check_sizes, null_passes, reaction_table, shuffled
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
-from neuron_consistency.training.obtain import evaluation_images, untrained
+from neuron_consistency.training.obtain import evaluation_images, obtain, untrained
 from neuron_consistency.workflow.findings import evaluation_findings
 from neuron_consistency.workflow.page import open_page
 from neuron_consistency.workflow.results import paper_table
@@ -76,14 +82,18 @@ images = evaluation_images(nets[0].recipe, per_class=per_class)
 A = correlation(distance_matrix(images.synsets), sigma=sigma)
 print(f"{len(images)} validation images of {images.num_classes} classes")
 
+# %% tags=["remove-output"]
+attackers = {}
+if attacker_seed >= 0:
+    recipe = plain.recipe
+    recipe = replace(recipe, seed=attacker_seed, schedule=replace(recipe.schedule, seed=attacker_seed))
+    attackers[f"{recipe.title}, seed {attacker_seed}"] = obtain(recipe, page.on.device).model  # trained where missing
+
 # %%
 how = {"quantile": quantile, "top_k": top_k}
-passes = {
-    titles[net.recipe.key]: measure_with_controls(
-        net.model, images, page.on, epsilon=epsilon, pgd_steps=pgd_steps, attacker=plain.model, **how
-    )
-    for net in nets
-}
+models = {titles[net.recipe.key]: net.model for net in nets}
+print("shown to all:", *[common(title) for title in attackers])
+passes = measure_networks(models, images, page.on, epsilon=epsilon, pgd_steps=pgd_steps, attackers=attackers, **how)
 
 # %% [markdown]
 # ## Table 1: consistency of the last convolutional layer
@@ -126,7 +136,7 @@ with_intervals(view(tables, "controls"))
 
 # %% tags=["hide-input"]
 pairs = [("consistent", "adversarial"), ("consistent", "normal"), ("adversarial", "normal")]
-sets = [(REAL, "true"), (FGSM, "true"), (FGSM, "predicted"), (COMMON, "true")]
+sets = [(REAL, "true"), (FGSM, "true"), (FGSM, "predicted"), *((common(title), "true") for title in attackers)]
 differences = compare_trainings(passes, recipes, titles, A, pairs, sets)
 with_intervals(differences.set_index(["first", "second", "set", "labels"]))
 
@@ -206,18 +216,28 @@ with_intervals(view(reactions[reactions["layer"] == plain.model.last_layer], "re
 
 # %% [markdown]
 # Shuffled labels have to end at the chance level, in every layer. Random weights may stand above it: untrained
-# filters see colour, and colour goes with class. What training adds is the distance between the two curves.
+# filters see colour, and colour goes with class. What training adds is the distance between the two curves. So that the
+# ledger can judge that distance, each normally trained network's last layer is held against the same with the random
+# weights of its seed.
 #
 # ## What this says of the claims
 #
 # The rows of this chapter in the ledger of all claims ({doc}`14_claims`). A claim *holds* for a network where the whole
-# interval lies on its side, and *fails* where it lies on the other.
+# interval lies on its side, and *fails* where it lies on the other. A case that names a *null* is the same number where
+# nothing was learned, or where nobody attacked: a claim that holds there too says little. *At equal number* means each
+# neuron's `top_k` strongest images of each set: an attack that drives more images above a threshold, or fewer, cannot
+# move that.
 
 # %% tags=["hide-input"]
 first = {titles[recipe.key] for recipe in recipes if recipe.seed == recipes[0].seed}
 kept = {"consistency": tables, "differences": differences, "accuracy": accuracies, "reactions": reactions}
 kept["histograms"] = value_counts(neurons[neurons["model"].isin(first)])
-findings = page.keep(kept, evaluation_findings(recipes, titles, passes, A))
+nulls = {
+    titles[net.recipe.key]: null_passes(net.model, untrained(net), images, page.on, **how)
+    for net in nets
+    if net.recipe.objective == "normal"
+}
+findings = page.keep(kept, evaluation_findings(recipes, titles, passes, A, nulls))
 with_intervals(findings.set_index(["claim", "case"]))
 
 # %% tags=["hide-input"]

@@ -19,7 +19,6 @@ device: str = "auto"  # unused here; every page has it
 import pandas as pd
 
 from neuron_consistency.consistency import figures
-from neuron_consistency.consistency.ambiguity import COMMON
 from neuron_consistency.consistency.figures import choice_differences
 from neuron_consistency.workflow.kept import Kept, beside_seeds
 from neuron_consistency.workflow.page import open_page
@@ -28,6 +27,7 @@ from neuron_consistency.workflow.results import paper_table
 page, kept = open_page("09_results_p1", globals()), Kept.read()
 evaluations, dissections, attacks = kept.named("evaluation-"), kept.named("dissection-"), kept.named("attacks-")
 main, several = evaluations[0], kept.named("evaluation-", several_seeds=True)
+unnamed = "FGSM of one network for all"  # in older studies, and that network is one of those compared
 
 # %% [markdown]
 # ## Consistency on photographs
@@ -39,7 +39,8 @@ main, several = evaluations[0], kept.named("evaluation-", several_seeds=True)
 # Consistency of the last layer on real images and on the controls, under both kinds of label:
 
 # %% tags=["hide-input"]
-kept.cited(figures.consistency_intervals(kept.table(main, "consistency")), main)
+rows = kept.table(main, "consistency")
+kept.cited(figures.consistency_intervals(rows[rows["set"] != unnamed]), main)
 
 # %% [markdown]
 # The numbers, network by network, in a long table that opens:
@@ -57,13 +58,14 @@ kept.shown(rows[["images", "m", "V", "V chance", "U", "U low", "U high", "U chan
 paper_table("table_1")
 
 # %% [markdown]
-# Differences between trainings, in U; where there are several seeds, of their means. *FGSM, common* are the images made
-# against the first normally trained network, shown to all:
+# Differences between trainings, in U; where there are several seeds, of their means. *FGSM of* a network are images
+# made against that one, which is not compared, and shown to all. Older studies took them from one of the networks
+# compared, for which alone they are an attack that knows it; such rows are left out:
 
 # %% tags=["hide-input"]
 rows = kept.table(evaluations, "differences").sort_values(["study", "first", "second"], kind="stable")
 rows = rows[rows["first"].str.endswith("seeds") | ~rows["study"].isin(several)]
-rows = rows.replace({"set": {COMMON: "FGSM, common"}})
+rows = rows[rows["set"] != unnamed]
 kept.shown(rows.set_index(["study", "first", "second", "set", "labels"]), *evaluations)
 
 # %% [markdown]
@@ -126,12 +128,14 @@ kept.shown(rows[["layer", "accuracy", "m", "U", "U low", "U high", "U chance", "
 # ## Dissection on photographs
 #
 # The neurons of the same networks against the concepts of a densely labelled set of photographs, as in
-# {doc}`05_dissection`: how many in a hundred are aligned with any concept, beside the two chance levels (labels
-# shuffled, weights random). Adversarial images are to be compared with *those attacked*, the same images before:
+# {doc}`05_dissection`: how many in a hundred are aligned with any concept, beside the chance levels (labels
+# shuffled, weights random), and how many have a mask at all. Adversarial images are to be compared with *those
+# attacked*, the same images before, each above the chance level of its own. What a study was run without is NaN:
 
 # %% tags=["hide-input"]
-aligned = kept.table(dissections, "summary").set_index(["study", "model", "images"])["aligned, %"]
-kept.cited(aligned.unstack(sort=False).round(1), *dissections)
+summary = kept.table(dissections, "summary").set_index(["study", "model", "images"])
+shown = summary.filter(["aligned, %", "with a mask, %"]).unstack("images", sort=False)
+kept.cited(shown.round(1), *dissections)
 
 # %% [markdown]
 # The paper's, by category, on Broden:

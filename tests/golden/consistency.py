@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
-from golden.setting import DISTANCES, EPSILON, ON, SYNSETS, A, images, network, networks, recipe
+from golden.setting import DISTANCES, EPSILON, ON, SYNSETS, A, images, network, networks, read_out, recipe
 from neuron_consistency.consistency.ambiguity import (
-    COMMON,
     FGSM,
     NOISE,
     PGD,
     REAL,
     accuracy_table,
+    common,
     compare_trainings,
     consistency_table,
-    measure_with_controls,
+    measure_networks,
     neuron_values,
 )
 from neuron_consistency.consistency.gallery import strongest_neurons
-from neuron_consistency.consistency.reactions import reaction_table, shuffled
+from neuron_consistency.consistency.reactions import null_passes, reaction_table, shuffled
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.workflow.findings import evaluation_findings
 
@@ -30,20 +32,19 @@ def numbers() -> dict[str, object]:
     recipes = [recipe(objective, seed) for seed in (0, 1) for objective in ("normal", "consistent", "adversarial")]
     nets, titles = networks(recipes)
     shown = images(60, seed=7, noise=0.45)
-    attacker = nets[recipes[0].key]
-    passes = {
-        titles[key]: measure_with_controls(
-            model, shown, ON, epsilon=EPSILON, attacker=attacker, quantile=0.005, top_k=TOP, pgd_steps=3
-        )
-        for key, model in nets.items()
-    }
-    first = nets[recipes[0].key]
+    attackers = {"another": read_out(network(seed=8), images(80, seed=1))}
+    how: dict[str, Any] = {"quantile": 0.005, "top_k": TOP}
+    models = {titles[key]: model for key, model in nets.items()}
+    passes = measure_networks(models, shown, ON, epsilon=EPSILON, attackers=attackers, pgd_steps=3, **how)
+    first, blank = nets[recipes[0].key], network(seed=9).eval()
+    normal = [titles[recipe.key] for recipe in recipes if recipe.objective == "normal"]
+    nulls = {title: null_passes(models[title], blank, shown, ON, **how) for title in normal}
     cases = {
         "as trained": (first, shown),
         "labels shuffled": (first, shuffled(shown)),
-        "random weights": (network(seed=9).eval(), shown),
+        "random weights": (blank, shown),
     }
-    sets = [(REAL, "true"), (FGSM, "true"), (FGSM, "predicted"), (COMMON, "true")]
+    sets = [(REAL, "true"), (FGSM, "true"), (FGSM, "predicted"), (common("another"), "true")]
     pairs = [("consistent", "adversarial"), ("consistent", "normal"), ("adversarial", "normal")]
     one = passes[titles[recipes[0].key]]
     return {
@@ -59,5 +60,5 @@ def numbers() -> dict[str, object]:
         "reactions": reaction_table(cases, ON, A, quantile=0.005, top_k=TOP),
         "histograms": neuron_values(dict(list(passes.items())[:2]), A),
         "strongest neurons": strongest_neurons(one.sets[REAL], one.layer, A, count=4),
-        "findings": pd.DataFrame(evaluation_findings(recipes, titles, passes, A)),
+        "findings": pd.DataFrame(evaluation_findings(recipes, titles, passes, A, nulls)),
     }

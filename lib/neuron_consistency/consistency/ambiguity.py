@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import torch
@@ -13,8 +15,16 @@ from torch import Tensor
 
 from neuron_consistency.attacks.linf import fgsm, pgd, sign_noise
 from neuron_consistency.attacks.predictions import accuracy_row
-from neuron_consistency.consistency.measure import chance, comparison, consistency_row, mean_consistency, neuron_table
+from neuron_consistency.consistency.measure import (
+    chance,
+    comparison,
+    consistency_row,
+    mean_consistency,
+    neuron_table,
+    unbiased_consistency,
+)
 from neuron_consistency.data.image_set import ImageSet
+from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import Attack
 from neuron_consistency.responses import Responses, respond
@@ -22,13 +32,12 @@ from neuron_consistency.runtime import Runtime
 from neuron_consistency.show import Named, matched, seed_groups
 from neuron_consistency.statistics import Estimate, over_seeds
 
-REAL, FGSM, SUCCESSFUL, NOISE, WRONG, COMMON, PGD = (
+REAL, FGSM, SUCCESSFUL, NOISE, WRONG, PGD = (
     "real",
     "FGSM",
     "FGSM, successful only",
     "sign noise, same size",
     "real, misclassified",
-    "FGSM of one network for all",
     "PGD",
 )
 BRIEF = ["m", "V", "V chance", "U", "U low", "U high", "U chance"]
@@ -51,9 +60,31 @@ class Passes:
     layer: str
     sets: dict[str, Responses]
 
-    def estimate(self, name: str, correlation: Tensor, *, kind: str = "true") -> Estimate:
-        """The mean of U over the neurons on one of the sets."""
-        return mean_consistency(self.sets[name].layers[self.layer].counts[kind], correlation, unbiased=True)
+    def estimate(
+        self,
+        name: str,
+        correlation: Tensor,
+        *,
+        kind: str = "true",
+        equal_m: bool = False,
+        neurons: Tensor | None = None,
+    ) -> Estimate:
+        """The mean of U over neurons on one of the sets.
+
+        Args:
+            equal_m: over the strongest images that the pass kept of each neuron, equally many in every set, and not
+                over all that reach its threshold, of which an attack makes more or fewer.
+            neurons: their numbers; None takes all.
+        """
+        found = self.sets[name].layers[self.layer]
+        kept = len(found.top_indices)
+        counts = self.sets[name].top_counts(self.layer, kind, kept) if equal_m else found.counts[kind]
+        return mean_consistency(counts if neurons is None else counts[:, neurons], correlation, unbiased=True)
+
+    def most_consistent(self, correlation: Tensor, *, share: float = 0.1) -> Tensor:
+        """The share of the neurons that have the highest U on real images, under true labels. Shape: (n,) int64."""
+        counts = self.sets[REAL].layers[self.layer].counts["true"].sum(0)
+        return unbiased_consistency(counts, correlation).nan_to_num(-1).topk(math.ceil(share * len(counts))).indices
 
     def right(self, name: str) -> Tensor:
         """Per cent right, image by image. Shape: (N,) float64, 0 or 100."""
@@ -73,6 +104,34 @@ def attacks_of(on: Runtime, *, epsilon: float, pgd_steps: int) -> dict[str, tupl
     return found | ({PGD: (pgd_attack, drawn[PGD])} if pgd_steps else {})
 
 
+def common(attacker: str) -> str:
+    """What the set of FGSM images is called that were made against one network, by its title, and shown to all."""
+    return f"FGSM of {attacker}"
+
+
+def measure_networks(
+    models: Mapping[str, Classifier],
+    images: ImageSet,
+    on: Runtime,
+    *,
+    attackers: Mapping[str, Classifier] | None = None,
+    **how: Any,
+) -> dict[str, Passes]:
+    """`measure_with_controls` of the networks that are compared, by title, with the common images of `attackers`.
+
+    Raises:
+        ParameterError: an attacker has the weights of a network compared, for which alone its images are those of an
+            attack that knows it.
+    """
+    for (name, attacker), (title, model) in itertools.product((attackers or {}).items(), models.items()):
+        one, other = attacker.state_dict(), model.state_dict()
+        if one.keys() == other.keys() and all(torch.equal(one[key].cpu(), other[key].cpu()) for key in one):
+            raise ParameterError(f"{name} attacks for all, and is compared itself as {title}: take another attacker")
+    return {
+        title: measure_with_controls(model, images, on, attackers=attackers, **how) for title, model in models.items()
+    }
+
+
 def measure_with_controls(
     model: Classifier,
     images: ImageSet,
@@ -83,13 +142,13 @@ def measure_with_controls(
     top_k: int = 20,
     pgd_steps: int = 0,
     controls: bool = True,
-    attacker: Classifier | None = None,
+    attackers: Mapping[str, Classifier] | None = None,
 ) -> Passes:
     """The real images, their FGSM images, and the controls, each in one pass with the real images' thresholds.
 
     The controls: FGSM images that turned a right answer into a wrong one; noise of the same size without the
-    attack's direction; real images that the network misclassifies without any attack; and FGSM images of one
-    `attacker`, the same for every network compared. With predicted labels in place of the true ones, a neuron
+    attack's direction; real images that the network misclassifies without any attack; and the FGSM images of other
+    networks, the same for every network compared. With predicted labels in place of the true ones, a neuron
     that follows the (wrong) decision is as consistent as before; one that has become ambiguous is not.
 
     Args:
@@ -97,7 +156,7 @@ def measure_with_controls(
         quantile, top_k: see `responses.respond`.
         pgd_steps: 0 leaves PGD out.
         controls: whether they are measured at all.
-        attacker: None leaves its set out.
+        attackers: those networks by title, which their sets are named after: see `common`.
 
     Source: P1, Table 1; the controls are ours.
     """
@@ -109,12 +168,10 @@ def measure_with_controls(
     sets = {REAL: real, FGSM: see(images, thresholds=fixed, attack=own)}
     if controls:
         sets[NOISE] = see(images, thresholds=fixed, attack=attacks[NOISE])
-        if attacker is model:
-            sets[COMMON] = sets[FGSM]
-        elif attacker is not None:
+        for title, attacker in (attackers or {}).items():
             attacker.to(on.device).eval()
-            foreign: Attack = lambda _network, batch, labels: own(attacker, batch, labels)  # noqa: E731
-            sets[COMMON] = see(images, thresholds=fixed, attack=foreign)
+            foreign: Attack = lambda _network, batch, labels: own(attacker, batch, labels)  # noqa: B023, E731 (used at once)
+            sets[common(title)] = see(images, thresholds=fixed, attack=foreign)
         right = real.predictions == real.labels
         fooled = right & (sets[FGSM].predictions != real.labels)
         for name, chosen, attack in ((SUCCESSFUL, fooled, own), (WRONG, ~right, None)):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.attacks.predictions import accuracy_row
+from neuron_consistency.consistency.ambiguity import REAL, Passes
 from neuron_consistency.consistency.measure import consistency_row
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
@@ -17,6 +18,8 @@ from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import evaluating
 from neuron_consistency.responses import respond
 from neuron_consistency.runtime import Runtime
+
+BLANK, SHUFFLED, BLANK_SHUFFLED = "random weights", "labels shuffled", "random weights, labels shuffled"
 
 
 def reaction_table(
@@ -46,6 +49,26 @@ def reaction_table(
             row = consistency_row(responses, layer, correlation, equal_m=top_k)
             rows.append({"case": name, "layer": layer, "accuracy": right} | row)
     return pd.DataFrame(rows)
+
+
+def null_passes(
+    model: Classifier, blank: Classifier, images: ImageSet, on: Runtime, *, quantile: float = 0.005, top_k: int = 20
+) -> dict[str, Passes]:
+    """The last layer on real images where what it fires for has no meaning: what its U is to be held against.
+
+    Args:
+        blank: the same network with random weights.
+        quantile, top_k: see `responses.respond`.
+
+    Returns:
+        Passes over REAL: of BLANK, of SHUFFLED (the trained network, labels of other images), and of both together.
+    """
+    mixed = shuffled(images)
+    cases = {BLANK: (blank, images), SHUFFLED: (model, mixed), BLANK_SHUFFLED: (blank, mixed)}
+    return {
+        name: Passes(net.last_layer, {REAL: respond(net, shown, on, quantile=quantile, top_k=top_k)})
+        for name, (net, shown) in cases.items()
+    }
 
 
 def shuffled(images: ImageSet, *, seed: int = 0) -> ImageSet:
