@@ -11,7 +11,7 @@ profile: str = "demo"  # only names the run: this page trains nothing
 device: str = "auto"  # unused here; every page has it
 
 # %% tags=["hide-input"]
-from neuron_consistency.representation.figures import cs_curves
+from neuron_consistency.representation.figures import cs_curves, merely_targets
 from neuron_consistency.tracing.figures import auroc_intervals
 from neuron_consistency.workflow.kept import Kept
 from neuron_consistency.workflow.page import open_page
@@ -43,7 +43,17 @@ kept.cited(full_size, large)
 #
 # ## What neurons respond to
 #
-# What {doc}`06_representations` measures with this set: CS1 and CS2 over LC,
+# First what P2 concludes from it: does training cure dummy detectors? The share of a neuron's top adversarial images
+# that merely target its concept, for each network on images made against networks like it (red) and against others
+# (blue), as {ref}`cure` explains. Red right of blue: what looks like a cure is that others' images do not reach.
+
+# %% tags=["hide-input"]
+cure = kept.table(own, "neurons").query("layer == 'all'")
+cure = cure.assign(own=cure["network"].str.contains("own set|, normal"))
+kept.cited(merely_targets(cure), own)
+
+# %% [markdown]
+# What {doc}`06_representations` measures with the larger set: CS1 and CS2 over LC,
 
 # %% tags=["hide-input"]
 kept.cited(cs_curves(kept.table(large, "curves")), large)

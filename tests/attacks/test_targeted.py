@@ -201,7 +201,7 @@ def test_an_early_stop_is_the_full_run_up_to_it(ensemble: list[nn.Module], batch
     stops = [int(column.nonzero()[0]) if bool(column.any()) else len(iterates) - 1 for column in taken.unbind(1)]
     assert len(set(stops)) > 3, "the images have to leave at different steps for this to show anything"
     expected = torch.stack([iterates[stop][row] for row, stop in enumerate(stops)])
-    found = optimise_targeted(ensemble, images, targets, **settings_of, stop_early=True)  # type: ignore[arg-type]
+    found = optimise_targeted(ensemble, images, targets, **settings_of, halvings=0)  # type: ignore[arg-type]
     assert torch.equal(found.success, taken.any(0))
     assert_images_equal(found.images, expected)
 
@@ -211,9 +211,12 @@ def test_the_full_run_keeps_the_nearest_success(ensemble: list[nn.Module], batch
     targets, settings_of = (labels + 2) % 4, {"steps": 30, "learning_rate": 0.02, "trade_off": 10.0}
     iterates = torch.stack(trajectory(ensemble, images, targets, **settings_of))  # type: ignore[arg-type]
     norms = (iterates - images).flatten(2).norm(dim=2)
-    taken = torch.stack([say_target(ensemble, point, targets).all(1) for point in iterates])
-    nearest = norms.masked_fill(~taken, torch.inf).argmin(0)
-    found = optimise_targeted(ensemble, images, targets, **settings_of, stop_early=False)  # type: ignore[arg-type]
+    taken = torch.stack(
+        [say_target(ensemble, torch.cat([point, rounded(point)]), targets.repeat(2)).all(1) for point in iterates]
+    )
+    nearest = norms.masked_fill(~taken.unflatten(1, (2, -1)).all(1), torch.inf).argmin(0)
+    kept: dict[str, Any] = {"stop_early": False, "halvings": 0}
+    found = optimise_targeted(ensemble, images, targets, **settings_of, **kept)  # type: ignore[arg-type]
     assert bool(found.success.all())
     assert_images_equal(found.images, iterates[nearest, torch.arange(len(images))])
 
@@ -258,8 +261,27 @@ def test_success_is_claimed_of_the_rounded_image_in_float32(precision: str) -> N
     assert float(found.images.max()) * 255 < 100.6
     assert float(short.images.max()) * 255 > 100.2
     assert not bool(short.success.any())
-    assert bool(nearest.success.all())  # of the image itself, not rounded
-    assert float(nearest.images.max()) * 255 < 100.3
+    assert bool(nearest.success.all())
+    assert torch.equal(rounded(nearest.images), rounded(found.images))
+
+
+@pytest.mark.parametrize("stop_early", [False, True])
+def test_an_image_is_drawn_back_to_where_it_just_succeeds(stop_early: bool) -> None:
+    """A step of 20 levels overshoots a border that lies at 130: at 140 the image would be twice as far as it needs to
+    be, and its distance that of the learning rate. Five halvings come within a level of the border."""
+
+    class Line(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            brightness = 255 * images.mean((1, 2, 3)) - 130
+            return torch.stack([torch.zeros_like(brightness), brightness], dim=1)
+
+    images, targets = torch.full((1, 3, 4, 4), 120 / 255), torch.tensor([1])
+    options: dict[str, Any] = {"steps": 3, "learning_rate": 20 / 255, "trade_off": 1e4, "stop_early": stop_early}
+    far, near = (optimise_targeted([Line()], images, targets, **options, halvings=n) for n in (0, 5))
+    assert float(far.distance) * 255 == pytest.approx(20, abs=0.1)
+    assert 10 < float(near.distance) * 255 < 11.5
+    assert bool(near.success)
+    assert bool(say_target([Line()], rounded(near.images), targets).all())
 
 
 class Counted(nn.Module):

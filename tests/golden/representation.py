@@ -12,9 +12,9 @@ from golden.setting import ON, images, networks, recipe
 from neuron_consistency.attacks.stored_set import AdversarialSet, write_adversarial_set
 from neuron_consistency.attacks.targeted import least_likely_targets
 from neuron_consistency.representation.centroids import class_centroids, distance_ratios
+from neuron_consistency.representation.claims import by_seeds, cure_table, neuron_claims, ratio_claims, training_claims
 from neuron_consistency.representation.tables import (
     measure_networks,
-    ratio_claims,
     ratio_means,
     success_table,
     transfer_table,
@@ -61,12 +61,14 @@ def numbers() -> dict[str, object]:
                 ratios[name] = distance_ratios(nets[one.network], clean, stored, centroids, ON, pooling=pooling)
     neurons = {title: one.neurons for title, one in measured.items()}
     labels = {titles[one.key]: one.objective for one in recipes}
-    ratio_rows = {title: ratio_claims(ratio_means(one), tolerance=0.05) for title, one in ratios.items()}
-    neuron_rows = {title: one.claims(bins=BINS) for title, one in neurons.items()}
-    claims = {title: pd.concat([ratio_rows[title], neuron_rows[title]]) for title in labels}
-    claims = {title: rows.assign(objective=labels[title]) for title, rows in claims.items()}
+    groups = by_seeds(recipes, titles, measured)
+    ratio_rows = {title: ratio_claims(seeds, tolerance=0.05) for title, seeds in groups.items()}
+    neuron_rows = {title: neuron_claims(seeds, bins=BINS) for title, seeds in groups.items()}
+    changes = training_claims(recipes, titles, measured, "consistent")
+    claims = pd.concat([stacked(rows) for rows in (ratio_rows, neuron_rows, changes)], ignore_index=True)
+    claims["objective"] = claims["network"].map(labels)
     everywhere = success.replace({"network": {"all": "all of them at once"}})
-    findings = settled("06_representations", success=everywhere, claims=stacked(claims))
+    findings = settled("06_representations", success=everywhere, transfer=found["transfer"], claims=claims)
     return found | {
         "neurons": stacked({title: one.table for title, one in list(neurons.items())[:1]}),
         "neurons, summary": stacked({title: one.summary() for title, one in neurons.items()}),
@@ -74,5 +76,7 @@ def numbers() -> dict[str, object]:
         "ratios": stacked({title: ratio_means(one) for title, one in ratios.items()}),
         "claims of distances": stacked(ratio_rows),
         "claims of neurons": stacked(neuron_rows),
+        "claims of training": stacked(changes),
+        "cure": cure_table(groups, recipes).drop(columns="own"),
         "findings": pd.DataFrame(findings),
     }

@@ -12,6 +12,8 @@ from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.tracing.detection_tables import (
     adaptive_detections,
     detections,
+    errors_lead,
+    training_changes,
     verdict_counts,
     verdicts,
     worst_cases,
@@ -51,6 +53,8 @@ def numbers() -> dict[str, object]:
         trials, shown, places, ON, weights=[1.0, 100.0], epsilon=EPSILON, steps=3, false_alarms=0.05
     )
     worst, errors = worst_cases(adaptive), mass.loc[pd.IndexSlice[:, "errors"], :].droplevel("group")
+    changes = training_changes(recipes, titles, detected)
+    tables = {"worst": worst, "changes": changes, "leads": errors_lead(detected)}
     succeeded, told = detected.dropna(subset="AUROC"), errors.dropna(subset="predicted - true")
     return found | {
         "masses": mass.reset_index(),
@@ -59,5 +63,5 @@ def numbers() -> dict[str, object]:
         "verdicts": said.reset_index(),
         "verdicts, counted": verdict_counts(said),
         "worst cases": worst,
-        "findings": pd.DataFrame(settled("07_tracing", errors=told, detections=succeeded, worst=worst)),
+        "findings": pd.DataFrame(settled("07_tracing", errors=told, detections=succeeded, **tables)).dropna(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -252,3 +253,18 @@ def test_impossible_measures_are_refused() -> None:
             measure_neurons(real, adversarial, AIMS, torch.arange(8), similar, FAR, **options)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="5 targets and 8 origins for 8"):
         measure_neurons(real, adversarial, AIMS[:5], torch.arange(8), similar, FAR)
+
+
+def test_a_layer_that_may_be_negative_has_top_images_below_zero_too() -> None:
+    """Read before its activation a neuron has no silence at 0; its top images would be lost in one set and not the
+    other."""
+
+    def below_zero(passed: Responses) -> Responses:
+        layer = passed.layers["last"]
+        lowered = replace(layer, top_values=layer.top_values - 5, floor=-math.inf)
+        return replace(passed, layers={"last": lowered})
+
+    real, adversarial = responses(REAL_LABELS, [[0, 1, 2]]), responses(TRUE, [[4, 5, 6]])
+    found = measured(below_zero(real), below_zero(adversarial), AIMS, torch.arange(8)).table
+    assert found["images"].tolist() == [3]
+    assert found["CS2"].tolist() == [1.0]

@@ -47,7 +47,7 @@ def planted(**columns: list[float]) -> NeuronMeasures:
     )
 
 
-def test_curves_deal_neurons_by_lc_and_the_claims_read_their_ends() -> None:
+def test_curves_deal_neurons_by_lc_and_the_claims_read_the_ends_of_them() -> None:
     """The paper's picture, planted: as LC grows CS1 falls from chance and CS2 rises above it."""
     lc = [(7 * i % 12) / 12 for i in range(12)]  # in no order
     found = planted(
@@ -63,16 +63,17 @@ def test_curves_deal_neurons_by_lc_and_the_claims_read_their_ends() -> None:
     cs1 = curves[curves["measure"] == "CS1"]
     assert cs1["LC"].tolist() == pytest.approx([1 / 12, 4 / 12, 7 / 12, 10 / 12])
     assert cs1["value"].tolist() == pytest.approx([0.5 - 0.4 * level for level in cs1["LC"]])
-    assert found.claims(bins=4)["verdict"].tolist() == ["holds"] * 6
-    upside_down = planted(
-        LC=lc,
-        U=lc,
-        CS1=[0.5 + 0.4 * level for level in lc],
-        CS2=[0.5 - 0.4 * level for level in lc],
-        shows=[0.8] * 12,
-        **{"merely targets": [0.1] * 12},
+    claimed = {name: one.value for name, one in found.claimed(bins=4).items()}
+    assert claimed == pytest.approx(
+        {
+            "CS1 below chance": -0.4 * 10 / 12,
+            "CS1 falls with LC": -0.4 * 9 / 12,
+            "CS2 above chance": 0.4 * 10 / 12,
+            "CS2 above CS1": 0.8 * 10 / 12,
+            "merely targets above chance": 0.3,
+            "merely targets above shows": 0.7,
+        }
     )
-    assert upside_down.claims(bins=4)["verdict"].tolist() == ["fails"] * 6
 
 
 def test_more_bins_than_neurons_and_no_neuron_at_all() -> None:
@@ -82,4 +83,4 @@ def test_more_bins_than_neurons_and_no_neuron_at_all() -> None:
     dead = measured(real, responses(TRUE, [[], [], []]), AIMS, torch.arange(8))
     assert dead.bins(4).tolist() == [-1] * 3
     assert len(dead.curves(bins=4)) == 0
-    assert set(dead.claims(bins=4)["verdict"]) == {"cannot be told"}
+    assert all(math.isnan(one.value) for one in dead.claimed(bins=4).values())

@@ -14,8 +14,17 @@ from neuron_consistency.attacks.linf import fgsm, pgd
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import read_layers
-from neuron_consistency.tracing.detection import SOFTMAX, Detectors, adaptive_pgd, fit_detectors, fit_mahalanobis
-from neuron_consistency.tracing.influence import log_odds, prediction_difference
+from neuron_consistency.tracing.detection import (
+    SOFTMAX,
+    Detectors,
+    Mahalanobis,
+    adaptive_pgd,
+    fit_detectors,
+    fit_mahalanobis,
+)
+from neuron_consistency.tracing.influence import log_odds, prediction_difference, rest_of_network
+from neuron_consistency.tracing.profiles import Profiles
+from planted_linear import linear_model
 from toys import CPU, ON, assert_same_state, image_set, state_of, toy_images
 
 EPSILON = 40 / 255
@@ -39,6 +48,26 @@ def test_the_mahalanobis_score_is_the_distance_to_the_nearest_class(trained_toy:
     assert torch.allclose(fitted.score(features[:5]), expected, rtol=1e-6)
     part = images.subset((images.labels != 2).nonzero().squeeze(1))
     assert len(fit_mahalanobis(trained_toy, part, ON).centres) == 3
+
+
+@pytest.mark.parametrize(("sees", "lead"), [(1, 0.5), (2, -0.5), (3, 0.0)])
+def test_the_true_class_is_held_against_others_as_far_from_the_predicted_one(sees: int, lead: float) -> None:
+    """Classes 1 and 2 are relatives of the class 0 that is said, 3 is none; 1 is true. Half of what speaks for 0 are
+    neurons of class 0, the other half neurons of class `sees`: against all classes, 1 would lead as a relative alone.
+    """
+    weights = torch.zeros(4, 3)
+    weights[0, :2] = 1.0
+    model = linear_model(weights)
+    related = torch.tensor([[1.0, 0.5, 0.5, 0.0], [0.5, 1.0, 0.0, 0.0], [0.5, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    shares = torch.eye(4)[[0, sees, 0]].double()
+    matches, nothing = shares @ related.double(), torch.zeros(3).double()
+    profiles = Profiles("colours", tuple("abcd"), torch.zeros(1, 3), shares, matches, nothing, 0.0)
+    rival = Mahalanobis(torch.eye(3).double(), nothing[None])
+    found = Detectors(model, rest_of_network(model), profiles, rival, "probability", related)
+    maps = torch.ones(1, 3, 2, 2)
+    columns = found._columns(maps, torch.tensor([1]), [1])
+    assert float((columns["true"] - columns["alike"]).detach()) == pytest.approx(lead)
+    assert bool(found._columns(maps, torch.tensor([3]), [1])["alike"].isnan())  # no other class is so far
 
 
 def fit(model: Classifier, layer: str | None = None) -> Detectors:

@@ -13,6 +13,7 @@ import torch
 from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.attacks.predictions import predictions, under_pgd
 from neuron_consistency.networks.models import Classifier
+from neuron_consistency.show import distinct_titles
 from neuron_consistency.tracing.detection import MAHALANOBIS, MISMATCH, SOFTMAX
 from neuron_consistency.tracing.detection_tables import (
     ERRORS,
@@ -21,7 +22,9 @@ from neuron_consistency.tracing.detection_tables import (
     chosen_k,
     detection_table,
     detections,
+    errors_lead,
     leads_shown,
+    training_changes,
     unseen_shown,
     verdict_counts,
     verdicts,
@@ -30,7 +33,7 @@ from neuron_consistency.tracing.detection_tables import (
 from neuron_consistency.tracing.figures import auroc_intervals, explanation_panel
 from neuron_consistency.tracing.tables import ATTACKED, RIGHT, masses, trace_examples, typical_examples
 from neuron_consistency.tracing.trials import Trial, choose_k, try_attacks, try_networks
-from toys import ON, assert_same_state, attacked_set, bytes_of, state_of, toy_images
+from toys import ON, assert_same_state, attacked_set, bytes_of, state_of, toy_images, toy_recipe
 
 IMAGES, SELECTION = toy_images(40, noise=0.3, seed=7), toy_images(40, seed=2)
 under_fgsm = partial(fgsm, epsilon=40 / 255)
@@ -123,6 +126,56 @@ def test_verdicts_are_counted_over_attacks_alone() -> None:
     }
 
 
+def trial_of(clean: pd.DataFrame, **attacked: pd.DataFrame) -> Trial:
+    return Trial(None, 1, pd.DataFrame(), clean, attacked)  # type: ignore[arg-type]  # nothing is run
+
+
+def test_the_errors_are_held_against_their_best_rival() -> None:
+    """The mismatch leads the rival that knows nothing, and lies behind the one that knows all: that row decides."""
+    clean = made([0] * 30 + [1] * 30, [0.5 + place / 100 for place in range(60)])
+    clean["mismatch 1"] = [(7 * place % 60) / 60 + (place >= 30) / 2 for place in range(60)]
+    clean[SOFTMAX] = [place / 60 for place in range(60)]
+    table = detections({"toy": trial_of(clean)}, false_alarms=0.05)
+    (row,) = errors_lead(table).to_dict("records")
+    assert row["detector"] == SOFTMAX
+    mismatch = table[table["detector"] == MISMATCH]["AUROC"].item()
+    assert 0.5 < mismatch < 1
+    assert row["lead"] == pytest.approx(mismatch - 1)
+    assert row["mismatch is"] == "worse than it"
+
+
+def test_training_is_held_against_the_normal_network_of_its_seed() -> None:
+    """A pair mixed up, or an attack that one of the two withstood, would make a change of nothing."""
+    recipes = [toy_recipe(objective, seed) for objective in ("normal", "consistent") for seed in (0, 1)]
+    titles = distinct_titles(recipes)
+    clean, blind = made([0] * 20, [place / 20 for place in range(20)]), made([1] * 20, [0.475] * 20)
+    seen, unhurt = blind.assign(**{"mismatch 1": 2.0}), clean
+    attacked = {"normal0": blind, "normal1": seen, "consistent0": seen, "consistent1": seen}
+    met = {titles[key]: trial_of(clean, FGSM=scores, PGD=unhurt) for key, scores in attacked.items()}
+    table = training_changes(recipes, titles, detections(met, false_alarms=0.05))
+    assert table["model"].tolist() == [titles["consistent0"], titles["consistent1"]]
+    assert table["attack"].tolist() == ["FGSM", "FGSM"]
+    assert table["difference"].tolist() == pytest.approx([0.5, 0])
+    assert table["difference low"][0] < table["difference"][0] < table["difference high"][0]
+
+
+def test_words_of_a_table_are_adjusted_together() -> None:
+    """Twenty networks whose detectors know nothing: one would be called better or worse than chance by luck."""
+    clean, lucky = made([0] * 40, list(torch.rand(40).tolist())), made([1] * 40, [0.0] * 40)
+    alone, together = {}, {}
+    for name in range(20):
+        generator = torch.Generator().manual_seed(name)
+        scores = lucky.assign(**{"mismatch 1": torch.rand(40, generator=generator).tolist()})
+        own = clean.assign(**{"mismatch 1": torch.rand(40, generator=generator).tolist()})
+        together[str(name)] = trial_of(own, FGSM=scores)
+        found = by_row(detection_table(own, {"FGSM": scores}, k=1))["FGSM", MISMATCH]
+        alone[name] = found["verdict"]
+    assert set(alone.values()) > {"cannot be told"}
+    table = detections(together, false_alarms=0.05)
+    own_rows = table[(table["detector"] == MISMATCH) & (table["attack"] == "FGSM")]
+    assert set(own_rows["verdict"]) == {"cannot be told"}
+
+
 def test_a_planted_mismatch_is_found(trials: dict[str, Trial]) -> None:
     """Profiles that match what the network says of clean images, and not of attacked ones, give an area near 1."""
     trial = trials["toy"]
@@ -160,8 +213,8 @@ def test_a_trial_holds_what_the_network_said_under_each_attack(trials: dict[str,
 
 
 def test_groups_hold_the_masses_of_their_images() -> None:
-    clean = made([0, 0, 1], [0.0] * 3).assign(predicted=[0.0, 1.0, 2.0], true=1.0, other=0.5)
-    attacked = made([1, 0, 1], [0.0] * 3).assign(predicted=9.0, true=1.0, other=0.5)
+    clean = made([0, 0, 1], [0.0] * 3).assign(predicted=[0.0, 1.0, 2.0], true=1.0, other=0.5, alike=0.5)
+    attacked = made([1, 0, 1], [0.0] * 3).assign(predicted=9.0, true=1.0, other=0.5, alike=0.5)
     trial = Trial(None, 1, pd.DataFrame(), clean, {"FGSM": attacked})  # type: ignore[arg-type]  # nothing is run
     table = masses({"toy": trial}).loc["toy"]
     assert table["images"].to_dict() == {"right answers": 2, "errors": 1, "FGSM, successful": 1}

@@ -93,7 +93,9 @@ def test_random_neurons_give_the_mean_of_all() -> None:
 def test_the_verdict_on_errors_is_over_source_images() -> None:
     """Ten images made from one count once: else copies would make an interval as narrow as one likes."""
     spread = [0.0, 0.1, 0.2, 0.3]
-    errors = pd.DataFrame({"source": range(4), "predicted": [0.8 + s for s in spread], "true": 0.2, "other": 0.1})
+    errors = pd.DataFrame(
+        {"source": range(4), "predicted": [0.8 + s for s in spread], "true": 0.2, "other": 0.1, "alike": 0.15}
+    )
     right = errors.assign(true=errors["predicted"])
     copied = pd.concat([errors] * 10)
     table = mass_table({"right": right, "errors": errors, "copied": copied, "none": errors[:0]})
@@ -106,6 +108,7 @@ def test_the_verdict_on_errors_is_over_source_images() -> None:
         "cannot be told",
     ]
     assert math.isnan(rows["none"]["predicted"])
+    assert rows["errors"]["true - alike"] == pytest.approx(0.05)
     for column in ("predicted", "predicted low", "predicted high"):
         assert rows["copied"][column] == pytest.approx(rows["errors"][column])
     margin = 3.182446 * float(np.std(spread, ddof=1)) / 2  # Student's t, three degrees of freedom

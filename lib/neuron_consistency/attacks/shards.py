@@ -192,5 +192,5 @@ def claim_folder(folder: Path, manifest: dict[str, Any], *, write: bool) -> None
     there = read_json(path)
     if there != json.loads(json.dumps(manifest)):
         differing = [name for name in manifest if manifest[name] != there.get(name)]
-        shown = [f"{name} is {there.get(name)!s:.80} there, {manifest[name]!s:.80} here" for name in differing]
+        shown = [f"{name} is {there.get(name)!s:.120} there, {manifest[name]!s:.120} here" for name in differing]
         raise StoreError(f"{folder} holds another adversarial set ({'; '.join(shown)}): write into another folder")

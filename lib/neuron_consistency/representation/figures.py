@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from neuron_consistency.plotting import grid, legend_below, panels
+from neuron_consistency.plotting import grid, legend_below, panels, spread
 
+OWN, OTHERS = "tab:red", "tab:blue"  # images made against the network itself, or against others
 MEASURES = {"CS1": ("tab:blue", "CS1, true labels"), "CS2": ("tab:red", "CS2, target labels")}
 
 
@@ -53,5 +54,29 @@ def ratio_histograms(ratios: pd.DataFrame) -> Figure:
             axis.set_title(network, fontsize=9)
         axes[-1, column].set_xlabel(ratio)
     made.supylabel("adversarial images", fontsize=10)
+    legend_below(made, columns=3)
+    return made
+
+
+def merely_targets(rows: pd.DataFrame) -> Figure:
+    """The share of a neuron's top adversarial images that merely target its concept, a line a network and set.
+
+    Red: the images were made against networks like this one; blue: against others. Chance is a grey stroke.
+
+    Args:
+        rows: columns network, own (whose images), "merely targets" with its bounds, and its chance.
+    """
+    made, axes = grid(7.5, 0.9 + 0.32 * len(rows), 1, 1)
+    (axis,) = axes.flat
+    for own, colour, meaning in ((True, OWN, "made against itself"), (False, OTHERS, "made against others")):
+        places = np.flatnonzero(rows["own"].to_numpy(bool) == own)
+        some = rows.iloc[places]
+        axis.errorbar(
+            some["merely targets"], places, xerr=spread(some, "merely targets"), fmt="o", color=colour, label=meaning
+        )
+    chances = rows["merely targets chance"]
+    axis.scatter(chances, range(len(rows)), marker="|", s=120, color="0.5", label="chance")
+    axis.set_yticks(range(len(rows)), rows["network"])
+    axis.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xlabel="share that merely targets the neuron's concept")
     legend_below(made, columns=3)
     return made

@@ -154,7 +154,7 @@ class _Pairs(NamedTuple):
 
     @classmethod
     def of(cls, layer: LayerResponses) -> Self:
-        rows, channels = torch.nonzero(layer.top_values > 0, as_tuple=True)
+        rows, channels = torch.nonzero(layer.top_values >= layer.floor, as_tuple=True)
         return cls(layer.top_indices[rows, channels], channels, layer.top_indices.shape[1])
 
     def sums(self, names: Tensor, classes: int, groups: Tensor | None = None, values: Tensor | None = None) -> Tensor:

@@ -103,24 +103,19 @@ class NeuronMeasures:
                 rows.append(row | {"chance": self._level(measure, part)})
         return pd.DataFrame(rows)
 
-    def claims(self, *, bins: int) -> pd.DataFrame:
-        """The claims of P2 about neurons, differences settled by intervals: claim, value, low, high, verdict.
-
-        Of the neurons of the highest LC: CS1 lies below chance; it is lower than that of the neurons of the lowest LC;
-        CS2 lies above chance; it exceeds CS1. Of the neurons with a clear concept: top images that merely target it are
-        more than chance has, and more than those that show it.
+    def claimed(self, *, bins: int) -> dict[str, Estimate]:
+        """The numbers that the claims of P2 about neurons are about, by the names in `claims.NEURON_CLAIMS`.
 
         Args:
             bins: as for `curves`; the highest LC is the last bin, the lowest the first.
         """
         which, estimate = self.bins(bins), self.estimate
         high, low = which == which.max(), which == 0
-        claims = {
-            "CS1 below chance": (estimate("CS1", high, above_chance=True), "below"),
-            "CS1 falls with LC": (estimate("CS1", high).minus(estimate("CS1", low)), "below"),
-            "CS2 above chance": (estimate("CS2", high, above_chance=True), "above"),
-            "CS2 above CS1": (estimate("CS2", high).minus(estimate("CS1", high)), "above"),
-            "merely targets above chance": (estimate("merely targets", above_chance=True), "above"),
-            "merely targets above shows": (estimate("merely targets").minus(estimate("shows")), "above"),
+        return {
+            "CS1 below chance": estimate("CS1", high, above_chance=True),
+            "CS1 falls with LC": estimate("CS1", high).minus(estimate("CS1", low)),
+            "CS2 above chance": estimate("CS2", high, above_chance=True),
+            "CS2 above CS1": estimate("CS2", high).minus(estimate("CS1", high)),
+            "merely targets above chance": estimate("merely targets", above_chance=True),
+            "merely targets above shows": estimate("merely targets").minus(estimate("shows")),
         }
-        return pd.DataFrame({"claim": claim, **one.settles(**{side: 0.0})} for claim, (one, side) in claims.items())

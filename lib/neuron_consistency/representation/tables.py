@@ -21,8 +21,10 @@ from neuron_consistency.representation.neurons import NeuronMeasures
 from neuron_consistency.responses import Responses
 from neuron_consistency.runtime import Runtime
 from neuron_consistency.show import stacked, with_intervals
-from neuron_consistency.statistics import Estimate, mean, share
+from neuron_consistency.statistics import mean, share
 from neuron_consistency.taxonomy import correlation, distance_matrix
+
+OWN = ", own set"  # after the title of a network that is shown images made against itself, and not the normal networks'
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,17 @@ def measure_networks(
         top, concepts: options of `top_responses` and of `measure_neurons`.
 
     Returns:
-        By title, which is followed by ", own set" for a set that was made on the network and is not the first.
+        By title, which is followed by OWN for a set that was made on the network and is not the first.
     """
     distances, clean, found = distance_matrix(real.synsets), real.subset(places), {}
     for key, model in models.items():
         print(f"measuring {titles[key]}", flush=True)
         strongest = top_responses(model, real, on, **top)
         centroids = class_centroids(model, training, on, pooling=pooling)
-        own = {f"{titles[key]}, own set": one for one in sets[1:] if key in one.networks}
-        for label, shown in {titles[key]: sets[0], **own}.items():
+        for place, shown in enumerate(sets):
+            if place and key not in shown.networks:
+                continue
+            label = titles[key] + (OWN if place else "")
             fooled = top_responses(model, shown, on, **top)
             origins, similar = places[shown.indices], correlation(distances, sigma=sigma)
             neurons = measure_neurons(strongest, fooled, shown.targets, origins, similar, distances, **concepts)
@@ -121,29 +125,6 @@ def ratio_means(ratios: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def ratio_claims(means: pd.DataFrame, *, tolerance: float) -> pd.DataFrame:
-    """The claims of P2 about r1 and r2, over all images, settled by intervals: claim, value, low, high, verdict.
-
-    Against noise the value is the mean difference to the noise of the same norm.
-
-    Args:
-        means: from `ratio_means`.
-        tolerance: so far from 1 still counts as about 1.
-    """
-    found = means[means["subset"] == "all"].set_index(["ratio", "of"]).to_dict("index")
-    claims = {
-        "r1 above 1": ("r1", "adversarial", {"above": 1.0}),
-        "r1 above noise": ("r1", "difference", {"above": 0.0}),
-        "r1 about 1": ("r1", "adversarial", {"above": 1 - tolerance, "below": 1 + tolerance}),
-        "r2 below 1": ("r2", "adversarial", {"below": 1.0}),
-        "r2 below noise": ("r2", "difference", {"below": 0.0}),
-    }
-    return pd.DataFrame(
-        {"claim": claim, **Estimate.read(found[ratio, of], "value").settles(**bounds)}
-        for claim, (ratio, of, bounds) in claims.items()
-    )
-
-
 def mean_columns(means: pd.DataFrame) -> pd.DataFrame:
     """The stacked tables of `ratio_means` with intervals as text, images and noise beside each other.
 
@@ -153,13 +134,6 @@ def mean_columns(means: pd.DataFrame) -> pd.DataFrame:
     shown = shown[(shown["of"] != "difference") & (shown["clean images"] > 1)]
     shown = shown.assign(column=shown["ratio"] + ", " + shown["of"])
     return shown.set_index(["network", "subset", "images", "column"])["value"].unstack(sort=False)
-
-
-def claim_columns(claims: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The claims of all networks, a column each: number, interval and verdict as text."""
-    shown = with_intervals(stacked(claims), decimals=2)
-    shown["value"] += ": " + shown["verdict"]
-    return shown.set_index(["network", "claim"])["value"].unstack(sort=False)
 
 
 def success_table(

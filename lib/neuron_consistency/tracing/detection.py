@@ -76,6 +76,9 @@ class Detectors:
         profiles: of that layer's neurons, from selection images.
         mahalanobis: fitted on training images.
         form: of the prediction difference.
+
+    Shape:
+        correlation: A of Eq. 2, (K, K).
     """
 
     model: Classifier
@@ -83,6 +86,7 @@ class Detectors:
     profiles: Profiles
     mahalanobis: Mahalanobis
     form: str
+    correlation: Tensor
 
     def mismatch(self, influence: Tensor, predicted: Tensor, k: int) -> Tensor:
         """1 - the mean, over the k most influential neurons, of how well the predicted class matches their profiles.
@@ -138,7 +142,8 @@ class Detectors:
         Returns:
             One row an image, indexed by its source: label, prediction, right; how suspect it is, higher for more, by
             "mismatch k" for each k, SOFTMAX and MAHALANOBIS; and its `influence_mass` of the class predicted, of the
-            true one, and of all others in the mean, as predicted, true, other. What follows the layer is in float32.
+            true one, of all others in the mean, and of those that lie as far from the predicted class as the true one
+            does (NaN where there is none), as predicted, true, other, alike. What follows the layer is in float32.
 
         Raises:
             ParameterError: a k that is not between 1 and the number of channels, or another number of classes.
@@ -163,6 +168,8 @@ class Detectors:
         mass = influence_mass(influence, self.profiles.matches)
         predicted, true = (functional.one_hot(c.to(mass.device), mass.shape[1]) > 0 for c in (predictions, labels))
         others = ~(predicted | true)
+        near = self.correlation.to(mass)[predictions.to(mass.device)]  # falls with distance, equal where that is
+        alike = others & (near == near[true][:, None])
         return {
             "label": labels,
             "prediction": predictions,
@@ -173,6 +180,7 @@ class Detectors:
             "predicted": mass[predicted],
             "true": mass[true],
             "other": torch.where(others, mass, 0).sum(1) / others.sum(1),
+            "alike": torch.where(alike, mass, 0).sum(1) / alike.sum(1),
         }
 
 
@@ -192,7 +200,7 @@ def fit_detectors(
     """
     profiles = neuron_profiles(model, selection, on, correlation, layer=layer, top_k=top_k)
     mahalanobis = fit_mahalanobis(model, training, on, layer=layer)
-    return Detectors(model, rest_of_network(model, layer), profiles, mahalanobis, form)
+    return Detectors(model, rest_of_network(model, layer), profiles, mahalanobis, form, correlation)
 
 
 @torch.no_grad()

@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.runtime import Runtime
-from neuron_consistency.show import stacked, with_intervals
-from neuron_consistency.statistics import OPEN, share
+from neuron_consistency.show import Named, matched, stacked, with_intervals
+from neuron_consistency.statistics import LEVEL, OPEN, Estimate, holm, share
 from neuron_consistency.tracing.detection import MAHALANOBIS, MISMATCH, SOFTMAX, adaptive_pgd
 from neuron_consistency.tracing.ranking import Auroc, auroc
 from neuron_consistency.tracing.trials import Trial, fooled
@@ -67,9 +68,12 @@ def detection_table(
 
 
 def detections(trials: Mapping[str, Trial], *, false_alarms: float) -> pd.DataFrame:
-    """`detection_table` of every network under all that it has met, with its title in the column model."""
+    """`detection_table` of every network under all that it has met, with its title in the column model.
+
+    All verdicts are one family: each is given where it holds with all the others at 95 %, by Holm.
+    """
     table = partial(detection_table, false_alarms=false_alarms)
-    return stacked({title: table(one.clean, one.attacked, k=one.k) for title, one in trials.items()}, "model")
+    return _together(stacked({name: table(one.clean, one.attacked, k=one.k) for name, one in trials.items()}, "model"))
 
 
 def adaptive_detections(
@@ -93,7 +97,48 @@ def adaptive_detections(
             met[f"adaptive, w = {weight:g}"] = trial.scores(images.subset(places), on, sources=places, attack=attack)
         table = detection_table(trial.clean, met, k=trial.k, false_alarms=false_alarms)
         tables[title] = table[table["attack"] != ERRORS]
-    return stacked(tables, "model")
+    return _together(stacked(tables, "model"))
+
+
+def _together(table: pd.DataFrame) -> pd.DataFrame:
+    rows = table.to_dict("records")
+    area, lead = ([Estimate.read(row, name).p(above=at) for row in rows] for name, at in (("AUROC", 0.5), ("lead", 0)))
+    above = np.array(holm(area + lead)).reshape(2, -1) >= 1 - LEVEL  # NaN, with a reason for a verdict, is not
+    return table.assign(
+        **{name: table[name].mask(some, OPEN) for name, some in zip(("verdict", "mismatch is"), above, strict=True)}
+    )
+
+
+def errors_lead(table: pd.DataFrame) -> pd.DataFrame:
+    """Of the rows on natural errors, for each network that of the best rival: over it the mismatch leads least.
+
+    Args:
+        table: from `detections`.
+    """
+    rivals = table[(table["attack"] == ERRORS) & (table["detector"] != MISMATCH)].dropna(subset="lead")
+    return rivals.sort_values("lead", kind="stable").drop_duplicates("model").sort_index()
+
+
+def training_changes(recipes: Sequence[Named], titles: Mapping[str, str], table: pd.DataFrame) -> pd.DataFrame:
+    """What training by Eq. 6 changes of the mismatch: one row a pair of networks and attack that both fell for.
+
+    Columns: model (the trained one), attack, and difference of the AUROC, trained less normal, with its interval. The
+    images that fool two networks differ, so the two areas count as independent.
+
+    Args:
+        titles: by the networks' keys.
+        table: from `detections`.
+    """
+    own = table[table["detector"] == MISMATCH].dropna(subset="AUROC").set_index(KEYS[:2])
+    areas = {key: Estimate.read(row, "AUROC") for key, row in own.to_dict("index").items()}
+    rows = []
+    for trained, normal in matched(recipes, "consistent", "normal"):
+        for attack in own.index.unique("attack"):
+            keys = [(titles[net.key], attack) for net in (trained, normal)]
+            if all(key in areas for key in keys):
+                change = areas[keys[0]].minus(areas[keys[1]])
+                rows.append({"model": keys[0][0], "attack": attack, **change.row("difference")})
+    return pd.DataFrame(rows, columns=["model", "attack", "difference", "difference low", "difference high"])
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:

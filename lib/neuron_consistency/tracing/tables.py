@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import Attack, evaluating, over
 from neuron_consistency.runtime import Runtime
-from neuron_consistency.statistics import OPEN, mean, middle
+from neuron_consistency.statistics import LEVEL, OPEN, holm, mean, middle
 from neuron_consistency.tracing.detection import SOFTMAX
 from neuron_consistency.tracing.influence import prediction_difference, rest_of_network
 from neuron_consistency.tracing.profiles import Profiles
@@ -132,34 +133,44 @@ def mass_table(groups: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         groups: by name (right answers, errors, ...), rows of `Detectors.scores`.
 
     Returns:
-        One row a group: images, and for predicted, true, other (the chance level) and predicted - true the
-        mean with its interval of 95 % over source images (Student's t; NaN for fewer than two), and the verdict.
+        One row a group: images, and for predicted, true, other (the chance level), alike (classes as far from the
+        predicted one as the true one is), predicted - true and true - alike the mean with its interval of 95 % over
+        source images (Student's t; NaN for fewer than two), the verdict on predicted - true and its p.
 
     Source: ours, for P2's question when and why a network errs.
     """
     rows = []
     for name, images in groups.items():
-        means = images.groupby("source")[["predicted", "true", "other"]].mean()
+        means = images.groupby("source")[["predicted", "true", "other", "alike"]].mean()
         means["predicted - true"] = means["predicted"] - means["true"]
+        means["true - alike"] = means["true"] - means["alike"]
         row: dict[str, object] = {"group": name, "images": len(images)}
-        for column in means:
-            found = mean(means[column])
-            row |= found.row(str(column))
-        one = found.value == found.low == found.high == 0
-        words = "the predicted class", "the true class", "both: they are one" if one else OPEN
-        rows.append(row | {"neurons speak for": found.verdict(above=0, words=words)})
+        found = {str(column): mean(means[column]) for column in means}
+        for column, one in found.items():
+            row |= one.row(column)
+        lead = found["predicted - true"]
+        equal = lead.value == lead.low == lead.high == 0
+        words = "the predicted class", "the true class", "both: they are one" if equal else OPEN
+        row |= {"neurons speak for": lead.verdict(above=0, words=words), "p": np.nan if equal else lead.p(above=0)}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
 def masses(trials: Mapping[str, Trial]) -> pd.DataFrame:
-    """`mass_table` of right answers, errors and successful attacks, for every network, by model and group."""
+    """`mass_table` of right answers, errors and successful attacks, for every network, by model and group.
+
+    All verdicts are one family: each is given where it holds with all the others at 95 %, by Holm.
+    """
     tables = {}
     for title, trial in trials.items():
         right = trial.clean["right"]
         groups = {"right answers": trial.clean[right], "errors": trial.clean[~right]}
         groups |= {f"{name}, successful": fooled(trial.clean, scores) for name, scores in trial.attacked.items()}
         tables[title] = mass_table(groups).set_index("group")
-    return pd.concat(tables, names=["model"])
+    table = pd.concat(tables, names=["model"])
+    unsettled = np.array(holm(table.pop("p").to_list())) >= 1 - LEVEL
+    table["neurons speak for"] = table["neurons speak for"].mask(unsettled, OPEN)
+    return table
 
 
 def typical_examples(clean: pd.DataFrame, attacked: pd.DataFrame) -> dict[str, int]:
