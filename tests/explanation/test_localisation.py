@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.localisation import CENTRE, OWN, RANDOM, curves, localise
 from neuron_consistency.explanation.measure import Probe
-from neuron_consistency.explanation.scores import score_images
+from neuron_consistency.explanation.scores import DELETED, INSERTED, OWN_E, RIGHT_E, score_images
 from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.runtime import Runtime
@@ -24,23 +25,31 @@ SIZE = 32
 
 
 class Colours(nn.Module):
-    """Two classes, red and green: each is told by its colour alone, wherever it is."""
+    """Two classes, red and green: each is told by its colour alone, wherever it is, more or less surely.
 
-    def __init__(self) -> None:
+    A stubborn one says red whatever it sees.
+    """
+
+    def __init__(self, sureness: float = 20.0, *, stubborn: bool = False) -> None:
         super().__init__()
-        self.seen = nn.Identity()
+        self.seen, self.sureness, self.stubborn = nn.Identity(), sureness, stubborn
 
     def forward(self, images: Tensor) -> Tensor:
         seen: Tensor = self.seen(images)
-        return 20 * seen[:, :2].mean((2, 3))
+        colours = self.sureness * seen[:, :2].mean((2, 3))
+        return colours.sum(1, keepdim=True) * torch.tensor([1.0, 0.0]) + 1 if self.stubborn else colours
+
+
+def network(colours: Colours) -> Classifier:
+    model = Classifier(colours, "colours", {"seen": ("seen", 3)})
+    model.mean.zero_()
+    model.std.fill_(1)
+    return model
 
 
 @pytest.fixture
 def colours() -> Classifier:
-    model = Classifier(Colours(), "colours", {"seen": ("seen", 3)})
-    model.mean.zero_()
-    model.std.fill_(1)
-    return model
+    return network(Colours())
 
 
 def patches(count: int) -> ImageSet:
@@ -75,7 +84,8 @@ def test_a_network_that_sees_the_object_is_told_from_chance(colours: Classifier)
     scores, areas = localise(model, patches(30), ON, Probe()), curves(model, patches(30), ON, Probe(), steps=8)
     assert_same_state(before, model)
     assert scores["map"].value_counts().to_dict() == dict.fromkeys((OWN, RANDOM, CENTRE), 30)
-    assert list(scores) == ["image", "class", "map", "pointing game", "box IoU"]  # no masks
+    found = ["pointing game", "box IoU"]  # no masks
+    assert list(scores) == ["image", "class", "map", *found, *[f"{name}, off centre" for name in found]]
     mean = scores.groupby("map")[["pointing game", "box IoU"]].mean()
     assert (mean.loc[OWN] == 1).all()
     assert mean.loc[[RANDOM, CENTRE]].to_numpy().max() < 0.5
@@ -126,7 +136,7 @@ def test_masks_score_where_there_are_some_and_the_rest_is_counted(colours: Class
     plain = patches(8)
     masked = Masked("toy", "val", plain.classes, plain.synsets, plain.labels, plain.pixels, plain.fingerprint, None)
     scores = localise(colours, masked, ON, Probe())
-    assert list(scores) == ["image", "class", "map", "pointing game", "mask IoU"]
+    assert [*scores][:5] == ["image", "class", "map", "pointing game", "mask IoU"]
     own = scores[scores["map"] == OWN].set_index("image")[["pointing game", "mask IoU"]]
     assert own.loc[0].isna().all()
     assert (own.loc[1:] == 1).all(axis=None)
@@ -154,3 +164,46 @@ def test_an_image_of_several_classes_counts_once(colours: Classifier) -> None:
     assert len(values) == 3
     assert values["box IoU"].tolist() == pytest.approx([1, 1, np.nan], nan_ok=True)
     assert values["insertion"].notna().tolist() == [True, True, False]
+
+
+def test_objects_off_centre_are_scored_apart(colours: Classifier) -> None:
+    """Where objects lie on the centre, a map that always points there hits them all, and a network may be no better."""
+    images = patches(8)
+    assert images.boxes is not None
+    images.boxes[:6], images.pixels[:6] = torch.tensor([12, 12, 20, 20]), 0  # type: ignore[index]
+    images.pixels[:6, 0, 12:20, 12:20] = 200  # type: ignore[index]
+    scores = localise(colours, images, ON, Probe()).set_index("map")
+    centre, own = (scores.loc[name].set_index("image") for name in (CENTRE, OWN))
+    assert centre["pointing game"].mean() == 0.75
+    for name in ("pointing game", "box IoU"):
+        assert centre[f"{name}, off centre"].notna().tolist() == [False] * 6 + [True] * 2
+        assert (own.loc[6:, f"{name}, off centre"] == 1).all()
+    assert centre["pointing game, off centre"].mean() == 0
+    on_centre = images.subset(torch.arange(6))
+    found = score_images(colours, on_centre, ON, weighting=Weighting(), epsilon=0.1)
+    assert not [name for name in map(str, found.values) if "off centre" in name]  # not an error where no object is
+
+
+def test_a_network_that_is_merely_less_sure_has_no_better_maps() -> None:
+    """The maps are the same. By the raw areas the timid one would win the deletion, since it starts from less."""
+    options: dict[str, Any] = {"weighting": Weighting(), "epsilon": 0.1, "curve_images": 12, "curve_steps": 8}
+    sure, timid = (score_images(network(Colours(each)), patches(12), ON, **options) for each in (60.0, 10.0))
+    assert timid.values["deletion"].mean() < sure.values["deletion"].mean() - 0.01
+    assert timid.values[DELETED].mean() < sure.values[DELETED].mean()
+    assert timid.values[INSERTED].mean() < sure.values[INSERTED].mean()
+    assert sure.values[DELETED].min() > 0
+    expected = sure.chance["deletion"] - sure.values["deletion"].mean()
+    assert sure.values[DELETED].mean() == pytest.approx(expected)
+    assert (sure.chance[DELETED], sure.chance[INSERTED]) == (0, 0)
+
+
+def test_a_network_that_never_changes_its_answer_is_not_the_most_consistent_one() -> None:
+    """Its E is 1, right or wrong, as that of an untrained network nearly is. Only where it is right does that count."""
+    images = patches(12)
+    stubborn, seeing = (
+        score_images(network(each), images, ON, weighting=Weighting(), epsilon=0.1)
+        for each in (Colours(stubborn=True), Colours())
+    )
+    assert stubborn.values[OWN_E].mean() == pytest.approx(1)
+    assert stubborn.values[RIGHT_E].tolist() == pytest.approx([1, 0] * 6)
+    assert seeing.values[RIGHT_E].mean() > 0.75

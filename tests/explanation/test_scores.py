@@ -20,6 +20,7 @@ from neuron_consistency.explanation.scores import (
     NOISE_E,
     OTHER,
     OWN_E,
+    RIGHT_E,
     SAME,
     SPARED,
     TRUE_E,
@@ -78,6 +79,7 @@ def test_every_column_is_what_its_name_says(trained_toy: Classifier) -> None:
         expected = weigh(trained_toy, images, Weighting(mask=mask), ON).consistency
         assert values[column].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
     assert values[NOISE_E].mean() >= values[OWN_E].mean()
+    assert values[RIGHT_E].tolist() == (values[OWN_E] * values["accuracy"]).tolist()
     assert values["insertion"].notna().to_numpy().nonzero()[0].tolist() == [0, 5, 11, 17, 23]
     assert values["box IoU"].tolist() == pytest.approx(values["mask IoU"].tolist(), abs=0.5)
     assert found.chance["accuracy"] == 0.25
@@ -101,7 +103,7 @@ def test_table_gives_means_intervals_and_chance() -> None:
 
 def test_a_set_without_boxes_masks_and_backgrounds_has_the_other_measures(trained_toy: Classifier) -> None:
     columns = score_images(trained_toy, toy_images(8), ON, **OPTIONS).values.columns
-    assert columns.tolist() == ["accuracy", "accuracy, FGSM", "accuracy, PGD-2", OWN_E, NOISE_E, SPARED]
+    assert columns.tolist() == ["accuracy", "accuracy, FGSM", "accuracy, PGD-2", OWN_E, RIGHT_E, NOISE_E, SPARED]
 
 
 def test_several_labels_give_map_in_place_of_accuracy(trained_toy: Classifier) -> None:
@@ -110,10 +112,15 @@ def test_several_labels_give_map_in_place_of_accuracy(trained_toy: Classifier) -
         **vars(images) | {"labels": nn.functional.one_hot(images.labels, 4).float()}, owners=torch.zeros(0, 2).long()
     )
     found = score_images(trained_toy, several, ON, **OPTIONS)
-    assert found.values.columns.tolist() == ["mAP", OWN_E, NOISE_E, SPARED]
+    assert found.values.columns.tolist() == ["mAP", OWN_E, RIGHT_E, NOISE_E, SPARED]
     with torch.no_grad():
         logits = trained_toy(several.batch(torch.arange(24), CPU)[0])
     assert found.values["mAP"].mean() == pytest.approx(average_precision(logits, several.labels).mean().item())
+    low = replace(several, labels=torch.ones(24, 4))  # all four classes: those it says count, in part
+    found = score_images(trained_toy, low, ON, **OPTIONS)
+    said = (logits > 0).double().mean(1)
+    assert found.values[RIGHT_E].tolist() == pytest.approx((found.values[OWN_E] * said.numpy()).tolist())
+    assert 0 < said.mean() < 1
 
 
 def test_backgrounds_of_other_objects_are_refused(trained_toy: Classifier) -> None:

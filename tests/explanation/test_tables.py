@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.explanation.scores import GAP, OWN_E, SPARED, ImageScores
+from neuron_consistency.explanation.filter_groups import FilterGroups
+from neuron_consistency.explanation.localisation import OFF_CENTRE
+from neuron_consistency.explanation.scores import GAP, OWN_E, RIGHT_E, SPARED, ImageScores
 from neuron_consistency.explanation.tables import (
     beside_each_other,
     compared,
+    comparisons,
     contrast_table,
     e_of_every_image,
     explanation_history,
@@ -22,58 +25,82 @@ from neuron_consistency.explanation.tables import (
     within_and_between,
 )
 from neuron_consistency.explanation.weighting import QUANTILES
+from neuron_consistency.statistics import holm, mean_over_seeds
 from planted_groups import corners, noise
 from toys import ON, toy_recipe
 
-TITLES = {f"{objective}{seed}": f"{objective}{seed}" for objective in ("normal", "reweighted") for seed in range(4)}
+OBJECTIVES = ("normal", "reweighted")
+TITLES = {f"{objective}{seed}": f"{objective}{seed}" for objective in OBJECTIVES for seed in range(4)}
 
 
-def draws(shift: float, *, seeds: int, images: int = 200, spread: float = 0.0) -> dict[str, ImageScores]:
-    """Planted: reweighting moves "E" by `shift` in every seed, give or take `spread`, and "deletion" down."""
+def draws(
+    shift: float, *, seeds: int, images: int = 200, spread: float = 0.0, chance: float = 0.0
+) -> dict[str, ImageScores]:
+    """Planted: reweighting moves "box IoU" by `shift` in every seed, give or take `spread`, and the gap down."""
     generator = np.random.default_rng(0)
     found = {}
     for seed in range(seeds):
         base, moved = generator.uniform(0.3, 0.5, images), shift + spread * generator.standard_normal()
         for objective, by in (("normal", 0.0), ("reweighted", moved)):
             noise = generator.normal(0, 0.02, images)
-            frame = pd.DataFrame({"E": base + by + noise, "deletion": base - by + noise, "accuracy": base + noise})
-            frame[SPARED] = base + by + noise
-            found[f"{objective}{seed}"] = ImageScores(frame, {})
+            frame = pd.DataFrame({"box IoU": base + by + noise, GAP: base - by + noise, "accuracy": base + noise})
+            frame["deletion"] = base - by + noise
+            found[f"{objective}{seed}"] = ImageScores(frame, {"box IoU": chance})
     return found
+
+
+def of_means(objective: str, images: int = 200, **means: float) -> ImageScores:
+    """A network whose measures have these means exactly, and the same spread over images as any other."""
+    spread = np.random.default_rng(1).normal(0, 0.05, images)
+    names = {"spared": SPARED, "E_right": RIGHT_E, "point": "pointing game", "off": f"pointing game{OFF_CENTRE}"}
+    frame = pd.DataFrame({names.get(name, name): value + spread - spread.mean() for name, value in means.items()})
+    return ImageScores(frame, {"pointing game": 0.87, f"pointing game{OFF_CENTRE}": 0.1})
+
+
+def against(first: ImageScores, second: ImageScores) -> pd.DataFrame:
+    """The comparison of two networks, by measure. Their images' spread is not all shared."""
+    first.values.iloc[0] += 1e-3
+    recipes, titles = [toy_recipe("reweighted"), toy_recipe("normal")], {"reweighted0": "one", "normal0": "other"}
+    return compared({"one": first, "other": second}, recipes, titles, "reweighted", "normal").set_index("measure")
 
 
 @pytest.mark.parametrize("seeds", [1, 4])
 def test_a_planted_difference_is_found_with_its_direction(seeds: int) -> None:
-    """Lower is better for deletion; with one seed the unit is the image, with several the seed."""
+    """Lower is better for the gap, and neither for a raw area, which also tells how sure a network is."""
     recipes = [toy_recipe(objective, seed) for objective in ("normal", "reweighted") for seed in range(seeds)]
     table = compared(draws(0.1, seeds=seeds), recipes, TITLES, "reweighted", "normal").set_index("measure")
-    assert table["verdict"].to_dict() == {
-        "E": "better",
-        "deletion": "better",
-        "accuracy": "not shown",
-        SPARED: "higher",
-    }
-    assert set(table["unit"]) == {"image" if seeds == 1 else "seed"}
-    assert table.loc["E", "difference"] == pytest.approx(0.1, abs=0.02)
-    assert table.loc["deletion", "difference"] == pytest.approx(-0.1, abs=0.02)
+    expected = {"box IoU": "better", GAP: "better", "accuracy": "not shown", "deletion": "not judged"}
+    assert table["verdict"].to_dict() == expected
+    assert set(table["unit"]) == {"image" if seeds == 1 else "image and seed"}
+    assert table.loc["box IoU", "difference"] == pytest.approx(0.1, abs=0.02)
+    assert table.loc[GAP, "difference"] == pytest.approx(-0.1, abs=0.02)
+    assert table["p"].isna().to_dict()["deletion"]
     turned = compared(draws(-0.1, seeds=seeds), recipes, TITLES, "reweighted", "normal").set_index("measure")
-    assert turned["verdict"].to_dict() == {
-        "E": "worse",
-        "deletion": "worse",
-        "accuracy": "not shown",
-        SPARED: "lower",
-    }
+    assert turned["verdict"].to_dict() == expected | {"box IoU": "worse", GAP: "worse"}
+
+
+def test_an_interval_is_that_of_the_whole_book_and_its_words_are_adjusted_by_holm() -> None:
+    """Fourteen standard errors of three seeds, or 95 % for each of many measures, would be a rule of its own."""
+    recipes = [toy_recipe(objective, seed) for objective in ("normal", "reweighted") for seed in range(3)]
+    scores = draws(0.01, seeds=3, spread=0.002)
+    table = compared(scores, recipes, TITLES, "reweighted", "normal").set_index("measure")
+    apart = [scores[f"reweighted{seed}"].values - scores[f"normal{seed}"].values for seed in range(3)]
+    found = {name: mean_over_seeds(torch.tensor(np.stack([each[name] for each in apart]))) for name in table.index}
+    for name, each in found.items():
+        assert table.loc[name, ["difference", "low", "high"]].tolist() == [each.value, each.low, each.high]
+    judged = ["box IoU", GAP, "accuracy"]
+    assert table.loc[judged, "p"].tolist() == holm([found[name].p(above=0) for name in judged])
 
 
 def test_seeds_that_disagree_show_nothing_however_many_images_there_are() -> None:
-    """The unit of a claim about a method is the seed: images alone would call this difference sure."""
+    """A claim about a method is one about other seeds: images alone would call this difference sure."""
     recipes = [toy_recipe(objective, seed) for objective in ("normal", "reweighted") for seed in range(3)]
     table = compared(draws(0.02, seeds=3, images=5000, spread=0.1), recipes, TITLES, "reweighted", "normal")
-    assert set(table["verdict"]) == {"not shown"}
+    assert set(table["verdict"]) == {"not shown", "not judged"}
 
 
 def test_no_difference_is_shown_as_often_as_the_level_allows() -> None:
-    """Twenty tables of nothing: the intervals share their level, so about one of them may err."""
+    """Twenty tables of nothing: the measures of a table are a family, so about one of them may err."""
     recipes = [toy_recipe("normal"), toy_recipe("reweighted")]
     wrong = 0
     for number in range(20):
@@ -86,13 +113,53 @@ def test_no_difference_is_shown_as_often_as_the_level_allows() -> None:
     assert wrong <= 4
 
 
-def test_every_other_objective_is_held_against_the_baseline() -> None:
+def test_e_is_compared_at_like_accuracy_and_like_spared_share_alone() -> None:
+    """An untrained network has the highest E of all: it may not win. Nor may one that merely spares more."""
+    normal = of_means("normal", accuracy=0.65, spared=0.6, E=0.6, E_right=0.5)
+    untrained = against(of_means("reweighted", accuracy=0.03, spared=0.6, E=0.95, E_right=0.03), normal)
+    assert untrained.loc[["E", RIGHT_E], "verdict"].tolist() == ["not comparable"] * 2
+    assert untrained.loc["E", "why"] == "accuracy 0.03 and 0.65"
+    assert untrained.loc["accuracy", "verdict"] == "worse"
+    sparing = against(of_means("reweighted", accuracy=0.65, spared=0.7, E=0.7, E_right=0.6), normal)
+    assert sparing["verdict"][RIGHT_E] == "not comparable"
+    assert sparing["why"][RIGHT_E] == f"{SPARED} 0.70 and 0.60"
+    alike = against(of_means("reweighted", accuracy=0.64, spared=0.62, E=0.7, E_right=0.6), normal)
+    assert alike.loc[["E", RIGHT_E, SPARED], "verdict"].tolist() == ["better", "better", "not judged"]
+
+
+def test_a_localisation_is_judged_where_the_centre_does_worse() -> None:
+    """Both networks miss objects that a map of the centre hits: the difference between them says nothing of objects."""
+    normal = of_means("normal", point=0.69, off=0.3)
+    table = against(of_means("reweighted", point=0.78, off=0.4), normal)
+    assert table["verdict"].to_dict() == {"pointing game": "cannot be told", f"pointing game{OFF_CENTRE}": "better"}
+    assert table.loc["pointing game", "why"] == "the image's centre 0.87, the networks 0.78 and 0.69"
+    better = against(of_means("reweighted", point=0.9, off=0.4), normal)
+    assert better.loc["pointing game", "verdict"] == "better"
+    few = against(of_means("reweighted", images=29, off=0.4), of_means("normal", images=29, off=0.3))
+    assert few.iloc[0][["verdict", "why"]].tolist() == ["cannot be told", "objects off centre: 29"]
+
+
+def test_every_other_objective_is_held_against_the_baseline_and_reweighting_against_its_null() -> None:
     recipes = [toy_recipe(objective) for objective in ("normal", "reweighted")]
     table, scores = verdicts(draws(0.1, seeds=1), recipes, TITLES), draws(0.1, seeds=1)
     pd.testing.assert_frame_equal(
-        table.drop(columns="objective"), compared(scores, recipes, TITLES, "reweighted", "normal")
+        table.drop(columns=["objective", "against"]), compared(scores, recipes, TITLES, "reweighted", "normal")
     )
-    assert set(table["objective"]) == {"reweighted"}
+    assert (set(table["objective"]), set(table["against"])) == ({"reweighted"}, {"normal"})
+    assert comparisons(["permuted-mean1", "normal", "both", "reweighted-mean1", "consistent"])[-2:] == [
+        ("both", "consistent"),
+        ("reweighted-mean1", "permuted-mean1"),
+    ]
+    assert comparisons(["normal", "both"]) == [("both", "normal")]
+
+
+def test_networks_with_groups_of_filters_are_a_case_of_their_own() -> None:
+    """icCNN's networks and plain ones of the same architecture, brought together, would be averaged as if seeds."""
+    free = [toy_recipe(objective) for objective in ("normal", "reweighted")]
+    grouped = [toy_recipe(each.objective, 1, filter_groups=FilterGroups(groups=8)) for each in free]
+    table = compared(draws(0.1, seeds=2), free + grouped, TITLES, "reweighted", "normal")
+    assert table["unit"].tolist() == ["image"] * len(table)
+    assert set(table["filters"]) == {"free", "in groups"}
 
 
 def test_networks_stand_beside_each_other_with_chance() -> None:

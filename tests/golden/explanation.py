@@ -22,7 +22,7 @@ from neuron_consistency.explanation.tables import compared, explanation_history,
 from neuron_consistency.explanation.weighting import Weighting, weigh
 from neuron_consistency.workflow.findings import explanation_findings
 
-OBJECTIVES = ("normal", "reweighted", "reweighted-mean1", "consistent", "both")
+OBJECTIVES = ("normal", "reweighted", "reweighted-mean1", "consistent", "both", "permuted-mean1")
 
 
 def scenes(split: str, per_class: int, **options: Any) -> ImageSet:

@@ -19,6 +19,8 @@ from neuron_consistency.networks.reading import each_batch
 from neuron_consistency.runtime import Runtime, drawn_by_row
 
 OWN, RANDOM, CENTRE = "Grad-CAM", "random map", "image centre"
+OFF_CENTRE = ", off centre"
+RANDOM_MAPS = 3  # of an image, over which insertion and deletion by a random map are averaged
 
 
 def localise(model: Classifier, images: ImageSet, on: Runtime, probe: Probe) -> pd.DataFrame:
@@ -33,7 +35,9 @@ def localise(model: Classifier, images: ImageSet, on: Runtime, probe: Probe) -> 
 
     Returns:
         One row an image, class and map: image, class, map ("Grad-CAM", "random map" or "image centre"), pointing game,
-        and box IoU and mask IoU where the set allows them; NaN where an image has no box or mask.
+        and box IoU and mask IoU where the set allows them; NaN where an image has no box or mask. Each once more as
+        "pointing game, off centre" and so on, which are NaN too where the object lies on the image's centre: where it
+        does, a map that always points there cannot miss.
 
     Raises:
         ParameterError: the set has neither boxes nor masks.
@@ -45,44 +49,52 @@ def localise(model: Classifier, images: ImageSet, on: Runtime, probe: Probe) -> 
             f"has boxes ({sets_that_tell('boxes')})"
         )
     frames = []
-    for rows, classes, batch, explained in _explained(model, images, on, probe):
+    for rows, classes, batch, own, noise in _explained(model, images, on, probe):
         size = batch.shape[2:]
         centre = map_scores.centre_maps(len(rows), size, device=on.device)
         truth = _truth(images, torch.tensor(rows["image"]), classes.cpu(), masked)
         boxes, masks = (None if each is None else each.to(on.device) for each in truth)
         pointed_at = masks if boxes is None else map_scores.box_masks(boxes, size)
         assert pointed_at is not None
-        for name, maps in (explained | {CENTRE: centre}).items():
+        elsewhere = ~pointed_at[:, 0, size[0] // 2, size[1] // 2]
+        for name, maps in {OWN: own, RANDOM: noise[:, 0], CENTRE: centre}.items():
             scores = {"pointing game": map_scores.pointing_game(maps, pointed_at)}
             if boxes is not None:
                 scores["box IoU"] = map_scores.box_iou(maps, boxes, size, threshold=probe.threshold)
             if masks is not None:
                 scores["mask IoU"] = map_scores.mask_iou(maps, masks, threshold=probe.threshold)
-            frames.append(_with_scores(rows, name, scores))
+            off = {f"{score}{OFF_CENTRE}": torch.where(elsewhere, each, torch.nan) for score, each in scores.items()}
+            frames.append(_with_scores(rows, name, scores | off))
     return pd.concat(frames, ignore_index=True)
 
 
 def curves(model: Classifier, images: ImageSet, on: Runtime, probe: Probe, *, steps: int) -> pd.DataFrame:
-    """The areas of `insertion_deletion` of every image, by Grad-CAM of its true class and by a random map.
+    """The areas of `insertion_deletion` of every image, by Grad-CAM of its true class and by random maps.
 
-    They cost 4 (steps + 1) forward passes an image and class.
+    An area tells how sure a network is as well as how good a map is: one that is less sure of every picture has the
+    smaller areas. What the map is worth is the difference to the areas of random maps, of which the mean of
+    RANDOM_MAPS stands here. They cost 2 (RANDOM_MAPS + 1) (steps + 1) forward passes an image and class.
 
     Returns:
         One row an image, class and map, as in `localise`: image, class, map, insertion, deletion.
     """
     several, frames = isinstance(images, MultiLabelSet), []
-    for rows, classes, batch, explained in _explained(model, images, on, probe):
-        for name, maps in explained.items():
+    for rows, classes, batch, own, noise in _explained(model, images, on, probe):
+        areas = []
+        for maps in (own, *noise.unbind(1)):
             with on.autocast():
-                areas = map_scores.insertion_deletion(model, batch, maps, classes, steps=steps, multi_label=several)
-            frames.append(_with_scores(rows, name, dict(zip(("insertion", "deletion"), areas, strict=True))))
+                found = map_scores.insertion_deletion(model, batch, maps, classes, steps=steps, multi_label=several)
+            areas.append(torch.stack(found))
+        for name, each in ((OWN, areas[0]), (RANDOM, torch.stack(areas[1:]).mean(0))):
+            frames.append(_with_scores(rows, name, dict(zip(("insertion", "deletion"), each, strict=True))))
     return pd.concat(frames, ignore_index=True)
 
 
 def _explained(
     model: Classifier, images: ImageSet, on: Runtime, probe: Probe
-) -> Iterator[tuple[pd.DataFrame, Tensor, Tensor, dict[str, Tensor]]]:
-    """By batch the rows image and class, the classes, the images and by name the maps, an image once for each class."""
+) -> Iterator[tuple[pd.DataFrame, Tensor, Tensor, Tensor, Tensor]]:
+    """By batch the rows image and class, the classes, the images (B, ...), an image once for each class, their maps
+    (B, h, w), and random ones (B, RANDOM_MAPS, h, w)."""
 
     def explain(places: Tensor, batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         several = labels.ndim == 2
@@ -93,8 +105,8 @@ def _explained(
     for _, (places, classes, batch, own) in each_batch(model, images, on, explain):
         if len(places):
             numbers = (places * images.num_classes + classes.cpu()).tolist()
-            noise = drawn_by_row(numbers, partial(torch.rand, own.shape[1:]), seed=0).to(on.device)
-            yield pd.DataFrame({"image": places, "class": classes.cpu()}), classes, batch, {OWN: own, RANDOM: noise}
+            noise = drawn_by_row(numbers, partial(torch.rand, (RANDOM_MAPS, *own.shape[1:])), seed=0).to(on.device)
+            yield pd.DataFrame({"image": places, "class": classes.cpu()}), classes, batch, own, noise
 
 
 def _with_scores(rows: pd.DataFrame, name: str, scores: dict[str, Tensor]) -> pd.DataFrame:

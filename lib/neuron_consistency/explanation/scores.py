@@ -14,7 +14,7 @@ from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.attacks.predictions import average_precision_parts, class_scores, predictions, under_pgd
 from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.errors import ParameterError
-from neuron_consistency.explanation.localisation import CENTRE, OWN, RANDOM, curves, localise
+from neuron_consistency.explanation.localisation import CENTRE, OFF_CENTRE, OWN, RANDOM, curves, localise
 from neuron_consistency.explanation.weighting import Weighting, weigh
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import Attack
@@ -22,7 +22,8 @@ from neuron_consistency.runtime import Runtime
 from neuron_consistency.statistics import Estimate, Numbers, mean, share
 
 SAME, OTHER, GAP = "accuracy, same background", "accuracy, other background", "background gap"
-OWN_E, NOISE_E, TRUE_E = "E", "E under random signs", "E, object spared"
+OWN_E, RIGHT_E, NOISE_E, TRUE_E = "E", "E of right answers", "E under random signs", "E, object spared"
+INSERTED, DELETED = "insertion above random", "deletion below random"
 SPARED = "share of the image spared"
 
 
@@ -85,9 +86,14 @@ def score_images(
     """All measures that the set allows.
 
     Accuracy on clean, FGSM and PGD images (with several labels an image: mAP on clean ones), on the same objects
-    before other backgrounds, and the gap between these; the scores of `localise` where the set has boxes or masks; E
-    with the network's own explanation as the mask, its null (random signs on the same pixels), what share of the
-    image that mask covers, and, where every image has one, E with the true mask.
+    before other backgrounds, and the gap between these; the scores of `localise` where the set has boxes or masks; the
+    areas of `curves`, and what they are better by than those of the network's random maps. E with the network's own
+    explanation as the mask, its null (random signs on the same pixels), what share of the image that mask covers, and,
+    where every image has one, E with the true mask.
+
+    E follows the class that is predicted, so a wrong answer that is kept counts as consistent, and a network that has
+    learned nothing keeps its answers best. "E of right answers" is E times whether the answer is right: E of the true
+    class, and 0 where the network says another one. Of several labels it is E times the share of them that it says.
 
     Args:
         weighting: how E is taken, and which layer explains.
@@ -99,12 +105,13 @@ def score_images(
     Raises:
         ParameterError: the two sets of backgrounds are not of the same objects.
 
-    Source: P3's experiments; the true mask, PGD and all chance levels are ours.
+    Source: P3's experiments; the true mask, right answers, off centre, PGD and all chance levels are ours.
     """
     if isinstance(images, MultiLabelSet):
         logits, labels = class_scores(model, images, on)
         values = {"mAP": average_precision_parts(logits, labels)}
         chance = {"mAP": float(labels.mean())}
+        right = (labels * (logits > 0)).sum(1) / labels.sum(1)  # NaN without a label
     else:
         sets: dict[str, tuple[ImageSet, Attack | None]] = {
             "accuracy": (images, None),
@@ -122,7 +129,7 @@ def score_images(
             name: (predictions(model, subset, on, attack=attack) == subset.labels).double()
             for name, (subset, attack) in sets.items()
         }
-        chance = dict.fromkeys(("accuracy", SAME, OTHER), 1 / images.num_classes)
+        right, chance = values["accuracy"], dict.fromkeys(("accuracy", SAME, OTHER), 1 / images.num_classes)
         if backgrounds is not None:
             values[GAP], chance[GAP] = values[SAME] - values[OTHER], 0.0
     frame = pd.DataFrame({name: pd.Series(column.numpy()) for name, column in values.items()})
@@ -132,12 +139,17 @@ def score_images(
             places = torch.linspace(0, len(images) - 1, min(curve_images, len(images))).long()
             areas = curves(model, images.subset(places), on, weighting, steps=curve_steps)
             found = found.join(_by_image(areas.assign(image=places.numpy()[areas["image"]])))
-        frame = frame.join(found.loc[OWN])
+            for area, gain, sign in (("insertion", INSERTED, 1), ("deletion", DELETED, -1)):
+                found[gain] = sign * found[area].sub(found.loc[RANDOM][area], level="image")
+        own = found.loc[OWN]
+        own = own.loc[:, [OFF_CENTRE not in name or bool(own[name].notna().any()) for name in map(str, own)]]
+        frame = frame.join(own)
         means = found.groupby("map").mean()  # the centre has no curves, for which a random map is chance
         chance |= {str(name): float(level) for name, level in means.T[CENTRE].fillna(means.T[RANDOM]).items()}
     own_mask, signs = replace(weighting, mask="explanation"), torch.Generator(on.device).manual_seed(0)
-    own, null = (weigh(model, images, own_mask, on, noise=noise) for noise in (None, signs))
-    columns = {OWN_E: own.consistency, NOISE_E: null.consistency, SPARED: own.spared}
+    held, null = (weigh(model, images, own_mask, on, noise=noise) for noise in (None, signs))
+    columns = {OWN_E: held.consistency, RIGHT_E: held.consistency * right, NOISE_E: null.consistency}
+    columns |= {SPARED: held.spared}
     if bool(images.masked.all()):
         columns[TRUE_E] = weigh(model, images, replace(weighting, mask="truth"), on).consistency
     frame = frame.assign(**{name: column.numpy() for name, column in columns.items()})

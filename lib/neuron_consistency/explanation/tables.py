@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -11,15 +12,19 @@ from torch import Tensor
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.explanation.filter_groups import filter_similarity, spectral_groups
-from neuron_consistency.explanation.scores import GAP, OWN_E, SPARED, TRUE_E, ImageScores
+from neuron_consistency.explanation.localisation import OFF_CENTRE
+from neuron_consistency.explanation.scores import GAP, NOISE_E, OWN_E, RIGHT_E, SPARED, TRUE_E, ImageScores
 from neuron_consistency.explanation.weighting import QUANTILES
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.runtime import Runtime
 from neuron_consistency.show import Named, matched, stacked, with_intervals
-from neuron_consistency.statistics import LEVEL, mean, middle
+from neuron_consistency.statistics import OPEN, TAIL, holm, mean_over_seeds, middle
 
-TOLD = ["flipped", "mean weight", "spared", "unmarked", "covered"]  # of `Weighed.row`, beside E
-WORDS = {GAP: ("worse", "better"), "deletion": ("worse", "better"), SPARED: ("higher", "lower")}  # of a rise, a fall
+HISTORY = ["flipped", "mean weight", "spared", "unmarked", "covered"]  # of `Weighed.row`, beside E
+TOLD = {"insertion", "deletion", NOISE_E, SPARED}  # measures that no claim is about
+ALIKE = {"accuracy": 0.03, "mAP": 0.03, SPARED: 0.05}  # what two networks may differ by for their E to be compared
+FEWEST = 30  # images with an object off centre that say anything of it
+BESIDE = (("both", "consistent"), ("reweighted-mean1", "permuted-mean1"))  # objectives compared, beside all with normal
 
 
 def training_table(records: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -54,7 +59,7 @@ def explanation_history(records: Mapping[str, Mapping[str, Any]]) -> pd.DataFram
     """
     rows = [
         {"model": title, "epoch": row["epoch"], "quantile": quantile, "E": value}
-        | {name: row[name.replace(" ", "_")] for name in TOLD}
+        | {name: row[name.replace(" ", "_")] for name in HISTORY}
         for title, record in records.items()
         for row in record["history"]
         if "consistency_quantiles" in row
@@ -67,7 +72,9 @@ def explanation_history(records: Mapping[str, Mapping[str, Any]]) -> pd.DataFram
 
 def quantiles_in_columns(history: pd.DataFrame) -> pd.DataFrame:
     """`explanation_history` with a row a network and epoch, and the quantiles of E, rounded, beside each other."""
-    return history.pivot_table(index=["model", "epoch", *TOLD], columns="quantile", values="E").round(3).reset_index()
+    return (
+        history.pivot_table(index=["model", "epoch", *HISTORY], columns="quantile", values="E").round(3).reset_index()
+    )
 
 
 def scores_table(scores: Mapping[str, ImageScores]) -> pd.DataFrame:
@@ -96,9 +103,13 @@ def compared(
 ) -> pd.DataFrame:
     """Every measure of the networks of the objective `first` less those of `second`, and a verdict by one rule.
 
-    The rule: a difference counts where its interval leaves zero out. With one seed the unit is the image, paired, and
-    the verdict is of these two networks; with several the unit is the seed, and it is of the method. The intervals
-    share 95 % among the measures of an architecture (by Bonferroni), so that all of them hold at once.
+    Images are paired. The interval of 95 % covers other images and, of several seeds, other seeds. The measures of a
+    comparison are a family: a difference counts where its p, adjusted by Holm among those that can be judged, is below
+    .05.
+
+    What cannot be judged says why. E is compared between networks of like accuracy whose masks spare like shares of
+    the image (ALIKE), as it rises with what is spared and with indifference to the image. A localisation that a map of
+    the image's centre does as well as both networks shows nothing of them, nor do fewer than FEWEST objects off centre.
 
     Args:
         scores: by title.
@@ -106,34 +117,79 @@ def compared(
         first, second: objectives.
 
     Returns:
-        One row an architecture and measure: architecture, measure, difference with low and high, unit, verdict
-        ("better", "worse" or "not shown"; of the share spared, which is neither, "higher" or "lower").
+        One row an architecture, filters and measure: architecture, filters ("free", or "in groups" of icCNN), measure,
+        difference with low and high, unit, p (adjusted; NaN of what is not judged), verdict ("better", "worse", "not
+        shown", "not comparable", "cannot be told", or "not judged" of a measure that is neither good nor bad), why.
 
     Raises:
         ParameterError: no network of the one objective has its like among those of the other.
+
+    Source: ours.
     """
     pairs, rows = matched(recipes, first, second), []
     if not pairs:
         raise ParameterError(f"no {first} network has its like among {second} ones: add both to objectives")
-    for architecture in dict.fromkeys(a.architecture for a, _ in pairs):
-        like = [pair for pair in pairs if pair[0].architecture == architecture]
-        differences = [scores[titles[a.key]].values - scores[titles[b.key]].values for a, b in like]
-        one = len(like) == 1
-        units = differences[0] if one else pd.DataFrame([difference.mean() for difference in differences])
-        units = units.dropna(axis=1, how="all")
-        for name, column in units.items():
-            found = mean(column, level=1 - (1 - LEVEL) / units.shape[1], lone=math.inf)
-            words = *WORDS.get(str(name), ("better", "worse")), "not shown"
-            row = {"architecture": architecture, "measure": name} | found.row("difference", bare=True)
-            rows.append(row | {"unit": "image" if one else "seed", "verdict": found.verdict(above=0, words=words)})
+    like: dict[tuple[str, str], list[tuple[ImageScores, ImageScores]]] = {}
+    for a, b in pairs:
+        kind = a.architecture, "in groups" if a.spec.get("filter_groups") else "free"
+        like.setdefault(kind, []).append((scores[titles[a.key]], scores[titles[b.key]]))
+    for (architecture, filters), nets in like.items():
+        rows += [{"architecture": architecture, "filters": filters} | row for row in _family(nets)]
     return pd.DataFrame(rows)
 
 
+def _family(nets: Sequence[tuple[ImageScores, ImageScores]]) -> list[dict[str, Any]]:
+    """The rows of one comparison, of which each pair is a seed."""
+    first, second = (pd.DataFrame([found.values.mean() for found in side]).mean() for side in zip(*nets, strict=True))
+    rows: list[dict[str, Any]] = []
+    p = []
+    for name in filter(nets[0][1].values.__contains__, map(str, nets[0][0].values)):
+        apart = torch.tensor(np.stack([(a.values[name] - b.values[name]).to_numpy(float) for a, b in nets]))
+        apart = apart[:, ~apart.isnan().any(0)]
+        if apart.shape[1]:
+            found, unit = mean_over_seeds(apart), "image" if len(nets) == 1 else "image and seed"
+            verdict, why = _not_judged(name, apart.shape[1], first, second, nets[0][0].chance.get(name, math.nan))
+            p.append(math.nan if verdict else found.p(above=0))
+            row: dict[str, Any] = {"measure": name} | found.row("difference", bare=True)
+            rows.append(row | {"unit": unit, "p": math.nan, "verdict": verdict, "why": why})
+    for row, adjusted in zip(rows, holm(p), strict=True):
+        if not row["verdict"]:
+            said = "better" if (row["difference"] > 0) == (row["measure"] != GAP) else "worse"
+            row |= {"p": adjusted, "verdict": said if adjusted < 2 * TAIL else "not shown"}
+    return rows
+
+
+def _not_judged(name: str, images: int, first: pd.Series, second: pd.Series, chance: float) -> tuple[str, str]:
+    """The verdict on what cannot be judged of two networks' means, and why; two empty texts where it can be."""
+    if name in TOLD:
+        return "not judged", ""
+    if name in (OWN_E, RIGHT_E, TRUE_E):
+        apart = [
+            f"{other} {first[other]:.2f} and {second[other]:.2f}"
+            for other, most in ALIKE.items()
+            if other in first and abs(first[other] - second[other]) > most and (name, other) != (TRUE_E, SPARED)
+        ]
+        return ("not comparable", "; ".join(apart)) if apart else ("", "")
+    if name.endswith(OFF_CENTRE) and images < FEWEST:
+        return OPEN, f"objects off centre: {images}"
+    if name.startswith(("pointing game", "box IoU", "mask IoU")) and chance >= max(first[name], second[name]):
+        return OPEN, f"the image's centre {chance:.2f}, the networks {first[name]:.2f} and {second[name]:.2f}"
+    return "", ""
+
+
+def comparisons(objectives: Iterable[str]) -> list[tuple[str, str]]:
+    """Which objectives are compared with which: all with normal training, and the pairs BESIDE that are there."""
+    trained = list(dict.fromkeys(objectives))
+    return [(one, "normal") for one in trained if one != "normal"] + [pair for pair in BESIDE if {*pair} <= {*trained}]
+
+
 def verdicts(scores: Mapping[str, ImageScores], recipes: Sequence[Named], titles: Mapping[str, str]) -> pd.DataFrame:
-    """`compared` for every objective against normal training: its columns, and before them objective."""
-    others = dict.fromkeys(recipe.objective for recipe in recipes if recipe.objective != "normal")
-    tables = {objective: compared(scores, recipes, titles, objective, "normal") for objective in others}
-    return pd.concat(tables, names=["objective"]).reset_index("objective")
+    """`compared` for all `comparisons` of the recipes: its columns, and before them objective and against."""
+    pairs = comparisons(recipe.objective for recipe in recipes)
+    tables = {pair: compared(scores, recipes, titles, *pair) for pair in pairs}
+    return (
+        pd.concat(tables, names=["objective", "against"]).reset_index(["objective", "against"]).reset_index(drop=True)
+    )
 
 
 def within_and_between(similarity: Tensor, groups: Tensor) -> tuple[float, float]:
