@@ -211,10 +211,9 @@ def test_the_full_run_keeps_the_nearest_success(ensemble: list[nn.Module], batch
     targets, settings_of = (labels + 2) % 4, {"steps": 30, "learning_rate": 0.02, "trade_off": 10.0}
     iterates = torch.stack(trajectory(ensemble, images, targets, **settings_of))  # type: ignore[arg-type]
     norms = (iterates - images).flatten(2).norm(dim=2)
-    taken = torch.stack(
-        [say_target(ensemble, torch.cat([point, rounded(point)]), targets.repeat(2)).all(1) for point in iterates]
-    )
-    nearest = norms.masked_fill(~taken.unflatten(1, (2, -1)).all(1), torch.inf).argmin(0)
+    both = [[say_target(ensemble, one, targets).all(1) for one in (point, rounded(point))] for point in iterates]
+    taken = torch.stack([exact & stored for exact, stored in both])
+    nearest = norms.masked_fill(~taken, torch.inf).argmin(0)
     kept: dict[str, Any] = {"stop_early": False, "halvings": 0}
     found = optimise_targeted(ensemble, images, targets, **settings_of, **kept)  # type: ignore[arg-type]
     assert bool(found.success.all())

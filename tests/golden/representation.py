@@ -45,7 +45,7 @@ def numbers() -> dict[str, object]:
         found["set"] |= {"success": stored.success.int()}  # type: ignore[operator]
         success = success_table({"first": stored}, ensemble, clean, ON)
         found["success"] = success
-        found["transfer"] = transfer_table({"first": stored}, nets, clean, ON)
+        found["transfer"] = transfer = transfer_table({"first": stored}, nets, clean, ON)
         found["full size"] = full_size_table(stored, devices=[1, 8], price=3.0)
         top = {"share": 0.01, "min_images": 6, "max_images": 5000}
         concepts = {"near": 2, "purity": 0.5, "draws": 4}
@@ -68,7 +68,7 @@ def numbers() -> dict[str, object]:
     claims = pd.concat([stacked(rows) for rows in (ratio_rows, neuron_rows, changes)], ignore_index=True)
     claims["objective"] = claims["network"].map(labels)
     everywhere = success.replace({"network": {"all": "all of them at once"}})
-    findings = settled("06_representations", success=everywhere, transfer=found["transfer"], claims=claims)
+    findings = settled("06_representations", success=everywhere, transfer=transfer, claims=claims)
     return found | {
         "neurons": stacked({title: one.table for title, one in list(neurons.items())[:1]}),
         "neurons, summary": stacked({title: one.summary() for title, one in neurons.items()}),

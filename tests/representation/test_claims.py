@@ -82,7 +82,7 @@ def test_a_cure_by_transfer_alone_is_told_from_a_cure() -> None:
         recipes, titles, measured = cured(own)
         found = training_claims(recipes, titles, measured, "consistent")  # type: ignore[arg-type]
         (foreign, itself) = (table.set_index("claim") for table in found.values())
-        assert [label.endswith(OWN) for label in found] == [False, True]
+        assert [str(label).endswith(OWN) for label in found] == [False, True]
         assert foreign.loc["merely targets less than normal", "value"] == pytest.approx(-0.41)
         assert foreign["verdict"].tolist() == ["holds", "holds"]
         assert itself.loc["merely targets less than normal", "value"] == pytest.approx(own - 0.56)
@@ -121,4 +121,4 @@ def test_claims_read_together_are_adjusted_together() -> None:
     assert shown.loc["net", "r1 above 1"] == "1.30 (1.30 to 1.30): holds"
     assert shown.loc["net", "r1 about 1"] == "1.30 (1.30 to 1.30): fails"
     close = rows.assign(p=0.04)
-    assert all(text.endswith("cannot be told") for text in claim_columns({"net": close}).loc["net"])
+    assert all(str(text).endswith("cannot be told") for text in claim_columns({"net": close}).loc["net"])
