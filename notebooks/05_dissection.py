@@ -30,6 +30,8 @@ seeds: list[int] = []  # of which seeds; [] takes all
 labelled_set: str = "scenes"  # scenes, broden (found in NEURON_CONSISTENCY_DATA), or a path to a set in its format
 images: int = 160  # how many of its images; 0 takes all
 attacked: int = 30  # of these, so many are also made adversarial; 0 takes all
+exchanges: int = 10  # of labels between images, for the chance levels
+random_networks: int = 3  # with random weights, of each architecture
 image_size: int = 0  # side shown to the networks; 0 is the smallest that gives maps of 7x7
 shown_neurons: int = 5  # rows of the picture of masks
 shown_images: int = 6  # images in a row
@@ -55,8 +57,9 @@ from neuron_consistency.artifacts import artifacts
 from neuron_consistency.attacks.linf import least_likely
 from neuron_consistency.data.load import open_dense_set
 from neuron_consistency.dissection import figures, tables
-from neuron_consistency.dissection.controls import ADVERSARIAL, REAL, SHUFFLED, dissect_with_controls
+from neuron_consistency.dissection.controls import ADVERSARIAL, REAL, dissect_with_controls, shuffled
 from neuron_consistency.dissection.gallery import best_units, example_masks
+from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.runtime import describe_device
 from neuron_consistency.show import with_intervals
@@ -71,6 +74,7 @@ models = {titles[net.recipe.key]: net.model for net in nets}
 first, shown = next(iter(models.items()))
 classes = nets[0].recipe.data["classes"] if nets[0].recipe.dataset == "scenes" else 0  # those the networks know
 labelled = open_dense_set(labelled_set, cache=artifacts(profile).parent / "data", images=images, classes=classes)
+page.say(exchanges=exchanges)
 print(f"{labelled_set}: {len(labelled)} images")
 
 # %% [markdown]
@@ -80,16 +84,36 @@ print(f"{labelled_set}: {len(labelled)} images")
 #
 # Each network sees the images at the smallest size that gives its last layer maps of 7x7, since coarser maps cannot
 # outline anything; networks trained on 64 pixels therefore see everything larger than in training. Beside the real
-# images stand two chance levels: the same network with each image's labels taken from *another* image (the masks stay,
-# the correspondence goes), and a network of the same architecture with *random weights*. Then come the adversarial
-# images, made with the iterative least-likely-class method {cite}`kurakin2017adversarial` as in the paper, with the
-# thresholds of the real images; and the real images they were made of, since fewer images change the best IoU a little.
+# images stand networks of the same architecture with *random weights*, those that training starts from. Then come the
+# adversarial images, made with the iterative least-likely-class method {cite}`kurakin2017adversarial` as in the paper,
+# with the thresholds of the real images; and the real images they were made of.
+#
+# Each of these sets has a chance level of its own: the same masks with each image's labels taken from *another* image
+# (the masks stay, the correspondence goes). It depends on how many images there are and on how large the masks are, and
+# an attack changes the masks: what a network *loses* under attack has to be counted above chance, before and after.
+# One exchange of labels moves many neurons at once, since all see the same images; so there are {glue:text}`exchanges`,
+# and how far they lie apart is part of every interval of what is above chance.
 
 # %%
+starts = {
+    titles[net.recipe.key]: {
+        "architecture": net.recipe.architecture, "num_classes": net.model.num_classes,
+        "image_size": net.recipe.image_size,
+    }
+    for net in nets
+}  # fmt: skip
+
+
+def blank(title: str, seed: int) -> Classifier:
+    """A network as the training of another one from scratch starts."""
+    return build_model(**starts[title], seed=seed)
+
+
 dissected = {}
 for title, found in dissect_with_controls(
-    models, labelled, page.on, attack=partial(least_likely, epsilon=epsilon), attacked=attacked,
-    own_thresholds=own_thresholds, image_size=image_size, quantile=quantile, max_kept=max_kept,
+    models, labelled, page.on, blank=blank, attack=partial(least_likely, epsilon=epsilon), attacked=attacked,
+    own_thresholds=own_thresholds, exchanges=exchanges, random_networks=random_networks, image_size=image_size,
+    quantile=quantile, max_kept=max_kept,
 ):  # fmt: skip
     dissected[title] = found
     print(f"{title}, shown at {found.image_size} px: dissected", flush=True)
@@ -102,13 +126,14 @@ for title, found in dissect_with_controls(
 
 # %% tags=["hide-input"]
 page.say(largest_concept=f"{100 * quantile / iou_threshold:.1f} %")
-tables.offered_concepts(dissected[first].overlaps[REAL], labelled.label_size, min_images=min_images).round(2)
+tables.offered_concepts(dissected[first].overlaps[REAL][0], labelled.label_size, min_images=min_images).round(2)
 
 # %% [markdown]
 # ## Table 2: neurons aligned with each category, in per cent
 #
-# In brackets Wilson's interval of 95 %, over neurons. A row of chance tells what best-of-many labels gives by itself;
-# only what exceeds it means something.
+# In brackets the interval of 95 % over neurons, for random weights and shuffled labels also over networks and exchanges
+# of labels. Shuffled labels tell what best-of-many concepts gives by itself; only what exceeds it means something. In
+# the figure they are the black lines across the bars.
 
 # %% tags=["hide-input"]
 units = tables.labelled_units(dissected, iou_threshold=iou_threshold, min_images=min_images)
@@ -119,24 +144,28 @@ tables.table_two(shares)
 figures.category_shares(shares)
 
 # %% [markdown]
-# The same in one number a row: the share of neurons aligned with anything, and the mean of the neurons' best IoU, which
-# does not depend on where the line is drawn.
+# The same in one number a row: the share of neurons aligned with anything; the mean of the neurons' best IoU, which
+# does not depend on where the line is drawn; and the share of neurons that have a mask at all. A neuron that is silent,
+# or that responds alike everywhere, exceeds its threshold nowhere. Where many are so, few *can* be aligned, and a low
+# share of aligned neurons is no chance level.
 
 # %% tags=["hide-input"]
 summary = tables.summarised(units, dissected)
-summary.round(3)
+with_intervals(summary)
 
 # %% tags=["hide-input"]
 before = tables.before_attack(units)
 aligned = summary["aligned, %"].round().astype(int).astype(str) + " %"
-said = {"chance": SHUFFLED, "all": REAL, "before": before, "after": ADVERSARIAL}
+said = {"all": REAL, "before": before, "after": ADVERSARIAL}
+said |= {f"{word}-chance": shuffled(name) for word, name in said.items()}
 page.say({f"aligned-{word}": aligned[first, name] for word, name in said.items()}, dissected_first=first)
 tables.changes_under_attack(units).round(1)
 
 # %% [markdown]
 # Read for one network, {glue:text}`dissected-first`: {glue:text}`aligned-all` of its neurons are aligned on all real
-# images, where shuffled labels give {glue:text}`aligned-chance`; of those attacked, {glue:text}`aligned-before` are
-# aligned as they are and {glue:text}`aligned-after` once they are adversarial.
+# images, where shuffled labels give {glue:text}`aligned-all-chance`; of those attacked, {glue:text}`aligned-before` are
+# aligned as they are (chance {glue:text}`aligned-before-chance`) and {glue:text}`aligned-after` once they are
+# adversarial (chance {glue:text}`aligned-after-chance`). What is lost above chance is the last column of the table.
 #
 # ## The paper's Table 2
 #

@@ -20,6 +20,7 @@ import pandas as pd
 
 from neuron_consistency.consistency import figures
 from neuron_consistency.consistency.figures import choice_differences
+from neuron_consistency.dissection.controls import RANDOM
 from neuron_consistency.workflow.kept import Kept, beside_seeds
 from neuron_consistency.workflow.page import open_page
 from neuron_consistency.workflow.results import paper_table
@@ -130,12 +131,16 @@ kept.shown(rows[["layer", "accuracy", "m", "U", "U low", "U high", "U chance", "
 # The neurons of the same networks against the concepts of a densely labelled set of photographs, as in
 # {doc}`05_dissection`: how many in a hundred are aligned with any concept, beside the chance levels (labels
 # shuffled, weights random), and how many have a mask at all. Adversarial images are to be compared with *those
-# attacked*, the same images before, each above the chance level of its own. What a study was run without is NaN:
+# attacked*, the same images before, each above the chance level of its own. What a study was run without is NaN.
+# Random weights of studies that did not count the neurons with a mask are left out: they were not those that training
+# starts from, and in VGG-16 most neurons had none:
 
 # %% tags=["hide-input"]
-summary = kept.table(dissections, "summary").set_index(["study", "model", "images"])
-shown = summary.filter(["aligned, %", "with a mask, %"]).unstack("images", sort=False)
-kept.cited(shown.round(1), *dissections)
+columns = ["study", "model", "images", "aligned, %", "with a mask, %"]
+rows = kept.table(dissections, "summary").reindex(columns=columns)
+rows = rows[(rows["images"] != RANDOM) | rows["with a mask, %"].notna()]
+rows = rows.set_index(["study", "model", "images"]).dropna(axis="columns", how="all")
+kept.cited(rows.unstack("images", sort=False).round(1), *dissections)
 
 # %% [markdown]
 # The paper's, by category, on Broden:

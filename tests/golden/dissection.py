@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from golden.setting import ON, networks, recipe
+from golden.setting import ON, network, networks, recipe
 from neuron_consistency.attacks.linf import least_likely
 from neuron_consistency.data.broden import BrodenSet
 from neuron_consistency.data.scenes.write import write_scenes
@@ -21,6 +21,7 @@ from neuron_consistency.dissection.controls import (
 )
 from neuron_consistency.dissection.tables import (
     category_shares,
+    changes_under_attack,
     kept_concepts,
     labelled_units,
     offered_concepts,
@@ -39,6 +40,9 @@ def numbers() -> dict[str, object]:
     dissected = partial(
         dissect_with_controls,
         on=replace(ON, batch_size=8),
+        blank=lambda _, seed: network(seed=100 + seed),
+        exchanges=3,
+        random_networks=2,
         attack=partial(least_likely, epsilon=8 / 255),
         attacked=12,
         image_size=32,
@@ -51,15 +55,16 @@ def numbers() -> dict[str, object]:
             counted |= dict(dissected({titles[one.key]: nets[one.key]}, broden, own_thresholds=own))
     units = labelled_units(counted, iou_threshold=IOU, min_images=LEAST)
     shares = category_shares(units)
-    real = counted[titles[recipes[0].key]].overlaps[REAL]
+    (real,) = counted[titles[recipes[0].key]].overlaps[REAL]
     named = pd.concat(labels.assign(model=title, images=name) for (title, name), labels in units.items())
     return {
         "thresholds": {title: found.thresholds for title, found in counted.items()},
-        "units": named[named["images"] != RANDOM].astype({"category": object}).fillna(""),
+        "units": named[~named["images"].str.startswith(RANDOM)].astype({"category": object}).fillna(""),
         "offered": offered_concepts(real, broden.label_size, min_images=LEAST).reset_index(),
         "shares": shares.astype({"category": str}),
         "table 2": table_two(shares).reset_index(),
         "summary": summarised(units, counted).reset_index(),
+        "changes": changes_under_attack(units).reset_index(),
         "kept concepts": kept_concepts(units).to_dict("index"),
         "findings": pd.DataFrame(dissection_findings(recipes, titles, units)),
     }

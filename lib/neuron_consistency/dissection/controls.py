@@ -1,19 +1,16 @@
 """Networks dissected beside their chance levels, on real and on adversarial images."""
 
-import copy
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from neuron_consistency.data.broden import BrodenSet
 from neuron_consistency.dissection.measure import (
     ImageAttack,
     LayerMaps,
-    dissect,
     dissect_beside_chance,
     dissection_size,
     unit_thresholds,
@@ -22,8 +19,13 @@ from neuron_consistency.dissection.overlap import Overlap
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.runtime import Runtime
 
-REAL, SHUFFLED, RANDOM = "real", "real, shuffled labels", "real, random weights"
+REAL, RANDOM = "real", "real, random weights"
 SAME, ADVERSARIAL = "real, those attacked", "adversarial"
+
+
+def shuffled(name: str) -> str:
+    """The set of images of that name with each image's labels taken from another one."""
+    return f"{name}, shuffled labels"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Dissected:
 
     Attributes:
         image_size: the side of the images shown to the network.
-        overlaps: by name of the set, REAL first.
+        overlaps: by name of the set, REAL first: a single one, of RANDOM one a network. Each set is followed by its
+            `shuffled` one with one an exchange, of RANDOM all those of the first network first.
         seconds: what all of it took.
 
     Shape:
@@ -41,37 +44,30 @@ class Dissected:
 
     image_size: int
     thresholds: Tensor
-    overlaps: dict[str, Overlap]
+    overlaps: dict[str, list[Overlap]]
     seconds: float
-
-
-def with_random_weights(model: Classifier) -> Classifier:
-    """A copy of the network with all its modules initialised anew (PyTorch's defaults), from seed 0."""
-    copied = copy.deepcopy(model)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for module in copied.modules():
-            if callable(reset := getattr(module, "reset_parameters", None)):
-                reset()
-    return copied
 
 
 def dissect_with_controls(
     models: Mapping[str, Classifier], broden: BrodenSet, on: Runtime, *,
-    attack: ImageAttack, attacked: int = 0, own_thresholds: bool = False,
-    image_size: int = 0, quantile: float = 0.005, max_kept: int = 0,
+    blank: Callable[[str, int], Classifier], attack: ImageAttack, attacked: int = 0, own_thresholds: bool = False,
+    exchanges: int = 10, random_networks: int = 3, image_size: int = 0, quantile: float = 0.005, max_kept: int = 0,
 ) -> Iterator[tuple[str, Dissected]]:  # fmt: skip
-    """The rows of Table 2, network by network: real and adversarial images, and what chance gives.
+    """The rows of Table 2, network by network: real and adversarial images, and what chance gives for each of them.
 
-    Random weights are measured once for each architecture.
+    Networks with random weights are measured once for each architecture, in float32: their responses differ so little
+    from place to place that rounding makes them equal, and what equals a threshold is outside the mask.
 
     Args:
         models: networks by title.
         broden: the densely labelled set.
         on: where and how they run.
+        blank: gives, by title and seed, a network as its training from scratch starts.
         attack: makes images adversarial, as `attacks.linf.least_likely`.
         attacked: so many of the images are attacked, and measured also as they are; 0 attacks all.
         own_thresholds: the adversarial images' thresholds from themselves, so that as many pixels are above them.
+        exchanges: of labels between images, for the chance levels; the same ones before an attack and after it.
+        random_networks: so many networks with random weights.
         image_size: the side shown to the networks; 0 is `dissection_size`.
         quantile, max_kept: see `measure.unit_thresholds`.
 
@@ -80,9 +76,14 @@ def dissect_with_controls(
 
     Source: P1, Table 2; the chance levels are ours.
     """
-    random_weights: dict[str, Overlap] = {}  # by architecture
+    random_weights: dict[str, dict[str, list[Overlap]]] = {}  # by architecture
     part = broden.head(attacked) if attacked else broden
     thresholds_of = partial(unit_thresholds, quantile=quantile, max_kept=max_kept)
+
+    def counted(name: str, *each: tuple[LayerMaps, Tensor]) -> dict[str, list[Overlap]]:
+        found = [dissect_beside_chance(maps, thresholds=levels, seeds=range(exchanges)) for maps, levels in each]
+        return {name: [own for own, *_ in found], shuffled(name): [one for _, *chance in found for one in chance]}
+
     for title, model in models.items():
         began = time.perf_counter()
         layer, architecture = model.last_layer, model.architecture
@@ -90,14 +91,15 @@ def dissect_with_controls(
         maps_of = partial(LayerMaps, on=on, layer=layer, image_size=size)
         maps = maps_of(model, broden)
         thresholds = thresholds_of(maps)
-        real, shuffled = dissect_beside_chance(maps, thresholds=thresholds)
+        overlaps = counted(REAL, (maps, thresholds))
         if architecture not in random_weights:
-            blank = maps_of(with_random_weights(model), broden)
-            random_weights[architecture] = dissect(blank, thresholds=thresholds_of(blank))
-        overlaps = {REAL: real, SHUFFLED: shuffled, RANDOM: random_weights[architecture]}
+            plain = replace(on, precision="float32")
+            blanks = [maps_of(blank(title, seed), broden, on=plain) for seed in range(random_networks)]
+            random_weights[architecture] = counted(RANDOM, *((own, thresholds_of(own)) for own in blanks))
+        overlaps |= random_weights[architecture]
         if len(part) < len(broden):
-            overlaps[SAME] = dissect(maps.head(len(part)), thresholds=thresholds)
+            overlaps |= counted(SAME, (maps.head(len(part)), thresholds))
         adversarial = maps_of(model, part, attack=attack)
         levels = thresholds_of(adversarial) if own_thresholds else thresholds
-        overlaps[ADVERSARIAL] = dissect(adversarial, thresholds=levels)
+        overlaps |= counted(ADVERSARIAL, (adversarial, levels))
         yield title, Dissected(size, thresholds, overlaps, time.perf_counter() - began)

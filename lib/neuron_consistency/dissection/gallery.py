@@ -40,7 +40,7 @@ def example_masks(
     numbers = broden.labels.set_index(["name", "category"])["number"]
     for unit in units.to_dict("records"):
         number = int(numbers[unit["label"], unit["category"]])
-        best = dissected.overlaps[REAL].best_images[unit["unit"], :count].tolist()
+        best = dissected.overlaps[REAL][0].best_images[unit["unit"], :count].tolist()
         indices = [index for index in best if index >= 0]
         images = torch.stack([broden.image(index, image_size=size) for index in indices])
         mask_of = {"unit": unit["unit"], "threshold": float(dissected.thresholds[unit["unit"]])}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -151,7 +151,9 @@ def unit_thresholds(layer_maps: LayerMaps, *, quantile: float = 0.005, max_kept:
 def dissect(layer_maps: LayerMaps, *, thresholds: Tensor) -> Overlap:
     """Counts how each unit's masks overlap each concept of the set, in one pass.
 
-    Maps are upsampled bilinearly to the label maps' size; a unit's mask is where they exceed its threshold.
+    Maps are upsampled bilinearly to the label maps' size; a unit's mask is where they exceed its threshold. What equals
+    the threshold is outside: a silent unit, whose threshold is 0, has no mask and not the whole image. So a unit with
+    many equal values has a mask of less than the quantile, perhaps an empty one; `unit_labels` says which.
 
     Args:
         layer_maps: of real or adversarial images.
@@ -169,18 +171,18 @@ def dissect(layer_maps: LayerMaps, *, thresholds: Tensor) -> Overlap:
     return _counted(layer_maps, thresholds, None)[0]
 
 
-def dissect_beside_chance(layer_maps: LayerMaps, *, thresholds: Tensor) -> list[Overlap]:
-    """What `dissect` counts and, second, what the same masks overlap by chance, in one pass.
+def dissect_beside_chance(layer_maps: LayerMaps, *, thresholds: Tensor, seeds: Sequence[int] = (0,)) -> list[Overlap]:
+    """What `dissect` counts and then, for each seed, what the same masks overlap by chance, in one pass.
 
     For the chance level each image's labels of a category are exchanged for those of another image labelled in it, a
     random cycle through them: areas and label statistics stay, the correspondence goes.
 
     Source: ours.
     """
-    generator = torch.Generator().manual_seed(0)
-    labelled = layer_maps.broden.labelled
-    exchange = {category: partners(labelled(category), generator=generator) for category in CATEGORIES}
-    return _counted(layer_maps, thresholds, None, exchange)
+    labelled = {category: layer_maps.broden.labelled(category) for category in CATEGORIES}
+    generators = (torch.Generator().manual_seed(seed) for seed in seeds)
+    exchanges = [{name: partners(own, generator=drawn) for name, own in labelled.items()} for drawn in generators]
+    return _counted(layer_maps, thresholds, None, *exchanges)
 
 
 def _counted(layer_maps: LayerMaps, thresholds: Tensor, *exchanges: dict[str, Tensor] | None) -> list[Overlap]:
@@ -220,8 +222,8 @@ def unit_labels(overlap: Overlap, *, iou_threshold: float = 0.04, min_images: in
         min_images: concepts shown by fewer of the images counted are left out.
 
     Returns:
-        One row a unit: unit, label, category, iou, aligned. A unit that overlaps nothing has label and category
-        None and IoU 0.
+        One row a unit: unit, label, category, iou, aligned, masked (whether any labelled pixel is above its threshold).
+        A unit that overlaps nothing has label and category None and IoU 0.
 
     Raises:
         ParameterError: no concept is shown by that many images.
@@ -237,4 +239,4 @@ def unit_labels(overlap: Overlap, *, iou_threshold: float = 0.04, min_images: in
     concepts = overlap.concepts.iloc[kept.numpy()[column]].reset_index(drop=True)
     units = pd.DataFrame({"unit": range(len(best)), "label": concepts["label"].where(best > 0)})
     units["category"] = pd.Categorical(concepts["category"].where(best > 0), categories=CATEGORIES)
-    return units.assign(iou=best, aligned=best > iou_threshold)
+    return units.assign(iou=best, aligned=best > iou_threshold, masked=(overlap.unit_area > 0).any(1).numpy())
