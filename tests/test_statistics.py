@@ -72,11 +72,11 @@ def test_a_verdict_follows_from_its_interval(low: float, high: float, sides: dic
     assert Estimate(low, low, high).settles(**sides)["verdict"] == expected
 
 
-def test_no_difference_at_all_fails_a_claim_but_lies_on_no_side() -> None:
-    """A claim of more than nothing is wrong where the difference is exactly 0; neither network is the higher one."""
+def test_no_difference_at_all_settles_nothing() -> None:
+    """An interval of no width on the line, as of two networks that no attack spares, would read as a failed claim."""
     nothing = Estimate(0.0, 0.0, 0.0)
-    assert nothing.settles(above=0) == nothing.row("value", bare=True) | {"verdict": "fails"}
-    assert nothing.settles(above=0)["verdict"] == nothing.settles(below=0)["verdict"] == "fails"
+    assert nothing.settles(above=0) == nothing.row("value", bare=True) | {"verdict": "cannot be told"}
+    assert nothing.settles(above=0)["verdict"] == nothing.settles(below=0)["verdict"] == OPEN
     assert nothing.verdict(above=0) == OPEN
     assert [Estimate(sign, sign - 0.5, sign + 0.5).verdict(above=0) for sign in (1, -1)] == list(SIDES[:2])
     assert Estimate(0.0, -1.0, 0.0).verdict(above=0) == OPEN
@@ -241,6 +241,17 @@ def test_seeds_widen_an_interval_by_their_spread() -> None:
     seeds = images + torch.tensor([1.0, 2.0, 3.0])[:, None]
     margin = math.hypot(spread, spread)  # the images spread as the seeds do
     assert bounds(mean_over_seeds(seeds)) == pytest.approx((2, 2 - margin, 2 + margin), rel=1e-4)
+
+
+def test_an_interval_of_few_seeds_has_few_degrees_of_freedom() -> None:
+    """Read as a normal one, three seeds would be sure of far smaller p than they can give, and Holm would let them be:
+    of ten differences of nothing, one is then shown in one family of six, and not of twenty."""
+    images, seeds = torch.tensor([-1.0, 0.0, 1.0]), torch.tensor([1.0, 2.0, 3.0])[:, None]
+    assert mean_over_seeds(seeds.expand(3, 3)).freedom == pytest.approx(2)
+    assert mean_over_seeds(images + seeds).freedom == pytest.approx(2 / 0.5**2)  # half of the square is due to seeds
+    assert mean_over_seeds(images.expand(3, 3)).freedom == math.inf == mean_over_seeds(images[None]).freedom
+    few = mean_over_seeds(seeds.expand(3, 3))
+    assert few.p(above=0) == pytest.approx(float(stats.ttest_1samp([1.0, 2.0, 3.0], 0).pvalue))
 
 
 def test_the_middle_of_draws_leaves_out_a_fortieth_on_each_side() -> None:

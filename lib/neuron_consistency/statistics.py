@@ -31,6 +31,7 @@ class Estimate:
 
     Attributes:
         excluded: the share of units, such as neurons, that have no value.
+        freedom: degrees of freedom of the interval where few units gave it.
 
     Shape:
         replicates: (G,), the value without each of G groups of images; () if it is not known.
@@ -41,6 +42,7 @@ class Estimate:
     high: float
     excluded: float = 0.0
     replicates: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
+    freedom: float = math.inf
 
     @classmethod
     def read(cls, row: Mapping[Any, Any], name: str) -> Estimate:
@@ -65,37 +67,31 @@ class Estimate:
             return jackknife(value, self.replicates - other.replicates, max(self.excluded, other.excluded))
         return _around(value, float(np.hypot(self.value - self.low, other.value - other.low)))
 
-    def verdict(
-        self, *, above: float = -math.inf, below: float = math.inf, words: Words = SIDES, touching: bool = False
-    ) -> str:
+    def verdict(self, *, above: float = -math.inf, below: float = math.inf, words: Words = SIDES) -> str:
         """The first word where the interval lies between `above` and `below`, the second where it lies outside, else
-        the third, also where a bound of the interval is NaN.
-
-        Args:
-            touching: whether an interval that touches `above` or `below` from outside lies outside.
+        the third, also where it touches them from outside or a bound of it is NaN.
         """
         if above < self.low and self.high < below:
             return words[0]
-        touches = touching and (self.high == above or self.low == below)
-        return words[1] if touches or self.high < above or self.low > below else words[2]
+        return words[1] if self.high < above or self.low > below else words[2]
 
     def p(self, *, above: float = -math.inf, below: float = math.inf) -> float:
         """The two-sided p of the claim's line, or the larger of two: below .05 just where the interval leaves it out.
 
-        The interval counts as a normal one of the same width: half of it, on the line's side, is Z standard errors.
-        NaN where a bound of the interval is.
+        The interval counts as one of Student's with `freedom` degrees of freedom, as a normal one where that is
+        infinite. NaN where a bound of the interval is.
         """
         if math.isnan(self.low) or math.isnan(self.high):
             return math.nan
-        found = [0.0]
+        found, scale = [0.0], float(stats.t.ppf(1 - TAIL, self.freedom))
         for gap in (self.value - line for line in (above, below) if math.isfinite(line)):
             half = self.value - self.low if gap > 0 else self.high - self.value
-            found.append(2 * float(stats.norm.sf(Z * abs(gap) / half)) if half > 0 else float(gap == 0))
+            found.append(2 * float(stats.t.sf(scale * abs(gap) / half, self.freedom)) if half > 0 else float(gap == 0))
         return max(found)
 
     def settles(self, *, above: float = -math.inf, below: float = math.inf) -> dict[str, float | str]:
         """The columns value, low, high and verdict on the claim that the number lies between `above` and `below`."""
-        said = self.verdict(above=above, below=below, words=CLAIM, touching=True)
+        said = self.verdict(above=above, below=below, words=CLAIM)
         return self.row("value", bare=True) | {"verdict": said}
 
 
@@ -195,11 +191,17 @@ def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
 def mean_over_seeds(values: Tensor) -> Estimate:
     """The mean over seeds and images; its interval covers other images and, of several seeds, other seeds.
 
+    It has the more degrees of freedom the less of its width is due to the few seeds (Satterthwaite 1946).
+
     Shape:
         values: (S, N), the same images for each of S seeds.
     """
     found = mean(values.mean(0))
-    return _around(found.value, _with_seeds(found.value - found.low, values.mean(1).tolist()))
+    images, seeds = found.value - found.low, values.mean(1).tolist()
+    margin = _with_seeds(images, seeds)
+    share_of_seeds = 1 - (images / margin) ** 2 if margin > 0 else 0.0
+    freedom = (len(seeds) - 1) / share_of_seeds**2 if share_of_seeds > 0 else math.inf
+    return replace(_around(found.value, margin), freedom=freedom)
 
 
 def middle(values: Tensor) -> Estimate:
@@ -210,6 +212,44 @@ def middle(values: Tensor) -> Estimate:
     """
     low, high = values.quantile(values.new_tensor([TAIL, 1 - TAIL])).tolist()
     return Estimate(float(values.mean()), low, high)
+
+
+def pooled(cases: Sequence[Estimate]) -> Estimate:
+    """The mean over cases, such as networks, that differ by more than chance; its interval covers other cases.
+
+    Cases without an interval are left out; the only one that is left stands for itself.
+
+    Source: DerSimonian and Laird 1986 for the variance between cases; Knapp and Hartung 2003 for the interval, which is
+        never narrower than the one without their factor.
+    """
+    known = [one for one in cases if not math.isnan(one.low + one.high)]
+    if len(known) < 2:
+        return known[0] if known else Estimate(math.nan, math.nan, math.nan)
+    values = np.array([one.value for one in known])
+    errors = np.array([(one.high - one.low) / (2 * Z) for one in known])
+    squares = np.square(np.maximum(errors, max(1e-6 * max(np.ptp(values), errors.max()), 1e-9)))
+    weights = 1 / squares
+    spread = float(weights @ np.square(values - weights @ values / weights.sum()))
+    between = (spread - len(known) + 1) / (weights.sum() - np.square(weights).sum() / weights.sum())
+    weights = 1 / (squares + max(between, 0.0))
+    value = float(weights @ values / weights.sum())
+    factor = max(1.0, float(weights @ np.square(values - value)) / (len(known) - 1))
+    margin = _student(len(known)) * math.sqrt(factor / weights.sum())
+    return replace(_around(value, margin), freedom=len(known) - 1)
+
+
+def majority(p: Sequence[float]) -> float:
+    """The p of "more than half of the cases hold", from those of the cases; NaN of none.
+
+    Shape:
+        p: one a case, NaN where it has no interval, which counts as 1.
+
+    Source: Benjamini and Heller 2008, the partial conjunction, in Bonferroni's form.
+    """
+    if not len(p):
+        return math.nan
+    needed = len(p) // 2 + 1
+    return float(min(1.0, (len(p) - needed + 1) * np.sort(np.nan_to_num(p, nan=1.0))[needed - 1]))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -4,44 +4,25 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from neuron_consistency.dissection.controls import ADVERSARIAL, REAL, SAME, SHUFFLED
+from neuron_consistency.dissection.tables import HIGH, LOW
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.statistics import Estimate
 from neuron_consistency.workflow.claims import (
     COLUMNS,
     finding,
     keep_findings,
-    ledger,
-    ledger_page,
-    overall,
     read_claims,
     read_findings,
     settled,
 )
-from neuron_consistency.workflow.findings import dissection_findings, explanation_findings
+from neuron_consistency.workflow.findings import explanation_findings
 from neuron_consistency.workflow.results import paper_table
-from toys import toy_recipe
-
-
-@pytest.mark.parametrize(
-    ("cases", "expected"),
-    [
-        (["holds", "holds"], "reproduced"),
-        (["holds", "cannot be told"], "partly"),
-        (["holds", "fails"], "partly"),
-        (["fails", "cannot be told"], "not reproduced"),
-        (["cannot be told", "cannot be told"], "cannot be told"),
-        ([], "not measured"),
-    ],
-)
-def test_one_case_that_is_open_or_fails_is_enough_not_to_be_reproduced(cases: list[str], expected: str) -> None:
-    assert overall(cases) == expected
-
 
 # the claims of this book
 
@@ -65,6 +46,7 @@ def test_the_papers_numbers_follow_from_its_tables() -> None:
     fall = first["consis_adv(n)"] - first["consis(n)"]
     gain = first["consis_adv(n)"][trained].to_numpy() - first["consis_adv(n)"][names].to_numpy()
     change = first["consis(n)"][trained].to_numpy() - first["consis(n)"][names].to_numpy()
+    level = pd.DataFrame(paper_table("table_2").loc["adversarial"]) - pd.DataFrame(paper_table("table_2").loc["real"])
     second = paper_table("table_2").sum(axis=1)
     ratios = paper_table("distance_ratios")
     lost = second["adversarial"] - second["real"]
@@ -73,10 +55,12 @@ def test_the_papers_numbers_follow_from_its_tables() -> None:
         "related-images": first["consis(n)"][names].to_list(),
         "less-consistent-under-attack": fall[names].to_list(),
         "training-keeps-consistency": gain.tolist(),
-        "real-images-unchanged": change.tolist(),
+        "training-lessens-the-fall": (fall[trained].to_numpy() - fall[names].to_numpy()).tolist(),
+        "real-images-hardly-change": (100 * change / first["consis(n)"][names]).round(1).to_list(),
         "neurons-have-concepts": second["real"][names].to_list(),
-        "concepts-lost-under-attack": lost[names].to_list(),
-        "training-keeps-concepts": kept.tolist(),
+        "concepts-lost-beyond-chance": lost[names].to_list(),
+        "high-level-concepts-lost-more": (level[[*HIGH]].T.sum() - level[[*LOW]].T.sum())[names].to_list(),
+        "training-keeps-concepts-beyond-chance": kept.tolist(),
         "leaves-its-class": ratios["r1 before"].to_list(),
         "nears-its-target": ratios["r2 before"].to_list(),
         "training-keeps-the-place": ratios["r1 after"].to_list(),
@@ -111,37 +95,22 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_findings_come_back_and_the_ledger_counts_them(runs: Path) -> None:
+def test_findings_come_back_as_they_were_kept(runs: Path) -> None:
+    """What a chapter found would else be lost to the ledger, or counted with another verdict."""
     assert read_findings("demo").empty
     measured = [Estimate(0.1 * n, 0.1 * n - 0.15, 0.1 * n + 0.15) for n in (1, 2)]
-    rows = [finding("related-images", f"net {n}", one, above=0) for n, one in enumerate(measured, 1)]
+    rows = [finding("related-images", f"net {n}", one) for n, one in enumerate(measured, 1)]
     keep_findings("demo", "04_evaluation", rows)
-    keep_findings("demo", "07_tracing", [finding("neurons-tell-why", "net", Estimate(0.5, 0.4, 0.6), above=0)])
+    keep_findings("demo", "07_tracing", [finding("neurons-tell-attacks", "net", Estimate(0.6, 0.55, 0.65))])
     found = read_findings("demo")
     assert found["verdict"].to_list() == ["cannot be told", "holds", "holds"]
-    table = ledger(read_claims(), {"here": found, "photographs": found[found["claim"] == ""]}).set_index("claim")
-    row = table.loc["A neuron fires for images whose classes are related."]
-    assert row["here"] == "0.1 to 0.2; of 2 holds 1, fails 0"
-    assert row["verdict, here"] == "partly"
-    assert (table["verdict, photographs"] == "not measured").all()
-    page = ledger_page(table.reset_index().head(1), ["here", "photographs"]).to_html()
-    assert '<a href="04_evaluation.html">chapter 4</a>' in page
-    assert "<b>partly</b><br>0.1 to 0.2; of 2 holds 1, fails 0" in page
-    why = table.loc["The influential neurons tell why a network errs."]
-    assert (why["here"], why["verdict, here"]) == ("0.5 (0.4 to 0.6)", "reproduced")
-
-
-def test_where_nothing_is_settled_the_ledger_tells_what_could_have_been_seen() -> None:
-    found = {name: Estimate(0.1, 0.1 - half, 0.1 + half) for name, half in {"a": 0.3, "b": 0.2}.items()}
-    rows = [finding("related-images", name, one, above=0) for name, one in found.items()]
-    table = ledger(read_claims(), {"here": pd.DataFrame(rows)})
-    assert table["verdict, here"][0] == "cannot be told (least seen 0.2)"
+    assert [found[name][1] for name in ("value", "low", "high")] == pytest.approx([0.2, 0.05, 0.35])
 
 
 def test_a_finding_of_an_unlisted_claim_is_refused(runs: Path) -> None:
     """A claim that a chapter settles and the ledger lacks would be lost without a word."""
     with pytest.raises(ParameterError, match="lists no neurons-tell-why under 04_evaluation"):
-        keep_findings("demo", "04_evaluation", [finding("neurons-tell-why", "net", Estimate(0.5, 0.4, 0.6), above=0)])
+        keep_findings("demo", "04_evaluation", [finding("neurons-tell-why", "net", Estimate(0.5, 0.4, 0.6))])
     (runs / "demo" / "findings").mkdir(parents=True)
     (runs / "demo" / "findings" / "04_evaluation.csv").write_text("a,b\n1,2\n")
     with pytest.raises(StoreError, match="remove it and run the chapter again"):
@@ -153,30 +122,6 @@ def verdicts_of(rows: list[dict[str, object]]) -> dict[tuple[object, object], ob
     listed = read_claims()
     assert all(row["claim"] in listed for row in rows)
     return {(row["claim"], row["case"]): row["verdict"] for row in rows}
-
-
-def test_concepts_are_counted_neuron_by_neuron() -> None:
-    """Planted: of 40 neurons 30 aligned, 2 by chance; the attack costs the normal network 20, the trained one none."""
-
-    def aligned(count: int) -> pd.DataFrame:
-        return pd.DataFrame({"aligned": [place < count for place in range(40)]})
-
-    counts = {"normal": (30, 2, 30, 10), "consistent": (30, 2, 30, 30)}
-    sets = (REAL, SHUFFLED, SAME, ADVERSARIAL)
-    units = {(title, name): aligned(n) for title, ns in counts.items() for name, n in zip(sets, ns, strict=True)}
-    recipes = [toy_recipe(objective) for objective in counts]
-    titles = {recipe.key: recipe.objective for recipe in recipes}
-    rows = dissection_findings(recipes, titles, units)
-    assert verdicts_of(rows) == {
-        ("neurons-have-concepts", "normal"): "holds",
-        ("concepts-lost-under-attack", "normal"): "holds",
-        ("training-keeps-concepts", "consistent"): "holds",
-    }
-    assert {row["claim"]: row["value"] for row in rows} == {
-        "neurons-have-concepts": 70.0,
-        "concepts-lost-under-attack": -50.0,
-        "training-keeps-concepts": 50.0,
-    }
 
 
 def test_success_is_held_against_what_the_clean_images_give() -> None:
@@ -220,23 +165,60 @@ def test_an_attack_that_never_succeeds_says_nothing_of_the_detector() -> None:
     )
     detections.loc[detections["attack"] == "b", "AUROC"] = math.nan
     errors = pd.DataFrame({"predicted - true": [-0.2], "predicted - true low": [-0.3], "predicted - true high": [-0.1]})
+    errors = errors.assign(**{"true - alike": 0.1, "true - alike low": 0.05, "true - alike high": 0.15})
     errors.index = pd.Index(["net"], name="model")
     worst = detections.iloc[:1].assign(AUROC=0.4, low=0.3, high=0.45)
     rows = settled("07_tracing", errors=errors, detections=detections.dropna(subset="AUROC"), worst=worst)
     assert verdicts_of(rows) == {
         ("neurons-tell-why", "net"): "fails",
+        ("neurons-see-the-true-class", "net"): "holds",
+        ("neurons-tell-errors", "net"): "holds",
         ("neurons-tell-attacks", "net, a"): "holds",
         ("better-than-rivals", "net, a, rival"): "fails",
         ("survives-adaptation", "net, a"): "fails",
     }
 
 
+def comparison(measures: Sequence[str], **fields: str) -> pd.DataFrame:
+    row = {"architecture": "resnet18", "filters": "free", "objective": "reweighted-mean1", "against": "normal"}
+    row |= {"difference": -0.2, "low": -0.3, "high": -0.1, "verdict": "worse", "why": ""}  # type: ignore[dict-item]
+    return pd.DataFrame([row | {"measure": measure} | fields for measure in measures])
+
+
 def test_a_smaller_background_gap_is_the_better_one() -> None:
-    row = {"architecture": "resnet18", "difference": -0.2, "low": -0.3, "high": -0.1}
-    measures = ["accuracy", "background gap", "accuracy, PGD-5", "spared"]
-    verdicts = pd.DataFrame([row | {"objective": "reweighted-mean1", "measure": measure} for measure in measures])
+    verdicts = comparison(["accuracy", "background gap", "accuracy, PGD-5", "spared"])
     assert verdicts_of(explanation_findings(verdicts)) == {
         ("reweighting-accuracy", "ResNet-18, mean 1"): "fails",
         ("reweighting-backgrounds", "ResNet-18, mean 1"): "holds",
         ("reweighting-pgd", "ResNet-18, mean 1"): "fails",
     }
+
+
+def test_every_comparison_of_explanations_has_claims_of_its_own() -> None:
+    """Permuted weights are the null of reweighting: counted as its cases, they would speak for the paper."""
+    asked = {
+        "permuted-mean1": {"reweighting-accuracy": "ResNet-18 [null: permuted weights]"},
+        "reweighted": {"reweighting-accuracy": "ResNet-18"},
+        "consistent": {},
+    }
+    for objective, expected in asked.items():
+        found = explanation_findings(comparison(["accuracy"], objective=objective))
+        assert {row["claim"]: row["case"] for row in found} == expected
+    for fields, claim in (
+        ({"against": "permuted-mean1"}, "choice-accuracy"),
+        ({"objective": "both", "against": "consistent"}, "joint-accuracy"),
+        ({"filters": "in groups"}, "reweighting-groups"),
+        ({"measure": "mAP"}, "reweighting-several-labels"),
+    ):
+        (row,) = explanation_findings(comparison(["accuracy"], **fields))
+        assert (row["claim"], row["verdict"]) == (claim, "fails")
+
+
+def test_what_cannot_be_compared_says_why_and_has_no_interval() -> None:
+    """Its interval would let the ledger judge what the chapter says cannot be judged."""
+    untold = {"verdict": "not comparable", "why": "accuracy 0.38 and 0.48"}
+    (row,) = explanation_findings(comparison(["E of right answers"], **untold))
+    assert (row["claim"], row["verdict"]) == ("reweighting-consistency-of-right-answers", "cannot be told")
+    assert row["case"] == "ResNet-18, mean 1, not comparable: accuracy 0.38 and 0.48"
+    assert math.isnan(row["low"])
+    assert row["value"] == -0.2

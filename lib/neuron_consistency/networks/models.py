@@ -179,8 +179,8 @@ def _packaged(
         known, network, file = packaged(architecture.partition(":")[2])
         if weights == "published":
             fill(network, read_checkpoint(file), known.about)
-        head = next(path for path, module in reversed(list(network.named_modules())) if isinstance(module, nn.Linear))
-        old = network.get_submodule(head)
+        named = reversed(list(network.named_modules()))
+        head, old = next((path, module) for path, module in named if isinstance(module, nn.Linear))
         if old.out_features != num_classes:
             new = nn.Linear(old.in_features, num_classes)
             if weights == "published" and outputs is not None:

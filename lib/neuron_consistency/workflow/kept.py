@@ -9,8 +9,8 @@ from typing import Any, Self
 import pandas as pd
 
 from neuron_consistency.show import with_intervals
-from neuron_consistency.workflow.claims import settled
-from neuron_consistency.workflow.findings import explanation_findings
+from neuron_consistency.workflow.claims import COLUMNS, read_claims, settled
+from neuron_consistency.workflow.findings import explanation_findings, own_findings
 from neuron_consistency.workflow.results import Result, Study, read_result, read_studies
 from neuron_consistency.workflow.stamps import Shown, cited
 
@@ -18,6 +18,7 @@ FINDINGS: dict[str, Callable[[pd.DataFrame], Any]] = {  # by the table of a stud
     "findings": lambda findings: findings,
     "verdicts": explanation_findings,
     "success": lambda success: settled("06_representations", success=success),
+    "changes": own_findings,
 }
 
 
@@ -86,17 +87,24 @@ class Kept:
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("study")
 
-    def findings(self, ending: str) -> pd.DataFrame:
-        """What the studies whose names end so say of the claims; the name's beginning is added to each case.
+    def outdated(self) -> list[str]:
+        """The studies whose numbers the library would compute otherwise now: the ledger leaves them out."""
+        return [name for name, result in self.results.items() if not result.current]
+
+    def findings(self) -> pd.DataFrame:
+        """What the studies say of the claims: those that are evidence, and that the library would compute alike now.
 
         Some studies keep findings, others the tables that these follow from; a study that no claim is about says none.
+        The name of the study is added to each case. Findings of claims that are no longer asked are left out.
         """
-        found = []
+        found, asked = [pd.DataFrame(columns=COLUMNS)], read_claims().keys()
         for name, result in self.results.items():
             kept = next((table for table in FINDINGS if table in result.tables), None)
-            if kept and name.endswith(ending):
-                rows = pd.DataFrame(FINDINGS[kept](result.tables[kept]))
-                found.append(rows.assign(case=rows["case"] + f" ({name.removesuffix(f'-{ending}')})"))
+            if kept and result.current and self.studies[name].evidence:
+                rows = pd.DataFrame(FINDINGS[kept](result.tables[kept])).reindex(columns=COLUMNS)
+                rows = rows.fillna({"freedom": math.inf})  # older results do not tell it
+                case = rows["case"].str.replace(r"(?= \[null: |$)", f" ({name})", n=1, regex=True)
+                found.append(rows.assign(case=case)[rows["claim"].isin(asked)])
         return pd.concat(found, ignore_index=True)
 
 

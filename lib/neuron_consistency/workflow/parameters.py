@@ -65,8 +65,10 @@ def read_list(file: str, kind: Callable[..., Entry]) -> dict[str, Entry]:
     wanted = {name for name, field in fields.items() if field.default is field.empty} - {"name"}
     entries = yaml.safe_load(path.read_text("utf-8"))
     for name, entry in entries.items():
-        if not wanted <= entry.keys() <= fields.keys() - {"name"}:
-            raise ParameterError(f"{path}: {name} needs {', '.join(sorted(wanted))}, and nothing else")
+        known = fields.keys() - {"name"}
+        if not wanted <= entry.keys() <= known:
+            said = f"needs {', '.join(sorted(wanted))}, and may have no more than {', '.join(sorted(known - wanted))}"
+            raise ParameterError(f"{path}: {name} {said}; it has {', '.join(map(str, entry))}")
     return {name: kind(name=name, **entry) for name, entry in entries.items()}
 
 

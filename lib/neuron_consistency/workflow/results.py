@@ -219,7 +219,8 @@ def _hash(path: Path) -> str:
 class Study:
     """One run of a notebook, by its stem: its parameters are what differs from a profile's.
 
-    Its name is that of its folder in book/results/; `about` says in a sentence what it is to show.
+    Its name is that of its folder in book/results/; `about` says in a sentence what it is to show. It is `evidence` for
+    the claims unless it changes what they are about, as an ablation does, or measures the network of another study.
     """
 
     name: str
@@ -227,6 +228,7 @@ class Study:
     notebook: str
     profile: str
     parameters: dict[str, Any]
+    evidence: bool = True
 
     def values(self, device: str = "") -> dict[str, object]:
         """What the run injects."""
