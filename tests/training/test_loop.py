@@ -177,6 +177,22 @@ def test_every_image_is_trained_with_its_own_weight(monkeypatch: pytest.MonkeyPa
         assert torch.equal(weights, labels.float())
 
 
+def test_permuted_weights_are_the_same_numbers_on_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The null of reweighting: with other numbers, or on the same images, it would not tell what the choice does."""
+
+    def planted(_model: object, images: Any, *_arguments: object, **_options: object) -> Weighed:
+        one = torch.ones(len(images))
+        return Weighed(images.labels.float(), one, one.bool(), one)
+
+    monkeypatch.setattr(training, "weigh", planted)
+    seen = weights_seen(monkeypatch)
+    train_toy(toy_model(), Objective(), epochs=2, weighting=Weighting(warm_up=0, period=1, permuted=True))
+    labels = torch.cat([labels for labels, _ in seen]).float()
+    weights = torch.cat([weights for _, weights in seen if weights is not None])
+    assert torch.equal(labels.sort().values, weights.sort().values)
+    assert (labels != weights).float().mean() > 0.5  # of four classes three in four, by chance
+
+
 @pytest.mark.parametrize(
     ("warm_up", "period", "due"),
     [(0, 1, [1, 2, 3, 4, 5]), (1, 2, [2, 4]), (2, 5, [3]), (0, 5, [1]), (1, 3, [2, 5])],

@@ -40,6 +40,16 @@ def test_what_each_objective_is() -> None:
     ]
 
 
+def test_weights_that_are_dealt_out_make_another_network_and_leave_the_keys_of_the_others() -> None:
+    """Were the field in every spec, all networks weighed before there was a null would be trained again."""
+    mean1, permuted = (planned_one(**WEIGHING, objectives=[f"{kind}-mean1"]) for kind in ("reweighted", "permuted"))
+    assert mean1.weighting is not None
+    assert permuted.weighting == replace(mean1.weighting, permuted=True)
+    assert "permuted" not in mean1.spec["weighting"]
+    assert Recipe.read("smoke", json.loads(json.dumps(permuted.spec))) == permuted
+    assert permuted.key != replace(permuted, weighting=mean1.weighting).key
+
+
 @pytest.mark.parametrize(
     "change",
     [
