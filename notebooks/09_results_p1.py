@@ -33,9 +33,9 @@ unnamed = "FGSM of one network for all"  # in older studies, and that network is
 # %% [markdown]
 # ## Consistency on photographs
 #
-# First a competent network: EfficientNet-Lite0, which others trained on ImageNet, and which is trained on for two epochs
-# on forty classes of Tiny ImageNet (*warm*). Then networks from random weights, which get fewer images right: the same
-# forty classes, and twelve with less training. Each network is trained normally, with Eq. 6, and with Eq. 6 at
+# First a competent network: EfficientNet-Lite0, which others trained on ImageNet, trained on for two epochs on forty
+# classes of Tiny ImageNet (*warm*). Then networks from random weights, which get fewer images right: the same forty
+# classes, and twelve with less training. Each network is trained normally, with Eq. 6, and with Eq. 6 at
 # $\beta = 0$, and measured as in {doc}`04_evaluation`, on photographs that none was trained on. For the warm ones Eq. 6
 # attacks the least likely label, for the others the true one. Where there are several seeds an interval covers other
 # images and other seeds, with one it covers other images alone.

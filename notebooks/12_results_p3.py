@@ -33,9 +33,9 @@ def differences(studies):
 # ## A competent network
 #
 # EfficientNet-Lite0, which others trained on ImageNet, trained on for two epochs on forty classes of Tiny ImageNet,
-# three seeds: normally, with weights of mean one, and with the same weights dealt to other images at random. The last is
-# the null: what it changes as well is not due to *which* images weigh more. Each measure's mean over seeds, with the
-# lowest and the highest seed in brackets, then the differences:
+# three seeds: normally, with weights of mean one, and with the same weights dealt to other images at random. The last
+# is the null: what it changes as well is not due to *which* images weigh more. Each measure's mean over seeds, with
+# the lowest and the highest seed in brackets, then the differences:
 
 # %% tags=["hide-input"]
 kept.cited(over_seeds(kept.table(warm, "measures")), warm)
