@@ -184,24 +184,16 @@ def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
     values = [one.value for one in estimates]
     replicates = np.mean([one.replicates for one in estimates], axis=0)
     found = jackknife(float(np.mean(values)), replicates, max(one.excluded for one in estimates))
-    margin = _with_seeds(found.high - found.value, values)
-    return replace(found, low=found.value - margin, high=found.value + margin)
+    return _with_seeds(found, values)
 
 
 def mean_over_seeds(values: Tensor) -> Estimate:
     """The mean over seeds and images; its interval covers other images and, of several seeds, other seeds.
 
-    It has the more degrees of freedom the less of its width is due to the few seeds (Satterthwaite 1946).
-
     Shape:
         values: (S, N), the same images for each of S seeds.
     """
-    found = mean(values.mean(0))
-    images, seeds = found.value - found.low, values.mean(1).tolist()
-    margin = _with_seeds(images, seeds)
-    share_of_seeds = 1 - (images / margin) ** 2 if margin > 0 else 0.0
-    freedom = (len(seeds) - 1) / share_of_seeds**2 if share_of_seeds > 0 else math.inf
-    return replace(_around(found.value, margin), freedom=freedom)
+    return _with_seeds(mean(values.mean(0)), values.mean(1).tolist())
 
 
 def middle(values: Tensor) -> Estimate:
@@ -273,14 +265,20 @@ def standard_error(parts: np.ndarray) -> float:
     return math.sqrt(len(parts) / (len(parts) - 1) * float(np.square(parts).sum()))
 
 
-def _with_seeds(margin: float, values: Sequence[float]) -> float:
-    """Half the interval of a mean over seeds: `margin`, what other images could have moved it, and the seeds' spread.
+def _with_seeds(found: Estimate, values: Sequence[float]) -> Estimate:
+    """A mean over seeds whose interval tells what other images could have moved it, widened by the seeds' own spread.
 
-    The same images are measured for every seed, so the two are independent, and their squares add up.
+    The same images are measured for every seed, so the two are independent, and their squares add up. The interval has
+    the more degrees of freedom the less of its width is due to the few seeds.
+
+    Source: Satterthwaite 1946.
     """
     if len(values) < 2:
-        return margin
-    return float(np.hypot(margin, _student(len(values)) * np.std(values, ddof=1) / np.sqrt(len(values))))
+        return found
+    own = _student(len(values)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    margin = math.hypot(found.high - found.value, own)
+    freedom = (len(values) - 1) * (margin / own) ** 4 if own > 0 else math.inf
+    return replace(found, low=found.value - margin, high=found.value + margin, freedom=freedom)
 
 
 def _around(value: float, margin: float) -> Estimate:
