@@ -100,8 +100,7 @@ def test_claims_between_two_lines_need_both() -> None:
 def test_the_page_says_words_numbers_and_what_could_have_been_seen_and_runs_no_markup() -> None:
     table = judged({"one": claim()}, cases(YES, (0.7, 0.1)))
     page = ledger_page(table, table).to_html()
-    assert "<b>holds</b><br>0.6 (-0.671 to 1.87); of 2 cases 2 hold, 0 fail" in page  # Student's t of 1 is 12.7
-    assert "seen would be a difference of 0.1" in page
+    assert "<b>holds</b><br>0.6 (-0.671 to 1.87); of 2 cases 2 hold, 0 fail; seen would be a difference of 0.1 " in page  # Student's t of 1 is 12.7
     assert '<a href="04_evaluation.html">chapter 4</a>' in page
     assert "&lt;c&gt;" in page
     assert "<c>" not in page
@@ -138,3 +137,11 @@ def test_more_than_half_needs_more_than_half() -> None:
     assert majority([0.3, 0.001, 0.002, 0.004, 0.9]) == pytest.approx(0.012)
     assert majority([0.001, math.nan]) == 1.0
     assert math.isnan(majority([]))
+
+
+def test_what_only_the_run_of_the_book_measures_is_said() -> None:
+    """A demo of one seed would else read as evidence, or as if nobody had measured."""
+    claims = {"one": claim(), "built": claim("built", construction="the attack minimises it")}
+    page = ledger_page(judged(claims, cases(YES, of="built")), judged(claims, cases(YES))).to_html()
+    assert "<b>not measured</b><br> only this run measures it" in page
+    assert "the attack minimises it" in page

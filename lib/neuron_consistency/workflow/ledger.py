@@ -37,9 +37,9 @@ def judged(claims: Mapping[str, Claim], findings: pd.DataFrame) -> pd.DataFrame:
         findings: with the columns COLUMNS; a case that ends in " [null: random weights]" is the null's.
 
     Returns:
-        claim, paper, place, says, number, theirs, chapter; cases, and how many hold and fail; value, low, high (pooled,
-        see `statistics.pooled`); p and p Holm; least (half the median interval of the cases, the least difference that
-        could have been seen); null (what it is, its number and verdict, or ""); verdict.
+        claim, paper, place, says, number, theirs, chapter, construction; cases, and how many hold and fail; value, low,
+        high (pooled, see `statistics.pooled`); p and p Holm; least (half the median interval of the cases, the least
+        difference that could have been seen); null (what it is, its number and verdict, or ""); verdict.
 
     Source: ours; see `statistics.majority` and `holm`.
     """
@@ -49,7 +49,7 @@ def judged(claims: Mapping[str, Claim], findings: pd.DataFrame) -> pd.DataFrame:
         null = of["case"].str.extract(NULL, expand=False)
         row: dict[str, Any] = {"claim": name, "paper": claim.paper, "place": claim.place, "says": claim.says}
         row |= {"number": claim.number, "theirs": claim.theirs, "chapter": claim.chapter}
-        row |= _together(claim, of[null.isna()])
+        row |= {"construction": claim.construction} | _together(claim, of[null.isna()])
         other = _together(claim, of[null.notna()])
         row["null p"] = other["p"] if other["side"] == HOLDS else 1.0
         row["null"] = f"{null.dropna().iloc[0]}: {_numbers(other)}" if other["cases"] else claim.against
@@ -105,17 +105,24 @@ def ledger_page(table: pd.DataFrame, example: pd.DataFrame | None = None) -> Sty
         example: the same of a run that is shown beside it and not counted.
     """
     text = table.map(lambda cell: html.escape(cell) if isinstance(cell, str) else cell)
-    chapters = [f'<a href="{name}.html">chapter {int(name[:2])}</a>' for name in text["chapter"]]
+    rows = text.to_dict("records")
+    beside: list[dict[Any, Any]] = [{"cases": 0}] * len(rows)
+    if example is not None:
+        beside = example.set_index("claim").loc[table["claim"]].to_dict("records")
+    chapters = [f' (<a href="{row["chapter"]}.html">chapter {int(row["chapter"][:2])}</a>)' for row in rows]
+    verdicts = [f"<b>{row['verdict']}</b><br>{_numbers(row)} " for row in rows]
+    alone = [
+        "only this run measures it" * (run["cases"] > row["cases"] == 0) for row, run in zip(rows, beside, strict=True)
+    ]
     shown = {
         "claim": text["says"] + "<br><i>" + text["paper"] + ", " + text["place"] + "</i>",
-        "what decides": text["number"] + " (" + chapters + ")",
+        "what decides": text["number"] + chapters,
         "the paper has": text["theirs"],
-        "the studies say": [f"<b>{row['verdict']}</b><br>{_numbers(row)}" for row in text.to_dict("records")],
+        "the studies say": verdicts + text["construction"] + alone,
         "the null says": text["null"],
     }
     if example is not None:
-        beside = example.set_index("claim").loc[table["claim"]].to_dict("records")
-        shown["this run, an example"] = [_numbers(row) for row in beside]
+        shown["this run, an example"] = pd.Series([_numbers(run) for run in beside], text.index)
     wrapped = "white-space: normal; text-align: left; vertical-align: top"
     return pd.DataFrame(shown).style.hide(axis="index").set_table_styles([{"selector": "th, td", "props": wrapped}])
 
