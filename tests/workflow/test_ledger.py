@@ -100,7 +100,8 @@ def test_claims_between_two_lines_need_both() -> None:
 def test_the_page_says_words_numbers_and_what_could_have_been_seen_and_runs_no_markup() -> None:
     table = judged({"one": claim()}, cases(YES, (0.7, 0.1)))
     page = ledger_page(table, table).to_html()
-    assert "<b>holds</b><br>0.6 (-0.671 to 1.87); of 2 cases 2 hold, 0 fail; seen would be a difference of 0.1 " in page  # Student's t of 1 is 12.7
+    numbers = "0.6 (-0.671 to 1.87); of 2 cases 2 hold, 0 fail"  # Student's t of 1 is 12.7
+    assert f"<b>holds</b><br>{numbers}; seen would be a difference of 0.1 " in page
     assert '<a href="04_evaluation.html">chapter 4</a>' in page
     assert "&lt;c&gt;" in page
     assert "<c>" not in page
