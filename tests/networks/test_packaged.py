@@ -25,7 +25,7 @@ def came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Ten
     network = toy()
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter += 10.0
+            parameter.add_(10.0)
     torch.save(network.state_dict(), tmp_path / "toy.pth")
     layers = {"one": ("1", 5), "two": ("3", 7)}
     facts = Packaged("none", "none", {}, "none", "toy.pth", (0.5,) * 3, (0.25,) * 3, 16, 1.0, "a toy", layers)
