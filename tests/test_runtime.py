@@ -137,7 +137,8 @@ def test_a_device_without_float64_gives_the_cpus_numbers(monkeypatch: pytest.Mon
     with fake_mps(monkeypatch) as device:
         found = numbers_of(Runtime(device, batch_size=16), model)
     for one, other in zip(found, expected, strict=True):
-        assert torch.equal(one, other)
+        assert torch.equal(one.isnan(), other.isnan())  # where no class is as far from the predicted one as the true one
+        assert torch.equal(one.nan_to_num(-1), other.nan_to_num(-1))
 
 
 def test_the_device_that_is_not_there_keeps_its_rules(monkeypatch: pytest.MonkeyPatch) -> None:
