@@ -137,7 +137,7 @@ def test_a_device_without_float64_gives_the_cpus_numbers(monkeypatch: pytest.Mon
     with fake_mps(monkeypatch) as device:
         found = numbers_of(Runtime(device, batch_size=16), model)
     for one, other in zip(found, expected, strict=True):
-        assert torch.equal(one.isnan(), other.isnan())  # where no class is as far from the predicted one as the true one
+        assert torch.equal(one.isnan(), other.isnan())  # where no class is as far as the true one
         assert torch.equal(one.nan_to_num(-1), other.nan_to_num(-1))
 
 
