@@ -59,10 +59,10 @@ from neuron_consistency.data.load import open_dense_set
 from neuron_consistency.dissection import figures, tables
 from neuron_consistency.dissection.controls import ADVERSARIAL, REAL, dissect_with_controls, shuffled
 from neuron_consistency.dissection.gallery import best_units, example_masks
-from neuron_consistency.networks.models import Classifier, build_model
 from neuron_consistency.plotting import picture_grid
 from neuron_consistency.runtime import describe_device
 from neuron_consistency.show import with_intervals
+from neuron_consistency.training.obtain import untrained
 from neuron_consistency.workflow.costs import dissection_costs
 from neuron_consistency.workflow.findings import dissection_findings
 from neuron_consistency.workflow.page import open_page
@@ -95,25 +95,12 @@ print(f"{labelled_set}: {len(labelled)} images")
 # and how far they lie apart is part of every interval of what is above chance.
 
 # %%
-starts = {
-    titles[net.recipe.key]: {
-        "architecture": net.recipe.architecture, "num_classes": net.model.num_classes,
-        "image_size": net.recipe.image_size,
-    }
-    for net in nets
-}  # fmt: skip
-
-
-def blank(title: str, seed: int) -> Classifier:
-    """A network as the training of another one from scratch starts."""
-    return build_model(**starts[title], seed=seed)
-
-
+by_title = {titles[net.recipe.key]: net for net in nets}
 dissected = {}
 for title, found in dissect_with_controls(
-    models, labelled, page.on, blank=blank, attack=partial(least_likely, epsilon=epsilon), attacked=attacked,
-    own_thresholds=own_thresholds, exchanges=exchanges, random_networks=random_networks, image_size=image_size,
-    quantile=quantile, max_kept=max_kept,
+    models, labelled, page.on, blank=lambda title, seed: untrained(by_title[title], seed=seed),
+    attack=partial(least_likely, epsilon=epsilon), attacked=attacked, own_thresholds=own_thresholds,
+    exchanges=exchanges, random_networks=random_networks, image_size=image_size, quantile=quantile, max_kept=max_kept,
 ):  # fmt: skip
     dissected[title] = found
     print(f"{title}, shown at {found.image_size} px: dissected", flush=True)

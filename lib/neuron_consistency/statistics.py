@@ -61,7 +61,7 @@ class Estimate:
         estimates are taken to be independent.
         """
         if not isinstance(other, Estimate):
-            return Estimate(self.value - other, self.low - other, self.high - other)
+            return Estimate(self.value - other, self.low - other, self.high - other, freedom=self.freedom)
         value = self.value - other.value
         if len(self.replicates) and len(other.replicates):
             return jackknife(value, self.replicates - other.replicates, max(self.excluded, other.excluded))

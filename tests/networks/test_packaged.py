@@ -19,6 +19,12 @@ def toy() -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(7, 10))
 
 
+@pytest.fixture(autouse=True)
+def of_ten_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy stands for a network of ImageNet."""
+    monkeypatch.setattr(models, "IMAGENET_CLASSES", 10)
+
+
 @pytest.fixture
 def came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
     """The weights of a packaged network "toy"."""
@@ -55,6 +61,23 @@ def test_other_classes_get_a_random_head_by_the_seed_and_the_own_ones_the_publis
     own = built(weights="published", num_classes=10)
     assert torch.equal(own.network.state_dict()["6.weight"], came["6.weight"])
     assert own.num_classes == 10
+
+
+def test_rows_are_taken_only_of_a_head_that_has_imagenets_classes(
+    came: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network of other classes, on images that are ImageNet's, would end in an index that its head does not have."""
+    monkeypatch.setattr(models, "IMAGENET_CLASSES", 1000)
+    state = built(weights="published", outputs=[7, 0, 999]).network.state_dict()
+    assert state["6.weight"].shape == (3, 7)
+    assert torch.equal(state["0.weight"], came["0.weight"])
+
+
+@pytest.mark.usefixtures("came")
+@pytest.mark.parametrize(("architecture", "weights"), [("packaged:toy", "imagenet"), ("resnet18", "published")])
+def test_weights_of_the_other_kind_are_not_taken_for_a_file(architecture: str, weights: str) -> None:
+    with pytest.raises(ParameterError, match=f"{architecture} has no weights '{weights}'"):
+        build_model(architecture, num_classes=3, image_size=64, weights=weights)
 
 
 def test_without_weights_it_is_random_the_null_of_what_training_gave(came: dict[str, torch.Tensor]) -> None:

@@ -20,6 +20,7 @@ from neuron_consistency.networks.weights import fill, read_checkpoint
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_CLASSES = 1000
 SMALL_FORM_BELOW = 128  # pixels: smaller images get the small form
 Layers = dict[str, tuple[str, int]]  # by name the path of a module and its channels
 
@@ -183,7 +184,7 @@ def _packaged(
         head, old = next((path, module) for path, module in named if isinstance(module, nn.Linear))
         if old.out_features != num_classes:
             new = nn.Linear(old.in_features, num_classes)
-            if weights == "published" and outputs is not None:
+            if weights == "published" and outputs is not None and old.out_features == IMAGENET_CLASSES:
                 new.load_state_dict({name: value[outputs] for name, value in old.state_dict().items()})
             network.set_submodule(head, new)
     layers = {layer: Site(*place) for layer, place in known.layers.items()}
@@ -211,14 +212,18 @@ def build_model(
         weights: None for random ones, "imagenet" for torchvision's (downloaded once), "published" for those that a
             packaged network came with, or the path of a .safetensors file of this library.
         seed: of the random initialisation; the global random state is left as it was.
-        outputs: which outputs of a packaged network stand for the classes; None gives other classes a random head.
+        outputs: which of ImageNet's outputs stand for the classes. A packaged network of ImageNet keeps their rows of
+            its head; without them, or from other classes, the head for other classes is random.
 
     Raises:
-        ParameterError: unknown architecture, or ImageNet weights for another number of classes.
+        ParameterError: unknown architecture, weights that it does not have, or ImageNet's for other classes.
         DatasetError: the weights cannot be had or do not fit.
 
     Source: P1, "Training"; P3 adds ResNet-50; the small form is ours.
     """
+    if weights == ("imagenet" if architecture.startswith("packaged:") else "published"):
+        cure = '"published" are those of packaged networks, "imagenet" those of torchvision\'s'
+        raise ParameterError(f"{architecture} has no weights {weights!r}: {cure}")
     if architecture.startswith("packaged:"):
         model = _packaged(architecture, num_classes, weights, seed, outputs)
         if weights not in (None, "published"):
@@ -236,8 +241,8 @@ def build_model(
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     model = Classifier(network, architecture, layers, num_classes=num_classes)
     if weights == "imagenet":
-        if num_classes != 1000:
-            raise ParameterError(f"weights='imagenet' are for 1000 classes, not {num_classes}")
+        if num_classes != IMAGENET_CLASSES:
+            raise ParameterError(f"weights='imagenet' are for {IMAGENET_CLASSES} classes, not {num_classes}")
         known = torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"]
         with downloading(architecture, "set weights to None"):
             network.load_state_dict(known.get_state_dict(progress=True, check_hash=True))

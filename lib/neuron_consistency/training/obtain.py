@@ -81,19 +81,23 @@ def obtain(recipe: Recipe, device: torch.device) -> TrainedModel:
             _train(recipe, device)
         broadcast(None)  # the first process has written what the others read
     record = read_json(record_path)
-    model = _build(recipe, record["num_classes"])
+    model = _build(recipe, record["num_classes"], seed=recipe.seed)
     load_weights(model, recipe.path)
     return TrainedModel(recipe, model.to(device).eval(), record)
 
 
-def untrained(net: TrainedModel) -> Classifier:
-    """The network with random weights of its seed, those that training from scratch starts from; eval mode, CPU."""
-    return _build(net.recipe, net.record["num_classes"]).eval()
+def untrained(net: TrainedModel, *, seed: int | None = None) -> Classifier:
+    """The network with the random weights that training from scratch starts from; eval mode, CPU.
+
+    Args:
+        seed: of the weights; None takes the network's own.
+    """
+    return _build(net.recipe, net.record["num_classes"], seed=net.recipe.seed if seed is None else seed).eval()
 
 
-def _build(recipe: Recipe, num_classes: int, **start: Any) -> Classifier:
+def _build(recipe: Recipe, num_classes: int, *, seed: int, **start: Any) -> Classifier:
     size = recipe.image_size
-    return build_model(recipe.architecture, num_classes=num_classes, image_size=size, seed=recipe.seed, **start)
+    return build_model(recipe.architecture, num_classes=num_classes, image_size=size, seed=seed, **start)
 
 
 @contextmanager
@@ -110,7 +114,7 @@ def _one_thread(device: torch.device) -> Iterator[None]:
 def _train(recipe: Recipe, device: torch.device) -> None:
     images, held_out = training_images(recipe)
     outputs = imagenet_outputs(images) if recipe.weights == "published" else None
-    model = _build(recipe, images.num_classes, weights=recipe.weights, outputs=outputs)
+    model = _build(recipe, images.num_classes, seed=recipe.seed, weights=recipe.weights, outputs=outputs)
 
     def report(row: dict[str, Any], epochs: int) -> None:
         scores = {"validation_accuracy": "held-out accuracy", "validation_map": "held-out mAP", "pgd_accuracy": "PGD"}

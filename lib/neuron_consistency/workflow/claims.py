@@ -12,7 +12,7 @@ import pandas as pd
 
 from neuron_consistency.artifacts import artifacts, atomic_path
 from neuron_consistency.errors import ParameterError, StoreError
-from neuron_consistency.statistics import FAILS, HOLDS, OPEN, Estimate
+from neuron_consistency.statistics import CLAIM, Estimate
 from neuron_consistency.workflow.parameters import notebook_path, read_list
 
 COLUMNS = ["claim", "case", "value", "low", "high", "verdict", "freedom"]
@@ -53,7 +53,7 @@ class Claim:
 
     def settles(self, found: Estimate) -> str:
         """The verdict of one number: whether its interval lies where the claim says, or outside, or cannot be told."""
-        return found.verdict(above=self.above, below=self.below, words=(HOLDS, FAILS, OPEN))
+        return found.verdict(above=self.above, below=self.below, words=CLAIM)
 
 
 def read_claims() -> dict[str, Claim]:
@@ -75,8 +75,8 @@ def finding(claim: str, case: str, found: Estimate) -> dict[str, Any]:
 
     A case that ends in " [null: random weights]" is what the null of that name says.
     """
-    of = read_claims()[claim]
-    return {"claim": claim, "case": case} | found.settles(above=of.above, below=of.below) | {"freedom": found.freedom}
+    row = {"claim": claim, "case": case} | found.row("value", bare=True)
+    return row | {"verdict": read_claims()[claim].settles(found), "freedom": found.freedom}
 
 
 def settled(chapter: str, **tables: pd.DataFrame) -> Findings:

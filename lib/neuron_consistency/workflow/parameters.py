@@ -49,6 +49,12 @@ def notebook_path(notebook: str) -> Path:
     return found[0]
 
 
+@functools.lru_cache(maxsize=8)
+def _parsed(text: str) -> dict[str, dict[str, Any]]:
+    """What a YAML text holds; parsed once, since each finding looks up its claim."""
+    return yaml.safe_load(text)  # type: ignore[no-any-return]
+
+
 def read_list(file: str, kind: Callable[..., Entry]) -> dict[str, Entry]:
     """The entries of a YAML file in `notebooks/`, by name and in its order.
 
@@ -63,7 +69,7 @@ def read_list(file: str, kind: Callable[..., Entry]) -> dict[str, Entry]:
     path = repository_root() / "notebooks" / file
     fields = inspect.signature(kind).parameters
     wanted = {name for name, field in fields.items() if field.default is field.empty} - {"name"}
-    entries = yaml.safe_load(path.read_text("utf-8"))
+    entries = _parsed(path.read_text("utf-8"))
     for name, entry in entries.items():
         known = fields.keys() - {"name"}
         if not wanted <= entry.keys() <= known:
