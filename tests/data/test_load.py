@@ -51,6 +51,20 @@ def test_tiny_imagenet_official_layout(tiny_root: Path, monkeypatch: pytest.Monk
     assert val.boxes[0].tolist() == [2, 0, 30, 28]
 
 
+def test_a_folder_of_ones_own_among_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile that names an archive by its name alone works on every machine, and says the same of it on each."""
+    found = []
+    for machine in ("one", "two"):
+        (tmp_path / machine).mkdir()
+        zipped(tmp_path / machine, {f"train/{wnid}/{n}.jpg": photo(9) for wnid in WNIDS for n in (1, 2)}, "own.zip")
+        monkeypatch.setenv("NEURON_CONSISTENCY_DATA", str(tmp_path / machine))
+        found.append(load_images("own.zip", "train", image_size=32))
+    assert found[0].synsets == tuple(WNIDS)
+    assert found[0].fingerprint == found[1].fingerprint
+    with pytest.raises(ParameterError, match="Unknown dataset 'other"):
+        load_images("other.zip", "train", image_size=32)
+
+
 def test_a_part_of_the_archive_has_the_classes_that_are_there(tmp_path: Path) -> None:
     root = write(tmp_path, tiny())
     shutil.rmtree(root / "tiny-imagenet-200/train" / WNIDS[1])

@@ -26,8 +26,15 @@ def options_of(name: str) -> tuple[str, ...]:
     return SOURCES[name].options if name in SOURCES else ()
 
 
+def own_place(name: str | Path) -> Path | None:
+    """A folder or zip of one's own by its path, from here or from the folder that NEURON_CONSISTENCY_DATA names."""
+    path, data = Path(name).expanduser(), os.environ.get("NEURON_CONSISTENCY_DATA")
+    places = [path] if data is None else [path, Path(data).expanduser() / path]
+    return next((place for place in places if place.exists()), None)
+
+
 def open_source(name: str, split: str, root: str | Path | None, *, download: bool = False, **options: Any) -> Source:
-    """Finds a split of a set by name, or by the path of a folder or zip of classes.
+    """Finds a split of a set by name, or by the path (see `own_place`) of a folder or zip of classes.
 
     Raises:
         DatasetError: it is not there; the message says where it was sought, in which layouts, and where to get it.
@@ -39,11 +46,13 @@ def open_source(name: str, split: str, root: str | Path | None, *, download: boo
     if strange := sorted(set(options) - set(options_of(name))):
         raise ParameterError(f"{(kind or Source).strange}: {', '.join(strange)}.".format(name))
     if kind is None:
-        if not Path(name).expanduser().exists():
+        found = own_place(name)
+        if found is None:
             raise ParameterError(
-                f"Unknown dataset {name!r}: use {', '.join(sorted(SOURCES))}, or the path of a folder of classes."
+                f"Unknown dataset {name!r}: use {', '.join(sorted(SOURCES))}, or the path of a folder or zip of "
+                "classes."
             )
-        name, root, kind = "folder", name, SOURCES["folder"]
+        name, root, kind = "folder", found, SOURCES["folder"]
     place = root or os.environ.get("NEURON_CONSISTENCY_DATA")
     there = Path(place).expanduser() if place and Path(place).expanduser().exists() else None
     source = kind.open(name, split, there, download=download, **options)

@@ -1,6 +1,5 @@
 """Images of one's own to score a network on: a folder of classes, fitted as the network wants its images."""
 
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from neuron_consistency import taxonomy
 from neuron_consistency.data.archive import Files
-from neuron_consistency.data.find import SOURCES, open_source
+from neuron_consistency.data.find import SOURCES, open_source, own_place
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.load import read_images
 from neuron_consistency.data.sources.base import SPLITS
@@ -65,15 +64,12 @@ def load_folder_set(
             f"margin={margin!r}, interpolation={interpolation!r}, split={split!r}: use a margin of at least 1 "
             f"and at most 4, bilinear or bicubic, and {', '.join(SPLITS)} or None"
         )
-    path = Path(place).expanduser()
-    if not path.exists() and (data := os.environ.get("NEURON_CONSISTENCY_DATA")):
-        path = Path(data).expanduser() / path
-    named = str(place) in SOURCES or not path.exists()
-    if named and str(place) not in SOURCES and {*str(place)} & {*"/\\."}:
+    path = None if str(place) in SOURCES else own_place(place)
+    if path is None and str(place) not in SOURCES and {*str(place)} & {*"/\\."}:
         raise ParameterError(
             f"There is no folder or zip {place}: give one that holds a folder of images for each class."
         )
-    source = open_source(str(place), split or "val", None) if named else OwnFolder(path, split)
+    source = OwnFolder(path, split) if path else open_source(str(place), split or "val", None)
     if isinstance(source, ByFolder):
         source.margin, source.interpolation = source.fitting = margin, interpolation
     images = read_images(source, image_size=image_size, **reading)
