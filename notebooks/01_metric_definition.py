@@ -50,10 +50,10 @@ device: str = "auto"  # unused here; every page has it
 import pandas as pd
 import torch
 
+from neuron_consistency.book.page import open_page
 from neuron_consistency.consistency import metric_figures, worked_examples
 from neuron_consistency.consistency.measure import chance, consistency, unbiased_consistency
 from neuron_consistency.taxonomy import class_synsets, correlation, distance, distance_matrix, lemma, path, resolve
-from neuron_consistency.workflow.page import open_page
 from neuron_consistency.workflow.results import paper_table
 
 page = open_page("01_metric_definition", globals())

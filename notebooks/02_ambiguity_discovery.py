@@ -44,6 +44,7 @@ batch_size: int = 200  # images a forward pass
 
 # %% tags=["hide-input"]
 from neuron_consistency.attacks.targeted import random_targets
+from neuron_consistency.book.page import open_page
 from neuron_consistency.consistency import figures
 from neuron_consistency.consistency.ambiguity import (
     FGSM,
@@ -63,7 +64,6 @@ from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.obtain import evaluation_images
 from neuron_consistency.workflow.networks import current_models
-from neuron_consistency.workflow.page import open_page
 
 page = open_page("02_ambiguity_discovery", globals())
 recipes = current_models(profile, architectures=[architecture], objectives=["normal"])

@@ -66,6 +66,7 @@ import pandas as pd
 import torch
 
 from neuron_consistency.attacks.linf import fgsm, least_likely
+from neuron_consistency.book.page import open_page
 from neuron_consistency.consistency.figures import training_curves
 from neuron_consistency.runtime import describe_device
 from neuron_consistency.training import tables
@@ -73,7 +74,6 @@ from neuron_consistency.training.obtain import step_of, training_images
 from neuron_consistency.training.recipes import TITLES, recipes_of
 from neuron_consistency.workflow.costs import paired_seconds, training_costs
 from neuron_consistency.workflow.networks import write_current
-from neuron_consistency.workflow.page import open_page
 
 page = open_page("03_consistent_loss_training", globals())
 

@@ -48,6 +48,7 @@ from dataclasses import replace
 import pandas as pd
 
 from neuron_consistency.attacks.linf import fgsm
+from neuron_consistency.book.page import open_page
 from neuron_consistency.consistency import figures
 from neuron_consistency.consistency.ambiguity import (
     FGSM,
@@ -70,7 +71,6 @@ from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.obtain import evaluation_images, obtain, untrained
 from neuron_consistency.workflow.findings import evaluation_findings
-from neuron_consistency.workflow.page import open_page
 from neuron_consistency.workflow.results import paper_table
 
 page = open_page("04_evaluation", globals(), "consistency")

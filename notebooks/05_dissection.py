@@ -55,6 +55,7 @@ from functools import partial
 
 from neuron_consistency.artifacts import artifacts
 from neuron_consistency.attacks.linf import least_likely
+from neuron_consistency.book.page import open_page
 from neuron_consistency.data.load import open_dense_set
 from neuron_consistency.dissection import figures, tables
 from neuron_consistency.dissection.controls import ADVERSARIAL, REAL, dissect_with_controls, shuffled
@@ -65,7 +66,6 @@ from neuron_consistency.show import with_intervals
 from neuron_consistency.training.obtain import untrained
 from neuron_consistency.workflow.costs import dissection_costs
 from neuron_consistency.workflow.findings import dissection_findings
-from neuron_consistency.workflow.page import open_page
 from neuron_consistency.workflow.results import paper_table
 
 page = open_page("05_dissection", globals(), "dissection")

@@ -78,6 +78,7 @@ import pandas as pd
 from IPython.display import display
 
 from neuron_consistency.attacks.targeted import least_likely_targets
+from neuron_consistency.book.page import open_page
 from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.networks.models import build_model
 from neuron_consistency.plotting import picture_grid
@@ -89,7 +90,6 @@ from neuron_consistency.training.obtain import evaluation_images, training_image
 from neuron_consistency.training.recipes import TITLES
 from neuron_consistency.workflow.claims import settled
 from neuron_consistency.workflow.costs import full_size_table
-from neuron_consistency.workflow.page import open_page
 from neuron_consistency.workflow.results import paper_table
 
 page = open_page("06_representations", globals(), "representation", "attack")

@@ -76,6 +76,7 @@ from IPython.display import display
 
 from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.attacks.targeted import least_likely_targets
+from neuron_consistency.book.page import open_page
 from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.tracing import detection_tables, tables
@@ -83,7 +84,6 @@ from neuron_consistency.tracing.figures import auroc_intervals, explanation_pane
 from neuron_consistency.tracing.trials import try_attacks, try_networks
 from neuron_consistency.training.obtain import evaluation_images, training_images
 from neuron_consistency.workflow.claims import settled
-from neuron_consistency.workflow.page import open_page
 
 page = open_page("07_tracing", globals(), "tracing", "attack")
 nets = page.current()

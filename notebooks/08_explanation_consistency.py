@@ -88,6 +88,7 @@ study: str = ""  # a name under which the tables stay in book/results/; "" keeps
 import pandas as pd
 import torch
 
+from neuron_consistency.book.page import open_page
 from neuron_consistency.consistency import ambiguity
 from neuron_consistency.data.image_set import MultiLabelSet
 from neuron_consistency.explanation import figures, gallery, tables
@@ -101,7 +102,6 @@ from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.obtain import background_images, evaluation_images
 from neuron_consistency.training.recipes import TITLES, recipes_of, weighting_of
 from neuron_consistency.workflow.findings import explanation_findings
-from neuron_consistency.workflow.page import open_page
 
 page = open_page("08_explanation_consistency", globals(), "explanation", "consistency")
 recipes = recipes_of(profile, page.parameters)

@@ -18,11 +18,11 @@ device: str = "auto"  # unused here; every page has it
 # %% tags=["hide-input"]
 import pandas as pd
 
+from neuron_consistency.book.kept import Kept, beside_seeds
+from neuron_consistency.book.page import open_page
 from neuron_consistency.consistency import figures
 from neuron_consistency.consistency.figures import choice_differences
 from neuron_consistency.dissection.controls import RANDOM
-from neuron_consistency.workflow.kept import Kept, beside_seeds
-from neuron_consistency.workflow.page import open_page
 from neuron_consistency.workflow.results import paper_table
 
 page, kept = open_page("09_results_p1", globals()), Kept.read()

@@ -11,10 +11,10 @@ profile: str = "demo"  # only names the run: this page trains nothing
 device: str = "auto"  # unused here; every page has it
 
 # %% tags=["hide-input"]
+from neuron_consistency.book.kept import Kept
+from neuron_consistency.book.page import open_page
 from neuron_consistency.representation.figures import cs_curves, merely_targets
 from neuron_consistency.tracing.figures import auroc_intervals
-from neuron_consistency.workflow.kept import Kept
-from neuron_consistency.workflow.page import open_page
 from neuron_consistency.workflow.results import paper_table
 
 page, kept = open_page("10_results_p2", globals()), Kept.read()

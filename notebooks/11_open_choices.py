@@ -46,6 +46,7 @@ study: str = ""  # a name under which the tables stay in book/results/; "" keeps
 import pandas as pd
 import torch
 
+from neuron_consistency.book.page import open_page
 from neuron_consistency.consistency import figures
 from neuron_consistency.consistency.ambiguity import measure_with_controls
 from neuron_consistency.consistency.choices import choice_table, strong_attacks, threshold_sweep
@@ -53,7 +54,6 @@ from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.obtain import evaluation_images
 from neuron_consistency.workflow.networks import BASE, NORMAL, WITHOUT, choice_recipes
-from neuron_consistency.workflow.page import open_page
 
 page = open_page("11_open_choices", globals(), "choices", "consistency")
 changes = {"beta": beta, "epsilon": radius, "distance": distance, "feature_layer": feature_layer}

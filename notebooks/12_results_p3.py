@@ -14,8 +14,8 @@ device: str = "auto"  # unused here; every page has it
 # %% tags=["hide-input"]
 import pandas as pd
 
-from neuron_consistency.workflow.kept import Kept, over_seeds
-from neuron_consistency.workflow.page import open_page
+from neuron_consistency.book.kept import Kept, over_seeds
+from neuron_consistency.book.page import open_page
 
 page, kept = open_page("12_results_p3", globals()), Kept.read()
 forty, twelve = "explanation-photographs", "explanation-twelve-photographs"

@@ -11,11 +11,11 @@ profile: str = "demo"  # only names the run: this page trains nothing
 device: str = "auto"  # unused here; every page has it
 
 # %% tags=["hide-input"]
+from neuron_consistency.book.kept import Kept
+from neuron_consistency.book.page import open_page
+from neuron_consistency.book.stamps import cited
 from neuron_consistency.show import with_intervals
-from neuron_consistency.workflow.kept import Kept
-from neuron_consistency.workflow.page import open_page
 from neuron_consistency.workflow.results import read_result
-from neuron_consistency.workflow.stamps import cited
 
 page, kept = open_page("13_costs", globals()), Kept.read()
 benchmarks, growth = read_result("benchmarks"), read_result("growth")

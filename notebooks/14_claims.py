@@ -32,11 +32,11 @@ device: str = "auto"  # unused here; every page has it
 # %% tags=["hide-input"]
 import pandas as pd
 
+from neuron_consistency.book.kept import Kept
+from neuron_consistency.book.ledger import counted, judged, ledger_page
+from neuron_consistency.book.page import open_page
 from neuron_consistency.show import with_intervals
 from neuron_consistency.workflow.claims import read_claims, read_findings
-from neuron_consistency.workflow.kept import Kept
-from neuron_consistency.workflow.ledger import counted, judged, ledger_page
-from neuron_consistency.workflow.page import open_page
 
 page, kept, claims = open_page("14_claims", globals()), Kept.read(), read_claims()
 found, here = kept.findings(), read_findings(profile)

@@ -63,6 +63,8 @@ from IPython.display import display
 
 from neuron_consistency import wrap
 from neuron_consistency.artifacts import artifacts
+from neuron_consistency.book.kept import Kept
+from neuron_consistency.book.page import open_page
 from neuron_consistency.card.measure import Setting
 from neuron_consistency.card.score import score
 from neuron_consistency.card.tables import accuracy_table, change_table, layer_table, reading
@@ -81,8 +83,6 @@ from neuron_consistency.training.objective import Objective
 from neuron_consistency.training.obtain import evaluation_images, training_images
 from neuron_consistency.training.schedule import Schedule
 from neuron_consistency.versions import TRAINING
-from neuron_consistency.workflow.kept import Kept
-from neuron_consistency.workflow.page import open_page
 
 page = open_page("15_own_network", globals(), "consistency")
 own = not network

@@ -13,11 +13,11 @@ import torch
 
 from neuron_consistency import versions
 from neuron_consistency.artifacts import repository_root
+from neuron_consistency.book.kept import Kept
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.training.obtain import TrainedModel
 from neuron_consistency.workflow import build, results
 from neuron_consistency.workflow.build import make_results
-from neuron_consistency.workflow.kept import Kept
 from neuron_consistency.workflow.parameters import notebook_parameters, notebook_path, validate
 from neuron_consistency.workflow.results import (
     Start,

@@ -9,7 +9,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from neuron_consistency.workflow.stamps import cited, stamp_outputs
+from neuron_consistency.book.stamps import cited, stamp_outputs
 
 RECORD = {
     "study": "a-study",

@@ -6,10 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neuron_consistency.statistics import Estimate, majority, pooled
-from neuron_consistency.workflow.claims import COLUMNS, Claim
-from neuron_consistency.workflow.kept import Kept
-from neuron_consistency.workflow.ledger import (
+from neuron_consistency.book.kept import Kept
+from neuron_consistency.book.ledger import (
     BUILT,
     HARDLY,
     MOSTLY,
@@ -20,6 +18,8 @@ from neuron_consistency.workflow.ledger import (
     judged,
     ledger_page,
 )
+from neuron_consistency.statistics import Estimate, majority, pooled
+from neuron_consistency.workflow.claims import COLUMNS, Claim
 
 YES, NO, OPEN = (0.5, 0.1), (-0.5, 0.1), (0.05, 0.1)
 

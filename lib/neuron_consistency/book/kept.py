@@ -8,11 +8,11 @@ from typing import Any, Self
 
 import pandas as pd
 
+from neuron_consistency.book.stamps import Shown, cited
 from neuron_consistency.show import with_intervals
 from neuron_consistency.workflow.claims import COLUMNS, read_claims, settled
 from neuron_consistency.workflow.findings import explanation_findings, own_findings
 from neuron_consistency.workflow.results import Result, Study, read_result, read_studies
-from neuron_consistency.workflow.stamps import Shown, cited
 
 FINDINGS: dict[str, Callable[[pd.DataFrame], Any]] = {  # by the table of a study that they stand in or follow from
     "findings": lambda findings: findings,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from neuron_consistency.artifacts import artifacts, commit
 from neuron_consistency.attacks.stored_set import AdversarialSet, obtain_adversarial_set
+from neuron_consistency.book.stamps import stamp_outputs
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.runtime import Runtime, describe_device
 from neuron_consistency.show import distinct_titles
@@ -20,7 +21,6 @@ from neuron_consistency.workflow.claims import keep_findings
 from neuron_consistency.workflow.networks import current_models
 from neuron_consistency.workflow.parameters import check
 from neuron_consistency.workflow.results import Start, keep_result, start_of
-from neuron_consistency.workflow.stamps import stamp_outputs
 
 
 @dataclass
