@@ -29,13 +29,14 @@ class Claim:
         paper: P1, P2 or P3, or "ours" for a question that the papers leave out and their claims call for.
         place: where the paper makes it.
         says: the claim, in our words.
-        number: what is measured, and what would make the claim hold.
+        number: what is measured.
         theirs: the paper's own number, or what it gives in place of one; "" for a question of ours.
         chapter: stem of the notebook that tests it.
         above, below: where the number has to lie for the claim to hold.
         rule: how its tables settle it, with the keys of RULE, see `settled`; none where code of the chapter does.
         construction: why it would be true whatever networks had learned; "" where it could fail.
         against: what has no meaning and is asked the same, such as random weights; its findings have it in their case.
+        unit: what the number counts in; "share" is a part of one, which pages show in points of a hundred.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Claim:
     rule: Mapping[str, Any] = field(default_factory=dict)
     construction: str = ""
     against: str = ""
+    unit: str = ""
 
     def settles(self, found: Estimate) -> str:
         """The verdict of one number: whether its interval lies where the claim says, or outside, or cannot be told."""
