@@ -10,7 +10,7 @@ import sys
 import urllib.parse
 from pathlib import Path
 
-STAMP = 'class="provenance"'  # of the line under a table or figure, from `stamps`
+SOURCED = ('class="exhibit"', 'class="provenance"')  # what tells its source: from `exhibits`, and `stamps`
 
 
 def notebook_faults(path: Path) -> list[str]:
@@ -30,7 +30,8 @@ def notebook_faults(path: Path) -> list[str]:
             if output["output_type"] == "error"
         ]
         shown = [output.get("data", {}) for output in cell["outputs"] if output["output_type"] == "execute_result"]
-        stamped = any(STAMP in "".join(output.get("data", {}).get("text/html", "")) for output in cell["outputs"])
+        told = "".join("".join(output.get("data", {}).get("text/html", "")) for output in cell["outputs"])
+        stamped = any(mark in told for mark in SOURCED)
         if any(data.keys() & {"text/html", "image/png"} for data in shown) and not stamped:
             faults.append(f"{path.name}: cell {place} does not say what made it: call stamp_outputs after the imports")
     return faults

@@ -1,32 +1,63 @@
-"""How a page shows tables and names networks: intervals as text, titles, seeds brought together."""
+"""How a page shows tables and names networks: numbers and intervals as text, titles, seeds brought together."""
 
 import collections
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import pandas as pd
 
+MISSING = "not measured"  # what a table says where it has no number
+
+
+def number_text(value: float, decimals: int) -> str:
+    """A number as tables show it: with so many decimals, or two digits where these would show none but zeros."""
+    if math.isnan(value):
+        return MISSING
+    if math.isinf(value):
+        return "-∞" if value < 0 else "∞"
+    small = value and abs(value) < 0.5 * 10**-decimals
+    return f"{value:.2g}" if small else f"{value:.{decimals}f}"
+
+
+def interval_text(value: float, low: float, high: float, *, decimals: int) -> str:
+    """ "0.31 (0.25 to 0.37)"; a value without bounds says so, and bounds without a value are not told."""
+    if math.isnan(value):
+        return MISSING
+    known = not (math.isnan(low) or math.isnan(high))
+    bounds = f"{number_text(low, decimals)} to {number_text(high, decimals)}" if known else "no interval"
+    return f"{number_text(value, decimals)} ({bounds})"
+
+
+def interval_columns(table: pd.DataFrame) -> dict[Any, list[Any]]:
+    """The columns that have bounds, by name, with those that hold them: "X low" and "X high", or "low" and "high".
+
+    Columns named "low" and "high" alone belong to the column before them.
+    """
+    found = {}
+    for place, name in enumerate(table.columns):
+        own = [f"{name} low", f"{name} high"]
+        if all(bound in table for bound in own):
+            found[name] = own
+        elif list(table.columns[place + 1 : place + 3]) == ["low", "high"]:
+            found[name] = ["low", "high"]
+    return found
+
 
 def with_intervals(table: pd.DataFrame, *, decimals: int = 3) -> pd.DataFrame:
     """Each column "X" that has its bounds in "X low" and "X high" becomes one of text, "0.31 (0.25 to 0.37)".
 
-    Columns named "low" and "high" alone belong to the column before them. All other numbers are rounded.
+    Which columns these are, says `interval_columns`. All other numbers are rounded.
 
     Args:
         table: numbers, with an index if there is one.
         decimals: digits after the point.
     """
     shown = table.round(decimals)
-    for place, name in enumerate(table.columns):
-        own = f"{name} low" in table and f"{name} high" in table
-        if own or list(table.columns[place + 1 : place + 3]) == ["low", "high"]:
-            bounds = [f"{name} low", f"{name} high"] if own else ["low", "high"]
-            shown[name] = [
-                f"{value:.{decimals}f} ({low:.{decimals}f} to {high:.{decimals}f})"
-                for value, low, high in table[[name, *bounds]].to_numpy(float)
-            ]
-            shown = shown.drop(columns=bounds)
+    for name, bounds in interval_columns(table).items():
+        shown[name] = [interval_text(*row, decimals=decimals) for row in table[[name, *bounds]].to_numpy(float)]
+        shown = shown.drop(columns=bounds)
     return shown
 
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from myst_nb import glue
 from torch import Tensor
 
 from neuron_consistency.artifacts import artifacts, commit
 from neuron_consistency.attacks.stored_set import AdversarialSet, obtain_adversarial_set
-from neuron_consistency.book.stamps import stamp_outputs
+from neuron_consistency.book.exhibits import Exhibit, Exhibits
+from neuron_consistency.book.stamps import Run, source_lines, stamp_outputs
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.runtime import Runtime, describe_device
 from neuron_consistency.show import distinct_titles
@@ -40,6 +42,11 @@ class Page:
     start: Start
     nets: list[TrainedModel] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        notebook = self.start.notebook
+        self.run = Run(notebook, self.parameters, lambda: {net.recipe.seed for net in self.nets})
+        self.exhibits = Exhibits(notebook)
 
     @property
     def profile(self) -> str:
@@ -79,6 +86,37 @@ class Page:
         told = {name.replace("_", "-"): value for name, value in named.items()}
         for name, value in {**(values or {}), **told}.items():
             glue(name, value, display=False)
+
+    def figure(self, shown: Figure, name: str, caption: str, *, alt: str) -> Exhibit:
+        """A numbered figure to end a cell with; what it is of is what it cites, else this run. It is closed.
+
+        Args:
+            name: of lower-case letters, digits and hyphens, for links to "#fig-<name>".
+            caption: what to see in it, with units.
+            alt: what the picture shows, for those who cannot see it.
+
+        Raises:
+            ParameterError: the name is none, or caption or alt is empty.
+        """
+        return self.exhibits.figure(shown, name, caption, alt=alt, sources=source_lines(shown, self.run))
+
+    def table(
+        self, shown: pd.DataFrame, name: str, caption: str, *, decimals: int = 3, exact: pd.DataFrame | None = None
+    ) -> Exhibit:
+        """A numbered table to end a cell with; what it is of is what it cites, else this run.
+
+        Args:
+            shown: with numbers as they are: columns "X", "X low", "X high" are joined here. Texts stay.
+            name: of lower-case letters, digits and hyphens, for links to "#tab-<name>".
+            caption: what to see in it, with units.
+            decimals: at most so many digits after the point.
+            exact: the numbers behind a table of texts, for those who download it.
+
+        Raises:
+            ParameterError: the name is none, the caption is empty, or the table has no column.
+        """
+        sources = source_lines(shown, self.run)
+        return self.exhibits.table(shown, name, caption, decimals=decimals, sources=sources, exact=exact)
 
     def with_recipes(self, table: pd.DataFrame) -> pd.DataFrame:
         """A table whose column network holds titles, with key, architecture, objective and seed after that column."""
@@ -144,7 +182,7 @@ class Page:
 
 
 def open_page(notebook: str, namespace: Mapping[str, object], *topics: str) -> Page:
-    """Checks the parameters of a notebook, and stamps from now on every table and figure with what made it.
+    """Checks the parameters of a notebook, and stamps from now on every bare table and figure with what made it.
 
     Args:
         notebook: its stem.
@@ -158,5 +196,5 @@ def open_page(notebook: str, namespace: Mapping[str, object], *topics: str) -> P
     pd.set_option("display.max_rows", 500, "display.max_colwidth", 200)  # tables are shown whole
     how = {name: parameters[name] for name in ("device", "precision", "batch_size") if name in parameters}
     page = Page(parameters, Runtime.of(**how), start_of(notebook, *topics))
-    stamp_outputs(notebook, parameters, lambda: {net.recipe.seed for net in page.nets})
+    stamp_outputs(page.run)
     return page
