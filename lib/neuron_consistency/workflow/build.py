@@ -148,6 +148,8 @@ def build_site(root: Path, site: Path) -> None:
     if done.returncode and not faults:
         faults = said.strip().splitlines()[-20:]
     if pages.is_dir():
+        for files in (root / site / "notebooks").glob("*_files"):  # which notebooks have left, see `run.files_of`
+            shutil.copytree(files, pages / "notebooks" / files.name)
         faults += _faults(root, pages)
     if faults:
         raise _faulty(faults)

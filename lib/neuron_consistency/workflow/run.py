@@ -28,12 +28,17 @@ class _Stream:
         """Nothing is held back."""
 
 
+def files_of(profile: str, notebook: str) -> Path:
+    """The folder in which a notebook, by its stem, leaves files for the site, until its run has ended."""
+    return artifacts(profile) / "partial" / f"{notebook}_files"
+
+
 def run_notebook(notebook: Path, output: Path, *, profile: str, values: dict[str, object]) -> None:
     """Execute a notebook with checked parameters; the executed copy goes to its place once it is whole.
 
     Args:
         notebook: the .ipynb.
-        output: where the executed copy goes.
+        output: where the executed copy goes; `files_of` it, if there are any, go beside it, as `<its stem>_files`.
         profile: names the folder of artifacts that keeps the copy while it grows, and after a failure.
         values: the parameters to inject.
 
@@ -46,6 +51,8 @@ def run_notebook(notebook: Path, output: Path, *, profile: str, values: dict[str
     from nbclient.exceptions import DeadKernelError
 
     partial = artifacts(profile) / "partial" / notebook.name
+    files, beside = files_of(profile, notebook.stem), output.with_name(f"{output.stem}_files")
+    shutil.rmtree(files, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
     kept = f"\nThe notebook as far as it got: {partial}"
     pages = [page.name for page in notebooks()]
@@ -76,5 +83,8 @@ def run_notebook(notebook: Path, output: Path, *, profile: str, values: dict[str
     except OSError as error:
         raise NeuronConsistencyError(f"{notebook.stem}: {error}{kept}") from error
     output.parent.mkdir(parents=True, exist_ok=True)
+    if files.is_dir():
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.move(files, beside)
     shutil.move(partial, output)
     print(f"[{notebook.stem}] done in {time.monotonic() - began:.0f} s", flush=True)
