@@ -90,6 +90,12 @@ def source_lines(shown: object, run: Run) -> list[str]:
     return [" · ".join(_told(record)) for record in sources]
 
 
+def repository_file(path: str) -> str:
+    """Where a file of the repository is published, from the book's settings."""
+    where = _repository()
+    return f"{where['url']}/blob/{where['branch']}/{quote(path)}"
+
+
 def _told(record: Mapping[str, Any]) -> Iterator[str]:
     """What a record has of these, in HTML."""
     results = f"blob/{_repository()['branch']}/book/results/{quote(str(record.get('study')), safe='')}"
