@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from neuron_consistency.book.stamps import CLASS
 from neuron_consistency.consistency.measure import consistency
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.responses import Responses
@@ -42,6 +43,7 @@ class Knob:
         distances: in edges of the tree, rising from 0.
         own: the row that the reader makes: title, classes, counts, most, between (distances of the classes) and chance
             (weights).
+        sources: what made the numbers, lines of HTML from `stamps.source_lines`.
     """
 
     label: str
@@ -55,6 +57,7 @@ class Knob:
     of: str
     distances: list[int] = field(default_factory=list)
     own: dict[str, Any] = field(default_factory=dict)
+    sources: Sequence[str] = ()
 
     def value(self, row: str, column: str, position: str) -> float:
         """What the table shows there, before rounding."""
@@ -100,6 +103,7 @@ class Knob:
             f"<tbody>{''.join(self._line(row, full) for row in self.rows)}</tbody></table>"
             f'<p class="knob-legend">Bar: {escape(self.bar)}, its whole width is {full:g}. '
             f"Line: {escape(self.mark)}.</p>"
+            f'<p class="{CLASS}">{"; ".join(self.sources)}</p>'
             f'<script type="application/json">{told}</script></div>'
         )
 

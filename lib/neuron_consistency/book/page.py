@@ -1,7 +1,7 @@
 """A page of the book as a notebook works with it: opened with its parameters checked, kept with its tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -13,6 +13,7 @@ from torch import Tensor
 from neuron_consistency.artifacts import artifacts, commit
 from neuron_consistency.attacks.stored_set import AdversarialSet, obtain_adversarial_set
 from neuron_consistency.book.exhibits import Exhibit, Exhibits
+from neuron_consistency.book.knobs import Knob
 from neuron_consistency.book.stamps import Run, source_lines, stamp_outputs
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.runtime import Runtime, describe_device
@@ -117,6 +118,10 @@ class Page:
         """
         sources = source_lines(shown, self.run)
         return self.exhibits.table(shown, name, caption, decimals=decimals, sources=sources, exact=exact)
+
+    def knob(self, shown: Knob) -> Knob:
+        """A live knob to end a cell with, which tells that this run made its numbers."""
+        return replace(shown, sources=source_lines(shown, self.run))
 
     def with_recipes(self, table: pd.DataFrame) -> pd.DataFrame:
         """A table whose column network holds titles, with key, architecture, objective and seed after that column."""
