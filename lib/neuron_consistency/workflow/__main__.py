@@ -50,7 +50,10 @@ def _run(chosen: argparse.Namespace) -> None:
     output = chosen.output or artifacts(chosen.profile) / "runs" / notebook.name
     run_notebook(notebook, output, profile=chosen.profile, values=values)
     if not chosen.output:
-        print(f"The executed notebook: {output}")
+        from neuron_consistency.workflow.run_page import render_run
+
+        print(f"The executed notebook: {output}", flush=True)
+        print(f"The page: {render_run(output, output.with_suffix(''))}")
 
 
 def _step(chosen: argparse.Namespace) -> int:
