@@ -1,4 +1,4 @@
-"""The changes that chapters propose do what the page says: run with the profile `smoke`, beside the run without them."""
+"""The changes that chapters propose do what the page says: run with the profile `smoke`, beside a run without."""
 
 import json
 import shutil
