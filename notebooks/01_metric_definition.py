@@ -18,16 +18,9 @@
 # count for less, and both the neuron worked out by hand and the chance level come down.
 # :::
 #
-# ## The idea
-#
-# A neuron of a trained network fires for some images and stays silent for others. If what it fires for has one meaning,
-# say *cats*, we can read the network through it. P1 puts a number on that {cite}`dong2019towards`: it looks at the
-# classes of the images that fire the neuron, and asks how alike they are. Two images of one class are wholly alike,
-# and two kinds of cat are more alike than a cat and a dog. The parameter $\sigma$ sets how quickly likeness fades.
-#
-# Build a neuron. Add images of one class, and U approaches 1; add a dog, and both fall. Then leave two images of
-# different classes alone: V stays above one half, and U tells that these two have little in common. Move $\sigma$ up,
-# and everything comes near to everything, for chance as well.
+# **Build a neuron** from the images that fire it. Add images of one class, and U approaches 1; add a dog, and it falls.
+# Then leave just two images of different classes: V stays above one half, and U tells how little these two have in
+# common. Move sigma up, and everything comes near to everything, for chance as well.
 
 # %% tags=["parameters", "hide-input"]
 # what is looked at
@@ -60,21 +53,19 @@ from neuron_consistency.taxonomy import class_synsets, correlation, distance, di
 from neuron_consistency.workflow.results import paper_table
 
 page = open_page("01_metric_definition", globals())
-
-# %% tags=["hide-input"]
 wnids = [resolve(name) for name in animals]
 distances = distance_matrix(wnids)
 fires = torch.zeros(4, len(animals), dtype=torch.int64)
 fires[0, 0], fires[1, [0, 1]], fires[2, [0, -1]], fires[3] = 10, 5, 5, 3
 alone, alike, unlike = animals[0], f"{animals[0]} and {animals[1]}", f"{animals[0]} and {animals[-1]}"
-others = dict(zip((f"{alone} alone", alike, unlike, "all alike"), fires, strict=True))
+others = dict(zip((f"{alone} alone", alike, unlike, "all equally often"), fires, strict=True))
 shown = torch.full((len(animals),), per_class)
 page.knob(
     sigma_knob(
         {name: (counts[None], shown) for name, counts in others.items()},
         distances,
         sigma=sigma,
-        of="a neuron that fires for",
+        of="neuron",
         caption=f"A neuron of your own beside some others, on a set of {per_class} images of each class.",
         classes=animals,
         own=counted,
@@ -82,8 +73,15 @@ page.knob(
 )
 
 # %% [markdown]
-# The rest of this page builds the measure step by step, works the first of these neurons by hand, and then finds out
-# what the measure cannot do. Every later page leans on the answers.
+# ## The idea
+#
+# A neuron of a trained network fires for some images and stays silent for others. If what it fires for has one meaning,
+# say *cats*, we can read the network through it. P1 puts a number on that {cite}`dong2019towards`: it looks at the
+# classes of the images that fire the neuron, and asks how alike they are. Two images of one class are wholly alike,
+# and two kinds of cat are more alike than a cat and a dog. The parameter $\sigma$ sets how quickly likeness fades.
+#
+# This page builds the measure step by step, works the first of the neurons above by hand, and then finds out what the
+# measure cannot do. Every later page leans on the answers.
 #
 # ## What a neuron fires for
 #
@@ -349,9 +347,8 @@ for name, (i, j) in pairs.items():
 # unlike the two classes are, V cannot fall below one half.
 # :::
 #
-# **2.** An attack lowers the number of images that activate a random neuron from the largest number of [the figure of
-# random neurons](#fig-random) to the smallest. By how much does V change, and by how much does U? What would a reader
-# of V alone conclude?
+# **2.** An attack lowers the number of images that activate a random neuron from {glue:text}`large-m` to
+# {glue:text}`small-m`. By how much does V change, and by how much does U? What would a reader of V alone conclude?
 
 # %% tags=["remove-input"]
 few_m, many_m = (float(level.biased(torch.tensor(m))) for m in (min(sizes), max(sizes)))
