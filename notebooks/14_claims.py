@@ -1,77 +1,89 @@
 # %% [markdown]
 # # The ledger of claims
 #
-# Every claim of the three papers that can be measured, and the questions that they leave open, each with the number
-# that decides. None of our numbers on this page is typed. They come from the studies kept with the book
-# ({doc}`09_results_p1`, {doc}`10_results_p2`, {doc}`12_results_p3`, {doc}`15_own_network`): runs on photographs, and on
-# rendered scenes over several seeds. Only these are counted. What the chapters of this build found stands beside them
-# as an example: they train each network once, and one seed of a small training changes from machine to machine.
+# :::{admonition} In short
+# :class: in-short
 #
-# **The rule is one for all.** A case is a network, or a group of seeds of one training, perhaps under one attack. A
-# claim *holds* for a case where the whole interval of 95 % lies on its side of the line, and *fails* where it lies on
-# the other. The verdict on the claim is about more than half of its cases, by the partial conjunction of Benjamini and
-# Heller. All claims are one family, and their p values are adjusted by Holm: were none of them true, one such ledger in
-# twenty would give any verdict. A claim then
+# **Question.** What of all that the three papers claim do our studies find again, and what is the answer to the
+# questions that the papers leave open?
 #
-# - *holds*, or *mostly holds* where some case fails; *fails*, or *mostly fails*, likewise;
-# - *differs by case* where a case holds, another fails, and neither side has shown its majority;
-# - *cannot be told* where that is not so either;
-# - *holds for the null too* where something without meaning, such as a network of random weights, passes as well;
-# - is true *by construction* where it would hold whatever a network had learned. That is said and not counted.
+# **Answer.** Of the {glue:text}`ledger-papers` claims of the papers, {glue:text}`ledger-papers-say`. Of our
+# {glue:text}`ledger-ours` own questions, put as claims, {glue:text}`ledger-ours-say`.
 #
-# The number under a verdict is the mean over the cases with an interval that covers other cases of their kind (of a
-# random-effects model, with the interval of Knapp and Hartung), so two or three networks that differ give a wide one.
-# Then follows half the interval of the median case: a smaller difference would not have been seen. Intervals of one
-# seed say how far other images could have moved a number, not other seeds.
+# **The number that decides.** The p value of each claim, adjusted for all claims on this page: below 0.05 gives a
+# verdict.
+#
+# **Change it yourself.** No parameter changes this page. A study does: `make results N=evaluation-photographs` runs one
+# again ({doc}`/running`), and the ledger counts what it finds.
+# :::
+#
+# No number of ours on this page is typed: all come from the studies that are kept with the book, and each case links to
+# the study's record. The studies themselves are told in {doc}`09_results_p1`, {doc}`10_results_p2`,
+# {doc}`12_results_p3` and {doc}`15_own_network`.
 
 # %% tags=["parameters"]
 # how it runs
 profile: str = "demo"  # whose chapters are read: artifacts/<profile>/
 device: str = "auto"  # unused here; every page has it
 
-# %% tags=["hide-input"]
-import pandas as pd
-
+# %% tags=["remove-input"]
 from neuron_consistency.book.kept import Kept
-from neuron_consistency.book.ledger import counted, judged, ledger_page
+from neuron_consistency.book.ledger import case_by_case, judged
+from neuron_consistency.book.ledger_page import case_tables, example_table, ledger_list, verdicts_in_words
 from neuron_consistency.book.page import open_page
-from neuron_consistency.show import with_intervals
 from neuron_consistency.workflow.claims import read_claims, read_findings
 
 page, kept, claims = open_page("14_claims", globals()), Kept.read(), read_claims()
-found, here = kept.findings(), read_findings(profile)
-table, example = judged(claims, found), judged(claims, here)
-page.say(ledger_claims=f"{len(table)}", ledger_profile=profile, ledger_outdated=", ".join(kept.outdated()) or "none")
-papers = {"the papers": table[table["paper"] != "ours"], "our own questions": table[table["paper"] == "ours"]}
-pd.DataFrame({f"claims of {of}" if of == "the papers" else of: counted(rows) for of, rows in papers.items()})
+found = kept.findings()
+table, example = judged(claims, found), judged(claims, read_findings(profile))
+ours, outdated = table["paper"] == "ours", kept.outdated()
+page.say(ledger_papers=int((~ours).sum()), ledger_papers_say=verdicts_in_words(table[~ours]))
+page.say(ledger_ours=int(ours.sum()), ledger_ours_say=verdicts_in_words(table[ours]))
+page.say(ledger_outdated=len(outdated), ledger_studies=len(kept.studies), ledger_profile=profile)
 
 # %% [markdown]
-# These are {glue:text}`ledger-claims` claims and questions. *This run* is of the profile {glue:text}`ledger-profile`.
-# Studies whose numbers the library would compute otherwise by now are left out until they are run again:
-# {glue:text}`ledger-outdated`.
+# ## The claims
+
+# %% tags=["remove-input"]
+ledger_list(table, example)
+
+# %% [markdown]
+# ## The rule
 #
-# ## P1: neurons, ambiguity, the consistent loss
-
-# %% tags=["hide-input"]
-chapter = table["chapter"].str[:2]
-ledger_page(table[chapter.isin(["04", "05"])], example)
-
-# %% [markdown]
-# ## P2: the adversarial set, tracing
-
-# %% tags=["hide-input"]
-ledger_page(table[chapter.isin(["06", "07"])], example)
-
-# %% [markdown]
-# ## P3: explanation consistency
-
-# %% tags=["hide-input"]
-ledger_page(table[chapter == "08"], example)
-
-# %% [markdown]
+# One rule gives all verdicts. A *case* is a network, or a group of seeds of one training, perhaps under one attack. The
+# claim holds for a case where the whole interval of 95 % lies on the claim's side of the line, and fails where it lies
+# on the other side. The verdict is about more than half of the cases (the partial conjunction of Benjamini and Heller),
+# with p values adjusted by Holm: were no claim true, one ledger in twenty would give any verdict. A claim
+#
+# - *holds* or *fails*; it *mostly holds* or *mostly fails* where some case says the contrary;
+# - *differs by case* where a case holds and another fails, and neither side is surely more than half: a draw, or a
+#   majority that is not sure, as the numbers of cases tell;
+# - *cannot be told* where that is not so either;
+# - *holds for the null too* where something without meaning, such as a network of random weights, passes as well;
+# - is true *by construction* where it would hold whatever a network had learned. That is said and not counted;
+# - is *not measured* where no study that is up to date measures it.
+#
+# The number of a claim is the mean over its cases, and its interval covers other cases of their kind (a random-effects
+# model, with the interval of Knapp and Hartung), so two or three networks that differ give a wide one. The smallest
+# difference that could have been shown is half the interval of the median case. The interval of a single seed says how
+# far other images could have moved a number, not how far another seed could have.
+#
+# Of {glue:text}`ledger-studies` studies, {glue:text}`ledger-outdated` are left out until they are run again, since the
+# library would compute their numbers otherwise by now ({doc}`/running`).
+#
 # ## Case by case
 #
-# The cases of the studies, in a long table that opens; the name of the study stands in brackets.
+# The cases behind each claim that is measured. A row links to the record of its study, to the table that the number
+# stands in or follows from, and back to the claim.
 
-# %% tags=["hide-cell"]
-with_intervals(found.astype({"value": float, "low": float, "high": float}).set_index(["claim", "case"]).sort_index())
+# %% tags=["remove-input"]
+case_tables(table, case_by_case(claims, found), kept.studies)
+
+# %% [markdown]
+# ## Beside the studies
+#
+# The chapters of this build train each network once, with the profile {glue:text}`ledger-profile`. What they found is
+# an example and is not counted: one seed of a small training changes from machine to machine.
+
+# %% tags=["remove-input"]
+example_table(example)

@@ -95,16 +95,18 @@ class Kept:
         """What the studies say of the claims: those that are evidence, and that the library would compute alike now.
 
         Some studies keep findings, others the tables that these follow from; a study that no claim is about says none.
-        The name of the study is added to each case. Findings of claims that are no longer asked are left out.
+        Findings of claims that are no longer asked are left out.
+
+        Returns:
+            COLUMNS, and the study with the table of it that a finding stands in or follows from.
         """
-        found, asked = [pd.DataFrame(columns=COLUMNS)], read_claims().keys()
+        found, asked = [pd.DataFrame(columns=[*COLUMNS, "study", "table"])], read_claims().keys()
         for name, result in self.results.items():
             kept = next((table for table in FINDINGS if table in result.tables), None)
             if kept and result.current and self.studies[name].evidence:
                 rows = pd.DataFrame(FINDINGS[kept](result.tables[kept])).reindex(columns=COLUMNS)
                 rows = rows.fillna({"freedom": math.inf})  # older results do not tell it
-                case = rows["case"].str.replace(r"(?= \[null: |$)", f" ({name})", n=1, regex=True)
-                found.append(rows.assign(case=case)[rows["claim"].isin(asked)])
+                found.append(rows.assign(study=name, table=kept)[rows["claim"].isin(asked)])
         return pd.concat(found, ignore_index=True)
 
 

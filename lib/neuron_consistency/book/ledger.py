@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import html
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.io.formats.style import Styler
 
 from neuron_consistency.statistics import FAILS, HOLDS, OPEN, Estimate, holm, majority, pooled
 from neuron_consistency.workflow.claims import Claim
@@ -19,6 +16,7 @@ MOSTLY, HARDLY, SPLIT = "mostly holds", "mostly fails", "differs by case"
 NULL_TOO, BUILT, UNMEASURED = "holds for the null too", "by construction", "not measured"
 WORDS = (HOLDS, MOSTLY, SPLIT, OPEN, HARDLY, FAILS, NULL_TOO, BUILT, UNMEASURED)
 NULL = re.compile(r" \[null: (.+)\]$")
+TOLD = ("paper", "place", "says", "number", "unit", "above", "below", "theirs", "chapter", "construction")
 ERROR = 0.05  # of a family: how often any of its verdicts would be given where no claim is true
 
 
@@ -37,9 +35,10 @@ def judged(claims: Mapping[str, Claim], findings: pd.DataFrame) -> pd.DataFrame:
         findings: with the columns COLUMNS; a case that ends in " [null: random weights]" is the null's.
 
     Returns:
-        claim, paper, place, says, number, theirs, chapter, construction; cases, and how many hold and fail; value, low,
-        high (pooled, see `statistics.pooled`); p and p Holm; least (half the median interval of the cases, the least
-        difference that could have been seen); null (what it is, its number and verdict, or ""); verdict.
+        claim, what `read_claims` tells of it (TOLD); cases, and how many hold and fail; value, low, high (pooled, see
+        `statistics.pooled`); p and p Holm; least (half the median interval of the cases, the least difference that
+        could have been seen); verdict; null (what it is, or ""), "null cases", "null value", "null low", "null high",
+        and whether the "null passes".
 
     Source: ours; see `statistics.majority` and `holm`.
     """
@@ -47,19 +46,18 @@ def judged(claims: Mapping[str, Claim], findings: pd.DataFrame) -> pd.DataFrame:
     for name, claim in claims.items():
         of = findings[findings["claim"] == name]
         null = of["case"].str.extract(NULL, expand=False)
-        row: dict[str, Any] = {"claim": name, "paper": claim.paper, "place": claim.place, "says": claim.says}
-        row |= {"number": claim.number, "theirs": claim.theirs, "chapter": claim.chapter}
-        row |= {"construction": claim.construction} | _together(claim, of[null.isna()])
+        row: dict[str, Any] = {"claim": name} | {field: getattr(claim, field) for field in TOLD}
         other = _together(claim, of[null.notna()])
-        row["null p"] = other["p"] if other["side"] == HOLDS else 1.0
-        row["null"] = f"{null.dropna().iloc[0]}: {_numbers(other)}" if other["cases"] else claim.against
+        row |= _together(claim, of[null.isna()]) | {"null": next(iter(null.dropna()), claim.against)}
+        row |= {f"null {name}": other[name] for name in ("cases", "value", "low", "high")}
+        row["null passes"] = other["side"] == HOLDS and other["p"] < ERROR
         rows.append(row)
     table = pd.DataFrame(rows)
     own = np.array([not claim.construction for claim in claims.values()])
     table["p Holm"] = holm(table["p"].where(own).to_list())
     adjusted = zip(rows, table["p Holm"], claims.values(), strict=True)
     table["verdict"] = [_word(row, p, claim) for row, p, claim in adjusted]
-    return table.drop(columns=["null p", "side"])
+    return table.drop(columns="side")
 
 
 def _together(claim: Claim, cases: pd.DataFrame) -> dict[str, Any]:
@@ -86,7 +84,7 @@ def _word(row: Mapping[str, Any], p: float, claim: Claim) -> str:
     if p < ERROR:
         if row["side"] == FAILS:
             return HARDLY if row["holds"] else FAILS
-        if row["null p"] < ERROR:
+        if row["null passes"]:
             return NULL_TOO
         return MOSTLY if row["fails"] else HOLDS
     return SPLIT if row["holds"] and row["fails"] else OPEN
@@ -97,45 +95,9 @@ def counted(table: pd.DataFrame) -> dict[str, int]:
     return {word: int((table["verdict"] == word).sum()) for word in WORDS}
 
 
-def ledger_page(table: pd.DataFrame, example: pd.DataFrame | None = None) -> Styler:
-    """Rows of the ledger as a page shows them: columns that wrap, verdicts in bold above the numbers.
-
-    Args:
-        table: from `judged`, or some of its rows.
-        example: the same of a run that is shown beside it and not counted.
-    """
-    text = table.map(lambda cell: html.escape(cell) if isinstance(cell, str) else cell)
-    rows = text.to_dict("records")
-    beside: list[dict[Any, Any]] = [{"cases": 0}] * len(rows)
-    if example is not None:
-        beside = example.set_index("claim").loc[table["claim"]].to_dict("records")
-    chapters = [f' (<a href="{row["chapter"]}.html">chapter {int(row["chapter"][:2])}</a>)' for row in rows]
-    verdicts = [f"<b>{row['verdict']}</b><br>{_numbers(row)} " for row in rows]
-    alone = [
-        "only this run measures it" * (run["cases"] > row["cases"] == 0) for row, run in zip(rows, beside, strict=True)
-    ]
-    shown = {
-        "claim": text["says"] + "<br><i>" + text["paper"] + ", " + text["place"] + "</i>",
-        "what decides": text["number"] + chapters,
-        "the paper has": text["theirs"],
-        "the studies say": verdicts + text["construction"] + alone,
-        "the null says": text["null"],
-    }
-    if example is not None:
-        shown["this run, an example"] = pd.Series([_numbers(run) for run in beside], text.index)
-    wrapped = "white-space: normal; text-align: left; vertical-align: top"
-    return pd.DataFrame(shown).style.hide(axis="index").set_table_styles([{"selector": "th, td", "props": wrapped}])
-
-
-def _numbers(row: Mapping[Any, Any]) -> str:
-    """The pooled number with its interval, and how its cases stand."""
-    if not row["cases"]:
-        return ""
-    text = _shown(row)
-    if row["cases"] > 1:
-        text += f"; of {row['cases']} cases {row['holds']} hold, {row['fails']} fail"
-    return text if math.isnan(row["least"]) else text + f"; seen would be a difference of {row['least']:.2g}"
-
-
-def _shown(row: Mapping[Any, Any]) -> str:
-    return f"{row['value']:.3g} ({row['low']:.3g} to {row['high']:.3g})"
+def case_by_case(claims: Mapping[str, Claim], findings: pd.DataFrame) -> pd.DataFrame:
+    """The findings with the verdict that each has by today's line, and the column null, "" where the case is none."""
+    rows = findings.astype({"value": float, "low": float, "high": float})
+    null = rows["case"].str.extract(NULL, expand=False).fillna("")
+    each = [claims[row["claim"]].settles(Estimate.read(row, "value")) for row in rows.to_dict("records")]
+    return rows.assign(verdict=each, null=null, case=rows["case"].str.replace(NULL, "", regex=True))
