@@ -118,7 +118,7 @@ rule pages:
     input:
         [f"{SITE}/notebooks/{name}.ipynb" for name in NOTEBOOKS],
         PROSE,
-        "_config.yml",
+        "_config.yml", "tools/book_site.py", "tools/search_rank.js",
         LIBRARY,
     output:
         f"{SITE}/_build/html/index.html",
