@@ -18,7 +18,7 @@
 # images of one further network, trained as the first normal one with another seed, which is itself not compared. Were
 # it one of those compared, its images would know that one alone, and reach all others by transfer.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 # what is looked at
 architectures: list[str] = []  # which of the networks; [] takes all
 seeds: list[int] = []  # of which seeds; [] takes all
@@ -67,7 +67,7 @@ from neuron_consistency.consistency.ambiguity import (
 from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
 from neuron_consistency.consistency.reactions import check_sizes, null_passes, reaction_table, shuffled
 from neuron_consistency.plotting import picture_grid
-from neuron_consistency.show import with_intervals
+from neuron_consistency.show import in_words, with_intervals
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.obtain import evaluation_images, obtain, untrained
 from neuron_consistency.workflow.findings import evaluation_findings
@@ -89,7 +89,7 @@ if attacker_seed >= 0:
     recipe = replace(recipe, seed=attacker_seed, schedule=replace(recipe.schedule, seed=attacker_seed))
     attackers[f"{recipe.title}, seed {attacker_seed}"] = obtain(recipe, page.on.device).model  # trained where missing
 
-# %%
+# %% tags=["hide-input"]
 how = {"quantile": quantile, "top_k": top_k}
 models = {titles[net.recipe.key]: net.model for net in nets}
 print("shown to all:", *[common(title) for title in attackers])
@@ -106,14 +106,26 @@ passes = measure_networks(models, images, page.on, epsilon=epsilon, pgd_steps=pg
 
 # %% tags=["hide-input"]
 tables = consistency_table(passes, A, equal_m=top_k)
-with_intervals(view(tables, "paper"))
+page.table(
+    view(tables, "paper"),
+    "consistency",
+    "Mean consistency of the last convolutional layer's neurons on real and on FGSM images, under the true labels "
+    "(P1's Table 1). Compare U with U chance in the same line: only what stands above chance is consistency. "
+    "V, U: from 0 to 1; m: active images a neuron; excluded: share of the neurons. Intervals: 95 %, over images.",
+)
 
 # %% [markdown]
 # The paper's own numbers, from ImageNet's 1000 classes, are not comparable in size: chance depends on the
 # number of classes and on how the tree joins them. Their direction is.
 
 # %% tags=["hide-input"]
-paper_table("table_1")
+page.table(
+    paper_table("table_1"),
+    "paper-consistency",
+    "The paper's own means of V over neurons, on real images, consis(n), and on FGSM images, consis_adv(n): in every "
+    "network consistency is lower under attack.",
+    decimals=4,
+)
 
 # %% [markdown]
 # ### The controls
@@ -123,10 +135,25 @@ paper_table("table_1")
 # decision.
 
 # %% tags=["hide-input"]
-figures.consistency_intervals(tables)
+by_labels = {kind: rows.set_index(["model", "set"])["U"] for kind, rows in tables.groupby("labels")}
+page.figure(
+    figures.consistency_intervals(tables),
+    "controls",
+    "Mean U of the last layer's neurons, a panel a network, a line a set of images, with 95 % intervals over images. "
+    "Blue files images under their true labels, orange under the labels that the network gave them; the red ticks are "
+    "chance. Neurons that have become ambiguous are low in both colours under FGSM; neurons that follow the wrong "
+    "decision are low in blue alone.",
+    alt="Dots with intervals on an axis of U. "
+    f"Under true labels, {in_words(by_labels['true'])}. Under predicted labels, {in_words(by_labels['predicted'])}.",
+)
 
 # %% tags=["hide-input"]
-with_intervals(view(tables, "controls"))
+page.table(
+    view(tables, "controls"),
+    "controls",
+    "The numbers of the figure above: every set of images under true and predicted labels. U top takes each neuron's "
+    "strongest images of the set, equally many in all sets. V, U: from 0 to 1; m: active images a neuron.",
+)
 
 # %% [markdown]
 # ### What the consistent loss adds
@@ -138,14 +165,26 @@ with_intervals(view(tables, "controls"))
 pairs = [("consistent", "adversarial"), ("consistent", "normal"), ("adversarial", "normal")]
 sets = [(REAL, "true"), (FGSM, "true"), (FGSM, "predicted"), *((common(title), "true") for title in attackers)]
 differences = compare_trainings(passes, recipes, titles, A, pairs, sets)
-with_intervals(differences.set_index(["first", "second", "set", "labels"]))
+page.table(
+    differences.set_index(["first", "second", "set", "labels"]),
+    "differences",
+    "Mean U of the first network, of the second, and the first less the second on the same images. An interval (95 %, "
+    "over images; over seeds as well where several are named) that leaves out 0 shows a difference.",
+)
 
 # %% [markdown]
 # ## Figure 5: the distribution over neurons
 
 # %% tags=["hide-input"]
 neurons = neuron_values(passes, A)
-figures.consistency_histograms(neurons)
+page.figure(
+    figures.consistency_histograms(neurons),
+    "distribution",
+    "How many neurons of the last layer have which consistency V (P1's Figure 5), a column a network: above on real "
+    "images, below on FGSM images, under the true labels. The dashed line is the mean; an attack that makes neurons "
+    "less consistent moves it to the left.",
+    alt=f"Histograms over neurons. Mean V: {in_words(neurons.groupby(['model', 'measure'], sort=False)['V'].mean())}.",
+)
 
 # %% [markdown]
 # ## Table 3: accuracy
@@ -157,7 +196,14 @@ figures.consistency_histograms(neurons)
 attacked = {REAL: "clean", FGSM: "FGSM", PGD: f"PGD, {pgd_steps} steps", NOISE: "noise"}
 accuracies = accuracy_table(passes, attacked)
 page.say({f"clean accuracy, {title}": f"{one.right(REAL).mean():.0f} %" for title, one in passes.items()})
-with_intervals(accuracies.set_index(["model", "images"]), decimals=1)["accuracy"].unstack(sort=False)
+shown = with_intervals(accuracies.set_index(["model", "images"]), decimals=1)["accuracy"].unstack(sort=False)
+page.table(
+    shown.rename_axis(columns=None),
+    "accuracy",
+    "Accuracy in per cent on clean and attacked images (P1's Table 3), with 95 % intervals over images. What PGD "
+    "breaks and FGSM does not, only hides its gradient.",
+    exact=accuracies,
+)
 
 # %% [markdown]
 # Chance is one in the number of classes. The paper states in words that clean accuracy falls by about ten points
@@ -174,9 +220,21 @@ one = passes[titles[shown.recipe.key]]
 own = lambda model, x, y: fgsm(model, x, y, epsilon=epsilon)  # noqa: E731
 sets = [("real", images, one.sets[REAL], None), ("FGSM", images, one.sets[FGSM], own)]
 chosen = strongest_neurons(one.sets[REAL], one.layer, A, count=shown_neurons)
-print(titles[shown.recipe.key])
-picture_grid(
-    top_image_rows(shown.model, sets, page.on, layer=one.layer, neurons=chosen, correlation=A, count=shown_images)
+pictures = top_image_rows(
+    shown.model, sets, page.on, layer=one.layer, neurons=chosen, correlation=A, count=shown_images
+)
+page.figure(
+    picture_grid(pictures),
+    "top-images",
+    f"What fires the most consistent neurons of {titles[shown.recipe.key]} (P1's Figure 4): a row a neuron, first its "
+    "strongest real images, then its strongest FGSM images. Bright is what the response needs. Below stands the true "
+    "class, and the predicted one where it differs: see whether the adversarial images are of the same classes as the "
+    "real ones, by what they show or by what they are taken for.",
+    alt="Rows of small pictures. "
+    + " ".join(
+        f"{title.replace(chr(10), ' ')}: {', '.join(' '.join(each.caption.split()) for each in row)}."
+        for title, row in pictures.rows
+    ),
 )
 
 # %% [markdown]
@@ -189,7 +247,14 @@ picture_grid(
 distances = distance_matrix(images.synsets)
 by_sigma = {value: consistency_table(passes, correlation(distances, sigma=value), equal_m=top_k) for value in sigmas}
 sweep = pd.concat(view(table, "paper").assign(sigma=value) for value, table in by_sigma.items())
-figures.sweep(sweep.reset_index(), x="sigma", y="U")
+page.figure(
+    figures.sweep(sweep.reset_index(), x="sigma", y="U"),
+    "sigma",
+    "Mean U of the last layer over sigma, in edges of the WordNet tree, real and FGSM images: a colour a network, "
+    "with bands of 95 % over images; its chance level is dotted in the same colour. See whether the distance from "
+    "chance, and the order of the networks, stay as sigma grows.",
+    alt="Lines of U over sigma. " + in_words(sweep.reset_index().set_index(["model", "set", "sigma"])["U"]) + ".",
+)
 
 # %% [markdown]
 # ## Does the measure react?
@@ -208,11 +273,23 @@ cases = {
 for size in sizes:
     cases[f"shown at {size} px"] = (plain.model, evaluation_images(plain.recipe, per_class=per_class, image_size=size))
 reactions = reaction_table(cases, page.on, A, **how)
-print(titles[plain.recipe.key])
-figures.sweep(reactions.rename(columns={"case": "model"}).assign(set="true labels"), x="layer", y="U")
+last = view(reactions[reactions["layer"] == plain.model.last_layer], "reactions")
+page.figure(
+    figures.sweep(reactions.rename(columns={"case": "model"}).assign(set="true labels"), x="layer", y="U"),
+    "reactions",
+    f"Mean U of {titles[plain.recipe.key]}, layer by layer, on real images under the true labels, with bands of 95 % "
+    "over images; chance is dotted. With shuffled labels the curve has to lie at chance; what training adds is the "
+    "distance between the curve as trained and that of random weights.",
+    alt=f"Lines of U over the layers. In the last layer, {in_words(last['U'])}.",
+)
 
 # %% tags=["hide-input"]
-with_intervals(view(reactions[reactions["layer"] == plain.model.last_layer], "reactions"))
+page.table(
+    last,
+    "reactions",
+    f"The last layer of {titles[plain.recipe.key]} in numbers: accuracy in per cent, and consistency under the true "
+    "labels. V, U: from 0 to 1; m: active images a neuron.",
+)
 
 # %% [markdown]
 # Shuffled labels have to end at the chance level, in every layer. Random weights may stand above it: untrained
@@ -238,7 +315,7 @@ nulls = {
     if net.recipe.objective == "normal"
 }
 findings = page.keep(kept, evaluation_findings(recipes, titles, passes, A, nulls))
-with_intervals(findings.set_index(["claim", "case"]))
+page.findings(findings)
 
 # %% tags=["hide-input"]
-page.provenance()
+page.table(page.provenance(), "networks", "The networks behind this page: their data, seed, commits and machine.")

@@ -61,6 +61,21 @@ def with_intervals(table: pd.DataFrame, *, decimals: int = 3) -> pd.DataFrame:
     return shown
 
 
+def in_words(values: "pd.Series[Any]", *, decimals: int = 2, most: int = 12) -> str:
+    """What a series holds, for those who cannot see its figure: "real: 0.31; FGSM: 0.12", by the words of its index.
+
+    Args:
+        values: numbers.
+        decimals: digits after the point.
+        most: of more values than these, the lowest and the highest are told.
+    """
+    if len(values) > most:
+        ends = values.dropna().sort_values().iloc[[0, -1]]
+        return f"{len(values)} values, from {in_words(ends, decimals=decimals).replace('; ', ' to ')}"
+    names = [", ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in values.index]
+    return "; ".join(f"{name}: {number_text(value, decimals)}" for name, value in zip(names, values, strict=True))
+
+
 def stacked(tables: Mapping[str, pd.DataFrame], by: str = "network") -> pd.DataFrame:
     """The tables of all networks, or of what else `by` names, as one; the name comes first."""
     return pd.concat(tables, names=[by]).reset_index(by).reset_index(drop=True)

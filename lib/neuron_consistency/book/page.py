@@ -20,7 +20,7 @@ from neuron_consistency.runtime import Runtime, describe_device
 from neuron_consistency.show import distinct_titles
 from neuron_consistency.training.obtain import TrainedModel, obtain
 from neuron_consistency.training.recipes import Recipe
-from neuron_consistency.workflow.claims import keep_findings
+from neuron_consistency.workflow.claims import keep_findings, read_claims
 from neuron_consistency.workflow.networks import current_models
 from neuron_consistency.workflow.parameters import check
 from neuron_consistency.workflow.results import Start, keep_result, start_of
@@ -61,7 +61,7 @@ class Page:
         return found
 
     def current(self) -> list[TrainedModel]:
-        """The networks that chapter 3 chose last, those that the parameters ask for, printed with their keys.
+        """The networks that chapter 3 chose last, those that the parameters ask for, printed by their titles.
 
         Raises:
             ParameterError: no network matches.
@@ -70,7 +70,7 @@ class Page:
         found = self.obtain(current_models(self.profile, **wanted))
         print("evaluated here:")
         for net in found:
-            print(f"  {self.titles[net.recipe.key]} [{net.recipe.key}]")
+            print(f"  {self.titles[net.recipe.key]}")
         return found
 
     def adversarial_set(
@@ -122,6 +122,20 @@ class Page:
     def knob(self, shown: Knob) -> Knob:
         """A live knob to end a cell with, which tells that this run made its numbers."""
         return replace(shown, sources=source_lines(shown, self.run))
+
+    def findings(self, found: pd.DataFrame) -> Exhibit:
+        """What this run says of the ledger's claims, in the words of the claims.
+
+        Args:
+            found: from `keep`.
+        """
+        says = {name: claim.says for name, claim in read_claims().items()}
+        shown = found.assign(claim=found["claim"].map(says)).set_index(["claim", "case"]).drop(columns="freedom")
+        caption = (
+            "What this run says of the claims of the ledger: for each case the number that decides, with its 95 % "
+            "interval, and the verdict of this case alone."
+        )
+        return self.table(shown, "claims", caption, exact=found)
 
     def with_recipes(self, table: pd.DataFrame) -> pd.DataFrame:
         """A table whose column network holds titles, with key, architecture, objective and seed after that column."""
