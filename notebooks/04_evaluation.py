@@ -8,15 +8,7 @@
 # ambiguity from a neuron that merely follows a wrong decision, and adversarial training *without* the consistent
 # loss, so that its own share can be seen.
 #
-# The networks are those that {doc}`03_consistent_loss_training` chose last; their names are printed below.
-#
-# ## One pass for each set
-#
-# Every network sees the real images once; each neuron's threshold is set there and kept for all other sets. Then
-# come its own FGSM images, and the controls of {doc}`02_ambiguity_discovery`: noise of the same size, only the attacks
-# that succeeded, and real images that the network gets wrong unaided. One more set is shown to all alike: the FGSM
-# images of one further network, trained as the first normal one with another seed, which is itself not compared. Were
-# it one of those compared, its images would know that one alone, and reach all others by transfer.
+# The networks are those that {doc}`03_consistent_loss_training` chose last.
 
 # %% tags=["parameters", "hide-input"]
 # what is looked at
@@ -112,6 +104,7 @@ page.table(
     "Mean consistency of the last convolutional layer's neurons on real and on FGSM images, under the true labels "
     "(P1's Table 1). Compare U with U chance in the same line: only what stands above chance is consistency. "
     "V, U: from 0 to 1; m: active images a neuron; excluded: share of the neurons. Intervals: 95 %, over images.",
+    decimals=2,
 )
 
 # %% [markdown]
@@ -129,6 +122,12 @@ page.table(
 
 # %% [markdown]
 # ### The controls
+#
+# Every network sees the real images once; each neuron's threshold is set there and kept for all other sets. Then
+# come its own FGSM images, and the controls of {doc}`02_ambiguity_discovery`: noise of the same size, only the attacks
+# that succeeded, and real images that the network gets wrong unaided. One more set is shown to all alike: the FGSM
+# images of one further network, trained as the first normal one with another seed, which is itself not compared. Were
+# it one of those compared, its images would know that one alone, and reach all others by transfer.
 #
 # If consistency falls under attack because neurons have become *ambiguous*, it must fall also when images are filed
 # under the label the network gave them. If it falls only under the true labels, the neurons followed the wrong
@@ -153,6 +152,7 @@ page.table(
     "controls",
     "The numbers of the figure above: every set of images under true and predicted labels. U top takes each neuron's "
     "strongest images of the set, equally many in all sets. V, U: from 0 to 1; m: active images a neuron.",
+    decimals=2,
 )
 
 # %% [markdown]
@@ -166,7 +166,7 @@ pairs = [("consistent", "adversarial"), ("consistent", "normal"), ("adversarial"
 sets = [(REAL, "true"), (FGSM, "true"), (FGSM, "predicted"), *((common(title), "true") for title in attackers)]
 differences = compare_trainings(passes, recipes, titles, A, pairs, sets)
 page.table(
-    differences.set_index(["first", "second", "set", "labels"]),
+    differences.set_index(["first", "second", "set", "labels"]).sort_index(level=[0, 1], sort_remaining=False),
     "differences",
     "Mean U of the first network, of the second, and the first less the second on the same images. An interval (95 %, "
     "over images; over seeds as well where several are named) that leaves out 0 shows a difference.",
@@ -289,6 +289,7 @@ page.table(
     "reactions",
     f"The last layer of {titles[plain.recipe.key]} in numbers: accuracy in per cent, and consistency under the true "
     "labels. V, U: from 0 to 1; m: active images a neuron.",
+    decimals=2,
 )
 
 # %% [markdown]
@@ -318,4 +319,8 @@ findings = page.keep(kept, evaluation_findings(recipes, titles, passes, A, nulls
 page.findings(findings)
 
 # %% tags=["hide-input"]
-page.table(page.provenance(), "networks", "The networks behind this page: their data, seed, commits and machine.")
+page.table(
+    page.provenance().set_index("network"),
+    "networks",
+    "The networks behind this page: their data, seed, commits and machine.",
+)

@@ -56,7 +56,7 @@
   const makeFoldable = (figure, table) => {
     const rows = table.tBodies[0].rows.length;
     if (rows <= IN_VIEW) return;
-    const button = element("button", { type: "button", class: "unfold" });
+    const button = element("button", { type: "button" });
     const fold = (folded) => {
       figure.classList.toggle("folded", folded);
       button.textContent = folded ? `show all ${rows} rows` : `show the first ${IN_VIEW} rows`;
@@ -102,13 +102,13 @@
       }
       if (image) {
         const title = figure.querySelector(".anchor").textContent;
-        const button = element("button", { type: "button", class: "zoom", "aria-label": `${title}, full size` }, "⤢");
+        const button = element("button", { type: "button", "aria-label": `${title}, full size` }, "full size");
         const caption = figure.querySelector("figcaption").cloneNode(true);
-        caption.querySelector("details")?.remove();
+        caption.querySelector(".below").remove();
         const show = () => (open ??= lightbox())(image, title, caption.textContent.trim());
         image.addEventListener("click", show);
         button.addEventListener("click", show);
-        figure.querySelector(".picture").before(button);
+        figure.querySelector(".below").prepend(button);
       }
     }
     addEventListener("beforeprint", () => { // a source that is folded away cannot be read on paper

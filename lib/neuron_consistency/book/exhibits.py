@@ -14,8 +14,7 @@ from PIL import Image
 
 from neuron_consistency.book.tables import numbered_only, table_html
 from neuron_consistency.errors import ParameterError
-
-DPI = 110
+from neuron_consistency.plotting import png
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,13 +58,15 @@ class Exhibits:
         if not alt.strip():
             raise ParameterError(f"figure {name!r}: alt is empty; say what the picture shows")
         title, link = self._title("fig", name, caption)
-        picture = _png(shown)
+        picture = png(shown)
+        plt.close(shown)
         width, height = Image.open(io.BytesIO(picture)).size
         image = (
             f'<img alt="{html.escape(alt)}" loading="lazy" width="{width}" height="{height}" '
             f'src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
         )
-        said = f"<figcaption>{link} {_prose(caption)}\n{_folded(sources)}</figcaption>"
+        below = f'<div class="below">{_folded(sources)}</div>'
+        said = f"<figcaption>{link} {_prose(caption)}\n{below}</figcaption>"
         return Exhibit(
             f'<figure class="exhibit" id="fig-{name}">\n<div class="picture">{image}</div>\n{said}\n</figure>',
             f"{title}. {caption}",
@@ -122,13 +123,6 @@ class Exhibits:
         chapter = self.notebook.partition("_")[0].lstrip("0") or "0"
         title = f"{word} {chapter}.{given.setdefault(name, len(given) + 1)}"
         return title, f'<a class="anchor" href="#{kind}-{name}">{html.escape(title)}</a>'
-
-
-def _png(shown: Figure) -> bytes:
-    buffer = io.BytesIO()
-    shown.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
-    plt.close(shown)
-    return buffer.getvalue()
 
 
 def _prose(text: str) -> str:
