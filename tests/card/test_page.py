@@ -7,8 +7,8 @@ import hashlib
 import io
 import json
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from neuron_consistency.card.page import write_page
+from neuron_consistency.card.pictures import Strongest
 from neuron_consistency.data.load import load_images
 from neuron_consistency.errors import ParameterError
 
@@ -32,6 +33,17 @@ WIDER = """[...document.querySelectorAll("main *")].filter(
     (node) => node.getBoundingClientRect().right > innerWidth + 1 && !node.closest(".scroll")
 ).map((node) => node.outerHTML.slice(0, 80))"""
 CLASSES = ["tabby", "Persian cat", "teapot"]
+WAYS = [
+    ["entity", "animal", "cat", "tabby"],
+    ["entity", "animal", "cat", "Persian cat"],
+    ["entity", "vessel", "teapot"],
+]
+COUNTED = {
+    "real": [0, 12, 1, 6, 2, 2],
+    "FGSM": [2, 7, 0, 3],
+    "FGSM predicted": [0, 10],
+}  # of every neuron of a small card
+LEFT = "f0" * 8  # the region that is the left half of an image
 
 
 def made_up(seed: int = 0, images: int = 12, name: str = "scene_{}.jpg") -> dict[str, Any]:
@@ -73,9 +85,20 @@ def made_up(seed: int = 0, images: int = 12, name: str = "scene_{}.jpg") -> dict
     return {
         "title": "A toy network", "facts": [("network", "toy"), ("images", str(images))], "neurons": neurons,
         "accuracy": pd.DataFrame(accuracy | {"high": [94.0, 11.0]}), "layers": pd.DataFrame(layers),
-        "tops": tops, "thumbnails": {name: dict(enumerate(shades.to(torch.uint8))) for name in tops},
-        "captions": {name: captions for name in tops}, "reading": "U is above chance.",
+        "pictures": [
+            {
+                name: Strongest(top, dict(enumerate(shades.to(torch.uint8))), captions, [LEFT * 6] * total)
+                for name, top in tops.items()
+            }
+        ],
+        "counts": {name: [pairs] * total for name, pairs in COUNTED.items()}, "classes": WAYS,
+        "reading": "U is above chance.",
     }  # fmt: skip
+
+
+def changed(card: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A card with other fields of its strongest images, of both sets."""
+    return card | {"pictures": [{name: replace(own, **fields) for name, own in card["pictures"][0].items()}]}
 
 
 def hostile() -> dict[str, Any]:
@@ -85,8 +108,10 @@ def hostile() -> dict[str, Any]:
     card["neurons"] = card["neurons"].assign(classes=EVIL)
     for table in (card["neurons"], card["layers"]):
         table["layer"] = table["layer"].replace("layer4.1", f"{EVIL}/'\"")
-    card["captions"] = {name: {i: (EVIL, EVIL, BREAKOUT) for i in range(12)} for name in card["tops"]}
-    return card
+    card |= {"classes": [[EVIL, f"{EVIL} {i}"] for i in range(3)], "group": EVIL, "back": (f'"{EVIL}', EVIL)}
+    return changed(
+        card, captions={i: (EVIL, EVIL, BREAKOUT) for i in range(12)}, regions=[EVIL * 6] * sum(SIZES.values())
+    )
 
 
 class Tags(HTMLParser):
@@ -125,12 +150,15 @@ def test_the_page_holds_the_tables_to_all_digits(tmp_path: Path) -> None:
     for name in ("neurons", "layers", "accuracy"):
         pd.testing.assert_frame_equal(pd.DataFrame(data[name]), card[name], check_exact=True, check_dtype=False)
     assert data["neurons"]["U"][SIZES["conv <1>"]] is None
-    assert data["tops"]["FGSM"] == card["tops"]["FGSM"].tolist()
+    tops = card["pictures"][0]["FGSM"].tops.tolist()
+    files = [[data["pictures"][place][1] for place in row] for row in data["tops"]["FGSM"]]
+    assert files == [[f"scene_{i}.jpg" for i in row] for row in tops]
+    assert data["counts"]["real"] == card["counts"]["real"]
 
 
 def test_markup_in_names_stays_text(tmp_path: Path) -> None:
     """Else an image's name runs as a script in the browser of whoever opens the card."""
-    write_page(tmp_path / "good.html", **made_up())
+    write_page(tmp_path / "good.html", **made_up(), back=("index.html", "Back"))
     write_page(tmp_path / "bad.html", **hostile())
     good, bad = (Tags((tmp_path / name).read_text("utf-8")) for name in ("good.html", "bad.html"))
     assert bad.tags == good.tags
@@ -152,19 +180,39 @@ def test_the_policy_lets_in_its_own_script_and_style_alone(tmp_path: Path) -> No
 def test_every_thumbnail_in_use_is_drawn_once_at_its_place(tmp_path: Path) -> None:
     """A place that is off by one would show another image than the caption names."""
     card = made_up(images=70)
-    card["thumbnails"] = {"real": {i: torch.full((3, 16, 16), 3 * i, dtype=torch.uint8) for i in range(1, 70)}}
+    shades = {i: torch.full((3, 16, 16), 3 * i, dtype=torch.uint8) for i in range(1, 70)}
+    card["pictures"][0]["real"] = replace(card["pictures"][0]["real"], thumbnails=shades)
+    card["pictures"][0]["FGSM"] = replace(card["pictures"][0]["FGSM"], thumbnails={})
     write_page(tmp_path / "index.html", **card)
-    text, pictures = (tmp_path / "index.html").read_text("utf-8"), data_of(tmp_path / "index.html")["pictures"]
+    text, data = (tmp_path / "index.html").read_text("utf-8"), data_of(tmp_path / "index.html")
     (sheet,) = re.findall(r"base64,([^\"]+)", text)
     drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet))))
-    places = {int(index): told[0] for index, told in pictures["real"].items() if told[0] is not None}
+    pictures = {
+        name: {data["pictures"][i][1]: data["pictures"][i][0] for row in rows for i in row if i >= 0}
+        for name, rows in data["tops"].items()
+    }
+    places = {name: place for name, place in pictures["real"].items() if place is not None}
     assert sorted(places.values()) == list(range(len(places)))
-    assert set(map(int, pictures["real"])) == set(card["tops"]["real"].flatten().tolist()) - {-1}
-    for index, place in places.items():
+    assert set(pictures["real"]) == {
+        f"scene_{i}.jpg" for i in card["pictures"][0]["real"].tops.unique().tolist() if i >= 0
+    }
+    for name, place in places.items():
         line, column = divmod(place, 32)
         tile = drawn[16 * line : 16 * line + 16, 16 * column : 16 * column + 16]
-        assert abs(tile.mean() - 3 * index) < 2
-    assert {told[0] for told in pictures["FGSM"].values()} == {None}
+        assert abs(tile.mean() - 3 * int(name[6:-4])) < 3
+    assert set(pictures["FGSM"].values()) == {None}
+
+
+def test_the_same_thumbnail_is_carried_once(tmp_path: Path) -> None:
+    """Else an atlas of six networks carries every real image six times."""
+    card = made_up()
+    alone = [
+        len(set(part[name].tops.unique().tolist()) - {-1}) for part in card["pictures"] for name in ("real", "FGSM")
+    ]
+    write_page(tmp_path / "index.html", **card)
+    pictures = data_of(tmp_path / "index.html")["pictures"]
+    assert len(pictures) == sum(alone)
+    assert {told[0] for told in pictures} == set(range(12))  # both sets have the same twelve
 
 
 def test_a_card_of_512_neurons_and_1000_images_is_small(tmp_path: Path) -> None:
@@ -173,18 +221,25 @@ def test_a_card_of_512_neurons_and_1000_images_is_small(tmp_path: Path) -> None:
     assert isinstance(pixels, Tensor)
     card, images = made_up(images=1000), dict(enumerate(pixels[:1000]))
     card["neurons"] = pd.concat([card["neurons"]] * 8).iloc[:512]
-    card["tops"] = {name: torch.randint(0, 1000, (512, 5)) for name in ("real", "FGSM")}
-    card["thumbnails"] = {"real": images, "FGSM": {i: (tile * 0.9).to(torch.uint8) for i, tile in images.items()}}
+    card["counts"] = {name: [pairs] * 512 for name, pairs in COUNTED.items()}
+    attacked = {i: (tile * 0.9).to(torch.uint8) for i, tile in images.items()}
+    for name, shown in (("real", images), ("FGSM", attacked)):
+        own = replace(card["pictures"][0][name], thumbnails=shown, regions=[LEFT * 6] * 512)
+        card["pictures"][0][name] = replace(own, tops=torch.randint(0, 1000, (512, 6)))
     write_page(tmp_path / "index.html", **card)
-    assert (tmp_path / "index.html").stat().st_size < 6_000_000
+    assert (tmp_path / "index.html").stat().st_size < 5_000_000
 
 
-@pytest.mark.parametrize("field", ["tops", "thumbnails"])
-def test_pictures_that_do_not_fit_are_refused(tmp_path: Path, field: str) -> None:
+@pytest.mark.parametrize(("field", "says"), [("tops", "one row"), ("thumbnails", "one size"), ("counts", "one row")])
+def test_pictures_that_do_not_fit_are_refused(tmp_path: Path, field: str, says: str) -> None:
     card = made_up()
-    card["tops"]["real"] = card["tops"]["real"][:-1] if field == "tops" else card["tops"]["real"]
-    card["thumbnails"] = {"real": {0: torch.zeros(3, 8, 8), 1: torch.zeros(3, 9, 9)}}
-    with pytest.raises(ParameterError, match="one row" if field == "tops" else "one size"):
+    if field == "counts":
+        card["counts"]["real"] = card["counts"]["real"][1:]
+    elif field == "tops":
+        card = changed(card, tops=card["pictures"][0]["real"].tops[:-1])
+    else:
+        card = changed(card, thumbnails={0: torch.zeros(3, 8, 8), 1: torch.zeros(3, 9, 9)})
+    with pytest.raises(ParameterError, match=says):
         write_page(tmp_path / "index.html", **card)
     assert not (tmp_path / "index.html").exists()
 
@@ -192,52 +247,18 @@ def test_pictures_that_do_not_fit_are_refused(tmp_path: Path, field: str) -> Non
 # in a browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """The system's Chromium, without a network."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright drives the browser: install the extra test"
-    )
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium on this machine")
-    flags = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-    ]
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=program, args=flags)
-        yield started
-        started.close()
-
-
 Open = Callable[..., Any]
 
 
 @pytest.fixture
-def opened(browser: Any, tmp_path: Path) -> Iterator[Open]:
-    """Opens a card; when the test ends, the page has said nothing on its console and asked for no other file."""
-    said: list[str] = []
-    contexts = []
+def opened(visit: Callable[..., Any], tmp_path: Path) -> Open:
+    """Writes a card and opens it, see `visit`."""
 
-    def open_card(card: dict[str, Any], link: str = "", width: int = 1280, scheme: str = "light") -> Any:
+    def open_card(card: dict[str, Any], **how: Any) -> Any:
         write_page(tmp_path / "index.html", **card)
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: said.append(dialog.message))
-        page.on("request", lambda request: said.append(request.url) if "index.html" not in request.url else None)
-        page.goto(f"{(tmp_path / 'index.html').as_uri()}{link}")
-        return page
+        return visit(tmp_path / "index.html", **how)
 
-    yield open_card
-    for context in contexts:
-        context.close()
-    assert [line for line in said if not line.startswith("data:")] == []
+    return open_card
 
 
 def part(page: Any, name: str) -> Any:
@@ -352,7 +373,8 @@ def test_a_card_without_an_attack_shows_the_real_images_alone(opened: Open) -> N
     card["neurons"] = card["neurons"].drop(
         columns=[name for name in card["neurons"] if "FGSM" in name or "noise" in name]
     )
-    card["tops"] = {"real": card["tops"]["real"]}
+    card["pictures"] = [{"real": card["pictures"][0]["real"]}]
+    card["counts"] = {"real": card["counts"]["real"]}
     page = opened(card)
     assert not part(page, "compare-label").is_visible()
     assert len(listed(page)) == 24
@@ -377,8 +399,103 @@ def test_markup_does_nothing_in_the_browser(opened: Open) -> None:
     """What `opened` asserts at its end holds here too: no alert, no request, no error."""
     page = opened(hostile())
     assert page.locator("main img").count() == 0
+    assert page.locator(".region").count() == 0  # of regions that are none
     assert page.locator(".cards figure").count() > 0
     page.locator(".cards a").nth(3).click()
     part(page, "dialog").wait_for(state="visible")
     assert EVIL in part(page, "dialog").inner_text()
     assert page.evaluate("document.title").startswith("</title></script>")
+
+
+def test_a_region_is_bright_and_the_rest_is_dimmed(opened: Open) -> None:
+    """Else what is shown as the neuron's is the other half of the image."""
+    page = opened(made_up())
+    path = page.locator(".region path").first
+    box, thumb = path.bounding_box(), page.locator(".thumb").first.bounding_box()
+    assert box["x"] - thumb["x"] == pytest.approx(thumb["width"] / 2, abs=0.5)
+    assert box["width"] == pytest.approx(thumb["width"] / 2, abs=0.5)
+    assert box["height"] == pytest.approx(thumb["height"], abs=0.5)
+    part(page, "regions").uncheck()
+    assert not path.is_visible()
+
+
+def test_the_classes_stand_on_the_tree_with_the_sums_of_what_is_below(opened: Open) -> None:
+    page = opened(made_up(), link="#layer4.1/5")
+    rows = [row.inner_text().split("\t") for row in page.locator(".tree tbody tr").all()]
+    assert rows == [
+        ["entity", "20", "10", "10"],
+        ["cat", "18", "3", "10"],  # nothing branches at animal
+        ["tabby", "12", "3", "10"],
+        ["Persian cat", "6", "", ""],
+        ["teapot", "2", "7", ""],
+    ]
+    depths = page.locator(".tree tbody th").evaluate_all("ths => ths.map((th) => th.style.getPropertyValue('--depth'))")
+    assert depths == ["0", "1", "2", "2", "1"]
+
+
+def test_neurons_are_filtered_by_what_they_are_above_and_by_class(opened: Open) -> None:
+    card = made_up()
+    last = card["neurons"][card["neurons"]["layer"] == "layer4.1"].reset_index(drop=True)
+    card["neurons"]["concept"] = ["none"] * 57 + ["grass (object)"] * 10
+    card["counts"]["real"] = [[i % 3, 5, (i + 1) % 3, 2] for i in range(67)]
+    page = opened(card)
+    above = (last["U low"] > last["U chance"]).sum()
+    for name, count in {
+        "interval of U above chance": above,
+        "interval of U not above chance": 59 - above,
+        "U not measured": 1,
+        "with a concept": 10,
+        "all neurons": 60,
+    }.items():
+        part(page, "filter").select_option(name)
+        assert part(page, "status").inner_text().endswith(f" of {count} neurons")
+    part(page, "class").select_option("Persian cat")
+    assert part(page, "status").inner_text().endswith(f" of {sum(i % 3 == 1 for i in range(7, 67))} neurons")
+    page.goto(page.url.split("#")[0] + "#layer4.1/2")  # which the filter hides
+    assert part(page, "dialog").locator("h2").inner_text() == "layer4.1/2"
+
+
+def test_two_layers_side_by_side_are_paired_by_rank(opened: Open) -> None:
+    """Else a reader takes neurons for the same because they stand beside each other."""
+    card = made_up() | {"group": "network", "opened": ["layer4.1", "conv <1>"]}
+    page, neurons = opened(card), card["neurons"]
+    ranks = {layer: ranked(rows, rows["U"]) for layer, rows in neurons.groupby("layer")}
+    left, right = ([name.replace("/", ": neuron ") for name in ranks[layer]] for layer in ("layer4.1", "conv <1>"))
+    assert listed(page) == [name for pair in zip(left[:7], right, strict=True) for name in pair] + left[7:12]
+    assert part(page, "status").inner_text() == "1 to 12 of 60 and 7 neurons"
+    assert "not the same neuron" in part(page, "beside-note").inner_text()
+    one, other = (page.locator(".cards li").nth(i).bounding_box() for i in (0, 1))
+    assert one["y"] == other["y"]
+    assert one["x"] < other["x"]
+    page.locator(".cards a").nth(1).focus()
+    page.keyboard.press("Enter")
+    part(page, "after").click()  # goes on in its own list
+    assert part(page, "dialog").locator("h2").inner_text() == right[1]
+    page.keyboard.press("Escape")
+    part(page, "beside").focus()
+    page.keyboard.press("Home")  # nothing
+    assert part(page, "status").inner_text() == "1 to 24 of 60 neurons"
+    assert not part(page, "beside-note").is_visible()
+
+
+def test_side_by_side_fits_on_a_phone(opened: Open) -> None:
+    page = opened(made_up() | {"opened": ["layer4.1", "conv <1>"]}, width=390, scheme="dark")
+    assert page.evaluate(WIDER) == []
+    page.locator(".cards a").nth(1).click()
+    assert page.evaluate(WIDER) == []
+
+
+def test_the_books_choice_of_dark_is_followed(opened: Open) -> None:
+    """Else a reader who has set the book to dark comes to a white page."""
+    page = opened(made_up())
+    page.evaluate("localStorage.setItem('theme', 'dark')")
+    page.reload()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 28)"
+    page.evaluate("localStorage.clear()")
+
+
+def test_the_way_back_leads_back(opened: Open, tmp_path: Path) -> None:
+    (tmp_path / "book index.html").write_text("the book")
+    page = opened(made_up() | {"back": ("book index.html", "Back to the book")})
+    page.get_by_text("Back to the book").click()
+    assert page.inner_text("body") == "the book"

@@ -29,8 +29,8 @@ from neuron_consistency.versions import ATTACK, MEASURES
 
 AUTO_ATTACK = "AutoAttack"
 KINDS = ("true", "predicted")
-Piece = dict[str, Any]  # what stays of a pass, for JSON: see `_piece`
-PARTS = ("predictions", "thresholds", "top", "rows", "replicates", "neurons", "classes")
+Piece = dict[str, Any]  # what stays of a pass, for JSON: see `piece_of`
+PARTS = ("predictions", "thresholds", "top", "rows", "replicates", "neurons", "classes", "counts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Measuring:
         tree = hashlib.sha256(self.correlation.numpy().tobytes()).hexdigest()
         read: list[object] = [list(self.model.sites.items()), self.model.mean.tolist(), self.model.std.tolist()]
         read.append(re.sub(r" at 0x\w+", "", repr(self.model)))  # without addresses, which change from run to run
-        how = [self.on.precision, self.on.batch_size, MEASURES["consistency"], ATTACK]
+        how = [self.on.precision, self.on.batch_size, MEASURES["consistency"], ATTACK, PARTS]
         shown = [self.images.fingerprint, self.images.classes, tree, asdict(self.setting)]
         return hashlib.sha256(json.dumps([weights.hexdigest(), *shown, read, how]).encode()).hexdigest()[:16]
 
@@ -151,7 +151,7 @@ class Measuring:
                 self.model, images, self.on, layers=list(self.model.layers), quantile=self.setting.quantile,
                 top_k=self.setting.top_k, thresholds=fixed, attack=attack, unfinished=unfinished, report=report,
             )  # fmt: skip
-        return _piece(responses, images, self.correlation, self.setting.top_k)
+        return piece_of(responses, images, self.correlation, self.setting.top_k)
 
     def _auto_attack(self, path: Path) -> Piece:
         """AutoAttack on evenly spaced images, a batch at a time, each kept."""
@@ -166,8 +166,15 @@ class Measuring:
         return found | {"places": places.tolist()}
 
 
-def _piece(responses: Responses, images: ImageSet, correlation: Tensor, top_k: int) -> Piece:
-    """What stays of a pass: its predictions, and for every layer thresholds, top images and tables."""
+def piece_of(responses: Responses, images: ImageSet, correlation: Tensor, top_k: int, shown: int = 5) -> Piece:
+    """What stays of a pass: its predictions, and for every layer thresholds, tables and the `shown` top images.
+
+    Shape:
+        correlation: (K, K).
+
+    Raises:
+        ParameterError: a layer gives NaN.
+    """
     piece: Piece = {"predictions": responses.predictions.tolist()}
     piece |= {name: {} for name in PARTS[1:]}
     for layer, found in responses.layers.items():
@@ -178,9 +185,9 @@ def _piece(responses: Responses, images: ImageSet, correlation: Tensor, top_k: i
             )
         firing = found.top_values >= found.floor
         piece["thresholds"][layer] = found.thresholds.tolist()
-        piece["top"][layer] = torch.where(firing, found.top_indices, -1)[:5].T.tolist()
-        piece["classes"][layer] = _most(found.counts["true"].sum(0), images.classes)
+        piece["top"][layer] = torch.where(firing, found.top_indices, -1)[:shown].T.tolist()
         for kind in KINDS:
+            piece["counts"][f"{layer}/{kind}"] = _pairs(found.counts[kind].sum(0))
             neurons = Neurons(found.counts[kind], correlation)
             row = consistency_row(
                 responses, layer, correlation, kind=kind, equal_m=min(top_k, len(images)), neurons=neurons
@@ -191,14 +198,18 @@ def _piece(responses: Responses, images: ImageSet, correlation: Tensor, top_k: i
             values = {name: neurons.values[name].tolist() for name in ("V", "U")}
             values |= {"m": neurons.m.tolist(), "V chance": level.biased(neurons.m).tolist()}
             piece["neurons"][f"{layer}/{kind}"] = values | {"margin": neurons.margins().tolist()}
+        most = (
+            [pairs[at : at + 2] for at in range(0, len(pairs), 2)][:3] for pairs in piece["counts"][f"{layer}/true"]
+        )
+        piece["classes"][layer] = ["; ".join(f"{images.classes[k]} {times}" for k, times in row) for row in most]
     return piece
 
 
-def _most(counts: Tensor, classes: tuple[str, ...], number: int = 3) -> list[str]:
-    """For each neuron the classes of most active images, each with their number. Shape: counts (C, K)."""
-    numbers, places = (found.tolist() for found in counts.topk(min(number, len(classes))))
-    pairs = (zip(*row, strict=True) for row in zip(numbers, places, strict=True))
-    return ["; ".join(f"{classes[place]} {times}" for times, place in row if times) for row in pairs]
+def _pairs(counts: Tensor) -> list[list[int]]:
+    """For each neuron the classes of its active images, most first, each followed by their number. Shape: (C, K)."""
+    numbers, places = counts.sort(descending=True, stable=True)
+    pairs = torch.stack([places, numbers], 2).flatten(1)
+    return [row[: 2 * fired].tolist() for row, fired in zip(pairs, (counts > 0).sum(1).tolist(), strict=True)]
 
 
 def _keep(path: Path, piece: Piece) -> None:

@@ -12,20 +12,25 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor
-from torch.nn import functional
 from tqdm import tqdm
 
 from neuron_consistency.artifacts import atomic_path, read_json, write_json
 from neuron_consistency.card.measure import Measuring, Piece, Setting
 from neuron_consistency.card.page import write_page
-from neuron_consistency.card.tables import accuracy_table, change_table, layer_table, neuron_table, reading
-from neuron_consistency.consistency.ambiguity import FGSM, REAL, WRONG, attacks_of
+from neuron_consistency.card.pictures import strongest, ways
+from neuron_consistency.card.tables import (
+    accuracy_table,
+    change_table,
+    class_counts,
+    layer_table,
+    neuron_table,
+    reading,
+)
+from neuron_consistency.consistency.ambiguity import REAL, WRONG
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.labels import class_distances
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import evaluating
 from neuron_consistency.runtime import Runtime, describe_device
 from neuron_consistency.show import with_intervals
 from neuron_consistency.taxonomy import correlation
@@ -33,7 +38,6 @@ from neuron_consistency.versions import current_versions
 
 RECORD, PASSES = "card.json", "passes"
 WRITTEN = ("neurons.csv", "layers.csv", "accuracy.csv", "summary.md", "index.html")
-PICTURES, SIDE = 2000, 64  # images a page shows of each set at most, and the pixels of their sides
 
 
 def score(
@@ -98,22 +102,11 @@ def score(
     with atomic_path(out / "summary.md") as part:
         changes = change_table(pieces, model.last_layer)
         part.write_text(_summary(facts, said, accuracies, changes, layers, model.last_layer), "utf-8")
-    tops = {
-        name: torch.tensor([top for layer in pieces[name]["top"].values() for top in layer])
-        for name in (REAL, FGSM)
-        if name in pieces
-    }
-    thumbnails = {name: _thumbnails(measuring, name, top) for name, top in tops.items()}
-    captions = {
-        name: {
-            i: (shown[i], images.classes[int(images.labels[i])], images.classes[pieces[name]["predictions"][i]])
-            for i in sorted(set(tops[name].flatten().tolist()) - {-1})
-        }
-        for name in tops
-    }
     write_page(
         out / "index.html", title=source or model.architecture, facts=facts, accuracy=accuracies, layers=layers,
-        neurons=neurons, tops=tops, thumbnails=thumbnails, captions=captions, reading=said,
+        neurons=neurons, reading=said, counts=class_counts(pieces),
+        pictures=[strongest(model, images, on, pieces, epsilon=setting.epsilon)],
+        classes=ways(images) if labels is None else [[name] for name in images.classes],
     )  # fmt: skip
     how = {"device": describe_device(on.device), "precision": on.precision, "torch": torch.__version__}
     what = {"source": source, "images": images.fingerprint, "setting": asdict(setting), "versions": current_versions()}
@@ -219,18 +212,3 @@ def markdown(table: pd.DataFrame) -> str:
     """A table in Markdown; a bar in a name would end its cell."""
     rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
-
-
-def _thumbnails(measuring: Measuring, name: str, tops: Tensor) -> dict[int, Tensor]:
-    """Small pictures of the images that a set's neurons fire for most, those of the last layers first."""
-    wanted = list(dict.fromkeys(i for i in tops.flip(0).flatten().tolist() if i >= 0))[:PICTURES]
-    attack = attacks_of(measuring.on, epsilon=measuring.setting.epsilon, pgd_steps=0).get(name, (None, None))[0]
-    found: dict[int, Tensor] = {}
-    for places in torch.tensor(wanted, dtype=torch.int64).split(measuring.on.batch_size):  # type: ignore[no-untyped-call]
-        batch, labels = measuring.images.batch(places, measuring.on.device)
-        if attack is not None:
-            with evaluating(measuring.model), measuring.on.autocast():
-                batch = attack(measuring.model, batch, labels)
-        small = functional.interpolate(batch, size=(SIDE, SIDE), mode="bilinear", antialias=True)
-        found |= dict(zip(places.tolist(), (small * 255).round().byte().cpu(), strict=True))
-    return found

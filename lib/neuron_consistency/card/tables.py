@@ -36,7 +36,7 @@ def neuron_table(pieces: Mapping[str, Piece], names: Sequence[str]) -> pd.DataFr
         of its strongest real and FGSM images.
 
     Shape:
-        names: (N,), of the images.
+        names: (N,), of the images; (0,) where they have none.
     """
     real, tables = pieces[REAL], []
     for layer in real["thresholds"]:
@@ -53,10 +53,25 @@ def neuron_table(pieces: Mapping[str, Piece], names: Sequence[str]) -> pd.DataFr
                 table |= {f"m {short}": true["m"], f"U {short}": true["U"], f"U {short} predicted": predicted["U"]}
         table["classes"] = real["classes"][layer]
         for name, head in ((REAL, "top images"), (FGSM, "top FGSM images")):
-            if name in pieces:
+            if name in pieces and len(names):
                 table[head] = ["; ".join(names[i] for i in top if i >= 0) for top in pieces[name]["top"][layer]]
         tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True)
+
+
+def class_counts(pieces: Mapping[str, Piece]) -> dict[str, list[list[int]]]:
+    """By "real", "FGSM" and "FGSM predicted", as far as measured, the classes of each neuron's active images.
+
+    Returns:
+        A list a neuron, in the order of `neuron_table`: classes, most images first, each followed by their number.
+    """
+    return {
+        " ".join([name, kind][: 1 + (kind != "true")]): [
+            pairs for of, rows in pieces[name]["counts"].items() if of.endswith(f"/{kind}") for pairs in rows
+        ]
+        for name, kind in ((REAL, "true"), (FGSM, "true"), (FGSM, "predicted"))
+        if name in pieces
+    }
 
 
 def accuracy_table(pieces: Mapping[str, Piece], images: ImageSet) -> pd.DataFrame:
