@@ -180,7 +180,8 @@ page.figure(
 # %%
 shares = [count / sum(counted) for count in counted]
 terms = worked_examples.consistency_terms(shares, animals, small)
-by_hand, by_library = float(terms.to_numpy().sum()), float(consistency(torch.tensor(counted), small))
+by_hand = float(terms.to_numpy().sum())
+by_library = float(consistency(torch.tensor(counted), small))
 
 # %% tags=["hide-input"]
 page.say(
@@ -313,11 +314,10 @@ page.table(
 #
 # ## Summary
 #
-# - A neuron's profile is the share of each class among the images that activate it ({eq}`eq-profile`); classes are as
-#   alike as they are near in WordNet ({eq}`eq-correlation`); V is the mean likeness of two draws
-#   ({eq}`eq-consistency`).
-# - V of a blind neuron rises as fewer images activate it ({eq}`eq-chance`). U leaves out the pairs of an image with
-#   itself and has the same chance level for every neuron ({eq}`eq-unbiased`).
+# - A neuron's profile is the share of each class among the images that activate it, {eq}`eq-profile`. Classes are as
+#   alike as they are near in WordNet, {eq}`eq-correlation`. V is the mean likeness of two draws, {eq}`eq-consistency`.
+# - V of a blind neuron rises as fewer images activate it, {eq}`eq-chance`. U leaves out the pairs of an image with
+#   itself and has the same chance level for every neuron, {eq}`eq-unbiased`.
 # - Both depend on $\sigma$, and so does chance. Read a number only beside its own chance level.
 # - The interval that leaves out groups of images, around U, is the one that can be trusted.
 #

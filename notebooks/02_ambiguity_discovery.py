@@ -44,6 +44,7 @@ batch_size: int = 200  # images a forward pass
 
 # %% tags=["hide-input"]
 from neuron_consistency.attacks.targeted import random_targets
+from neuron_consistency.book.knobs import MEASURES, epsilon_tables, steps_knob, top_k_tables
 from neuron_consistency.book.page import open_page
 from neuron_consistency.consistency import figures
 from neuron_consistency.consistency.ambiguity import (
@@ -137,6 +138,25 @@ figures.consistency_intervals(rows)
 with_intervals(view(rows, "controls").droplevel("model"))
 
 # %% [markdown]
+# How many images of each neuron should one look at? Move the knob from many to few: V rises in every line, because its
+# chance level does, and that says nothing about the neurons. U stays comparable.
+
+# %% tags=["hide-input"]
+sets = [(REAL, "true"), (FGSM, "true"), (FGSM, "predicted")]
+page.knob(
+    steps_knob(
+        "k",
+        top_k_tables(passes, sets, A, top_k),
+        start=str(top_k),
+        columns=dict.fromkeys(MEASURES, 3),
+        bar="V",
+        mark="V by chance",
+        of="images",
+        caption="V and U, means over neurons, of the k strongest images of each neuron.",
+    )
+)
+
+# %% [markdown]
 # ## Ambiguity, or obedience?
 #
 # The verdicts below are computed from the intervals. A neuron population that had become ambiguous would be less
@@ -155,6 +175,25 @@ with_intervals(answers)
 # rest is the ambiguity that remains. The two rows of misclassified real images above ask the same where nobody
 # attacked: if their U under the true labels is as low, being wrong is enough to lower it. Few neurons fire for so few
 # images, so look at the interval and at the share excluded.
+
+# %% [markdown]
+# Turn the attack up. Accuracy falls, and U under the true labels with it. Watch the second line: as far as neurons
+# follow the network's decision, U under the predicted labels does not fall.
+
+# %% tags=["hide-input"]
+epsilons = [share * epsilon for share in (0, 0.25, 0.5, 1, 2)]
+page.knob(
+    steps_knob(
+        "epsilon",
+        epsilon_tables(net.model, images, page.on, epsilons, A, **how),
+        start=f"{255 * epsilon:g}/255",
+        columns={"U": 3, "U by chance": 3, "accuracy, %": 1},
+        bar="U",
+        mark="U by chance",
+        of="FGSM images by",
+        caption="Mean U over neurons, and accuracy, for FGSM of five sizes; 0/255 is no attack.",
+    )
+)
 
 # %% tags=["hide-input"]
 accuracies = accuracy_table({net.title: passes}, {name: name for name in (REAL, FGSM, NOISE)})

@@ -40,6 +40,7 @@ from dataclasses import replace
 import pandas as pd
 
 from neuron_consistency.attacks.linf import fgsm
+from neuron_consistency.book.knobs import counted, sigma_knob
 from neuron_consistency.book.page import open_page
 from neuron_consistency.consistency import figures
 from neuron_consistency.consistency.ambiguity import (
@@ -254,6 +255,28 @@ page.figure(
     "with bands of 95 % over images; its chance level is dotted in the same colour. See whether the distance from "
     "chance, and the order of the networks, stay as sigma grows.",
     alt="Lines of U over sigma. " + in_words(sweep.reset_index().set_index(["model", "set", "sigma"])["U"]) + ".",
+)
+
+# %% [markdown]
+# Move sigma yourself. From left to right every number rises, chance with it. Watch the line of chance in each bar: what
+# an attack takes away under the true labels is what lies between the bars, and the bars meet where sigma is so large
+# that all classes count as alike.
+
+# %% tags=["hide-input"]
+consistent = next((net for net in nets if net.recipe.objective == "consistent"), nets[-1])
+turned = {titles[net.recipe.key]: passes[titles[net.recipe.key]] for net in (plain, consistent)}
+page.knob(
+    sigma_knob(
+        {
+            f"{title}: {name}, {kind} labels": counted(one.sets[name], one.layer, kind)
+            for title, one in turned.items()
+            for name, kind in [(REAL, "true"), (FGSM, "true"), (FGSM, "predicted")]
+        },
+        distances,
+        sigma=sigma,
+        of="network, images and labels",
+        caption="V and U of the last layer, means over neurons.",
+    )
 )
 
 # %% [markdown]

@@ -16,9 +16,13 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.book.stamps import CLASS
-from neuron_consistency.consistency.measure import consistency
+from neuron_consistency.consistency.ambiguity import FGSM, Passes, consistency_table, measure_with_controls
+from neuron_consistency.consistency.measure import chance, consistency, unbiased_consistency
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
+from neuron_consistency.networks.models import Classifier
 from neuron_consistency.responses import Responses
+from neuron_consistency.runtime import Runtime
 
 SIGMAS = [n / 10 for n in range(5, 41)]  # of the slider
 MEASURES = ("V", "V by chance", "U", "U by chance")
@@ -227,3 +231,50 @@ def steps_knob(
     }
     positions = {name: float(at) for at, name in enumerate(tables)}
     return Knob(label, positions, start, dict(columns), rows, caption, bar, mark, of)
+
+
+def top_k_tables(
+    one: Passes, sets: Sequence[tuple[str, str]], correlation: Tensor, top_k: int
+) -> dict[str, pd.DataFrame]:
+    """V, U and their chance levels, means over neurons, of the k strongest images of each, by k up to `top_k`.
+
+    Args:
+        sets: names of the passes' sets, each with a kind of label.
+
+    Shape:
+        correlation: (K, K).
+    """
+    tables = {}
+    for k in sorted({*(k for k in (2, 3, 5, 10, 20, 50) if k < top_k), top_k}):
+        rows = {}
+        for name, kind in sets:
+            counts = one.sets[name].top_counts(one.layer, kind, k).sum(0)
+            level = chance(one.sets[name].named(kind), correlation)
+            values = (consistency(counts, correlation), level.biased(counts.sum(-1)))
+            found = [*(float(value.nanmean()) for value in values)]
+            found += [float(unbiased_consistency(counts, correlation).nanmean()), level.unbiased]
+            rows[f"{name}, {kind} labels"] = dict(zip(MEASURES, found, strict=True))
+        tables[str(k)] = pd.DataFrame.from_dict(rows, orient="index")
+    return tables
+
+
+def epsilon_tables(
+    model: Classifier, images: ImageSet, on: Runtime, epsilons: Sequence[float], correlation: Tensor, **how: Any
+) -> dict[str, pd.DataFrame]:
+    """U under both kinds of label with its chance level, and accuracy in per cent, of FGSM images, by their epsilon.
+
+    Args:
+        how: quantile and top_k, see `responses.respond`.
+
+    Shape:
+        correlation: (K, K).
+    """
+    tables = {}
+    for epsilon in epsilons:
+        one = measure_with_controls(model, images, on, epsilon=epsilon, controls=False, **how)
+        rows = consistency_table({"": one}, correlation, equal_m=how["top_k"]).rename(
+            columns={"U chance": "U by chance"}
+        )
+        rows = rows[rows["set"] == FGSM].assign(**{"accuracy, %": float(one.right(FGSM).mean())})
+        tables[f"{255 * epsilon:g}/255"] = rows.set_index(rows["labels"] + " labels")
+    return tables
