@@ -27,7 +27,6 @@ def pages_of_contents() -> list[str]:
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_with_the_smoke_profile(notebook: Path) -> None:
-    """With the pages in one file: of several processes one makes the site, and looks at it."""
     site, failure = smoke_site()
     copy = site / "notebooks" / notebook.name
     assert copy.is_file(), failure
