@@ -1,8 +1,9 @@
 """The changes that chapters propose do what the page says: run with the profile `smoke`, beside a run without."""
 
+import functools
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +40,38 @@ def artifacts_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         yield
 
 
-def value_after(notebook: Path, values: Mapping[str, Any], expression: str) -> float:
-    """A number of a notebook run with parameters: its cells run in this process, up to the one that gives it."""
+def values_after(notebook: Path, values: Mapping[str, Any], expressions: Iterable[str]) -> dict[str, float]:
+    """Numbers of a notebook run with parameters: its cells run in this process, up to the one that gives the last."""
     validate(values, notebook_parameters(notebook), notebook.stem)
     cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
     sources = ["".join(cell["source"]) for cell in cells]
     namespace: dict[str, Any] = {"__name__": "__main__", "In": sources}
-    missing: Exception | None = None
+    missing, found = dict[str, Exception | None].fromkeys(expressions), dict[str, float]()
     for cell, source in zip(cells, sources, strict=True):
-        exec(compile(source, f"{notebook.name}", "exec"), namespace)
+        exec(compile(source, notebook.name, "exec"), namespace)
         plt.close("all")
         if "parameters" in cell["metadata"].get("tags", []):
             namespace |= values
-        try:
-            return float(eval(expression, namespace))
-        except (NameError, AttributeError, LookupError, TypeError) as error:  # not yet, or still another of that name
-            missing = error
-    raise AssertionError(f"{notebook.stem} never gives {expression}: {missing!r}")
+        for expression in list(missing):
+            try:
+                found[expression] = float(eval(expression, namespace))
+                del missing[expression]
+            except (NameError, AttributeError, LookupError, TypeError) as error:  # not yet, or still another's name
+                missing[expression] = error
+        if not missing:
+            return found
+    raise AssertionError(f"{notebook.stem} never gives {missing}")
+
+
+@functools.cache
+def before(notebook: str, quick: str) -> dict[str, float]:
+    """All numbers that changes of a notebook with the same quick parameters look at, by the profile `smoke`."""
+    expressions = [one.value for one in read_tries(notebook) if json.dumps(one.quick) == quick]
+    return values_after(notebook_path(notebook), smoke(notebook) | json.loads(quick), expressions)
+
+
+def smoke(notebook: str) -> dict[str, object]:
+    return profile_parameters("smoke", notebook, "cpu") | {"profile": "smoke"}
 
 
 def test_each_chapter_proposes_two_changes() -> None:
@@ -64,18 +80,17 @@ def test_each_chapter_proposes_two_changes() -> None:
 
 
 @pytest.mark.parametrize("one", TRIES, ids=lambda one: one.name)
-def test_the_number_goes_where_the_page_says(one: Try, capsys: pytest.CaptureFixture[str]) -> None:
-    notebook = notebook_path(one.notebook)
-    book = profile_parameters("smoke", one.notebook, "cpu") | {"profile": "smoke"} | dict(one.quick)
-    before = value_after(notebook, book, one.value)
-    after = value_after(notebook, book | dict(one.change), one.value)
+def test_the_number_goes_where_the_page_says(one: Try) -> None:
+    then = before(one.notebook, json.dumps(one.quick))[one.value]
+    values = smoke(one.notebook) | dict(one.quick) | dict(one.change)
+    now = values_after(notebook_path(one.notebook), values, [one.value])[one.value]
     if one.goes == "up":
-        assert after > before
+        assert now > then
     elif one.goes == "down":
-        assert after < before
+        assert now < then
     else:
-        assert after == pytest.approx(float(one.goes), abs=1e-6)
-        assert before != pytest.approx(float(one.goes), abs=1e-6)
+        assert now == pytest.approx(float(one.goes), abs=1e-6)
+        assert then != pytest.approx(float(one.goes), abs=1e-6)
 
 
 @pytest.mark.parametrize("one", TRIES, ids=lambda one: one.name)
@@ -109,9 +124,9 @@ def planted(folder: Path) -> Path:
 
 def test_a_run_takes_the_parameters_and_stops_where_the_number_is_there(tmp_path: Path) -> None:
     notebook = planted(tmp_path)
-    assert value_after(notebook, {}, "double") == 4
-    assert value_after(notebook, {"steps": 5}, "sum(one for one in [double, 1])") == 11
+    assert values_after(notebook, {}, ["double"]) == {"double": 4}
+    assert values_after(notebook, {"steps": 5}, ["sum([double, 1])", "steps"]) == {"sum([double, 1])": 11, "steps": 5}
     with pytest.raises(RuntimeError, match="too far"):
-        value_after(notebook, {}, "never")
+        values_after(notebook, {}, ["double", "never"])
     with pytest.raises(ParameterError, match="did you mean 'steps'"):
-        value_after(notebook, {"stepz": 5}, "double")
+        values_after(notebook, {"stepz": 5}, ["double"])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from neuron_consistency.artifacts import write_json
 from neuron_consistency.errors import ParameterError
@@ -18,6 +19,27 @@ def _content(path: Path) -> list[tuple[str, str, tuple[str, ...]]]:
 
     cells = jupytext.read(path).cells
     return [(cell.cell_type, cell.source, tuple(cell.metadata.get("tags", ()))) for cell in cells]
+
+
+def bare(model: dict[str, Any], **_options: object) -> None:
+    """Brings a notebook that Jupyter is about to save, or `write_pair`, into the one form in which all are committed.
+
+    That is without outputs, and with the same text for the same cells, whoever writes it: so the diff of an edit in
+    JupyterLab shows the edit and nothing else. For `FileContentsManager.pre_save_hook`.
+
+    Args:
+        model: Jupyter's, changed in place.
+    """
+    if model["type"] != "notebook":
+        return
+    notebook = model["content"]
+    for place, cell in enumerate(notebook["cells"]):
+        cell["id"] = str(place)
+        cell["metadata"] = {"tags": cell["metadata"]["tags"]} if cell["metadata"].get("tags") else {}
+        if cell["cell_type"] == "code":
+            cell["outputs"], cell["execution_count"] = [], None
+    notebook["metadata"] = {"kernelspec": KERNEL}
+    notebook["nbformat"], notebook["nbformat_minor"] = 4, 5
 
 
 def pair_agrees(script: Path) -> bool:
@@ -37,11 +59,7 @@ def write_pair(script: Path, *, edited: str) -> None:
     import nbformat
 
     cells = jupytext.read(script)
-    for place, cell in enumerate(cells.cells):  # the same text every time, whoever writes it
-        cell["id"] = str(place)
-        cell["metadata"] = {"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {}
-    cells.metadata = {"kernelspec": KERNEL}
-    cells.nbformat, cells.nbformat_minor = 4, 5
+    bare({"type": "notebook", "content": cells})
     nbformat.write(cells, notebook)  # type: ignore[no-untyped-call]
 
 

@@ -225,7 +225,7 @@ def render_run(executed: Path, folder: Path, *, site: Path = Path("book")) -> Pa
     (stage / "_toc.yml").write_text(yaml.safe_dump(contents), "utf-8")
     builder = str(Path(sys.executable).with_name("jupyter-book"))
     command = [builder, "build", str(stage), "--config", str(root / "_config.yml"), "--path-output", str(stage)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     built = stage / "_build" / "html"
     if not (built / "notebooks" / result.name).is_file():
         raise NeuronConsistencyError("the page was not built:\n" + "\n".join(done.stdout.splitlines()[-20:]))
