@@ -258,9 +258,9 @@ page.figure(
 )
 
 # %% [markdown]
-# Move sigma yourself. From left to right every number rises, chance with it. Watch the line of chance in each bar: what
-# an attack takes away under the true labels is what lies between the bars, and the bars meet where sigma is so large
-# that all classes count as alike.
+# Move sigma yourself. Every number rises with it, and chance rises too. Compare a bar with its own line of chance, and
+# not with itself at another sigma. See whether the order of the lines stays: then the choice of sigma does not matter
+# for it.
 
 # %% tags=["hide-input"]
 consistent = next((net for net in nets if net.recipe.objective == "consistent"), nets[-1])

@@ -13,11 +13,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from neuron_consistency.book.knobs import MEASURES, SIGMAS, Knob, neuron_weights, sigma_knob, steps_knob
-from neuron_consistency.consistency.measure import chance, consistency, unbiased_consistency
+from neuron_consistency.book.knobs import (
+    MEASURES,
+    SIGMAS,
+    Knob,
+    counted,
+    epsilon_tables,
+    neuron_weights,
+    sigma_knob,
+    steps_knob,
+    top_k_tables,
+)
+from neuron_consistency.consistency.ambiguity import FGSM, REAL, measure_with_controls
+from neuron_consistency.consistency.measure import chance, consistency, consistency_row, unbiased_consistency
+from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
+from neuron_consistency.networks.models import Classifier
+from neuron_consistency.runtime import Runtime
 from neuron_consistency.taxonomy import correlation, distance_matrix, resolve
 
+ON = Runtime(torch.device("cpu"))
 STATIC = Path(__file__).parents[2] / "book" / "_static"
 NAMES = ["Persian cat", "Siamese cat", "wolfhound", "beagle"]
 DISTANCES = distance_matrix([resolve(name) for name in NAMES])
@@ -79,6 +94,42 @@ def test_a_sigma_between_the_slider_s_steps_is_where_it_starts() -> None:
     made = sigma_knob({"a": (OTHERS, IMAGES)}, DISTANCES, sigma=1.234, caption="c", of="n")
     assert made.start == "1.234"
     assert sorted(made.positions.values()) == sorted([*SIGMAS, 1.234])
+
+
+def test_steps_of_k_are_those_of_the_library(trained_toy: Classifier, fresh_images: ImageSet) -> None:
+    """The last step takes as many images as the pass kept, and V of two images is never below a half."""
+    one = measure_with_controls(trained_toy, fresh_images, ON, epsilon=0.05, top_k=4, controls=False)
+    matrix = correlation(DISTANCES, sigma=2.0)
+    tables = top_k_tables(one, [(REAL, "true"), (FGSM, "predicted")], matrix, 4)
+    assert list(tables) == ["2", "3", "4"]
+    for k, table in tables.items():
+        counts = one.sets[REAL].top_counts(one.layer, "true", int(k)).sum(0)
+        assert table.loc["real, true labels", "V"] == float(consistency(counts, matrix).nanmean())
+    assert (tables["2"]["V"] >= 0.5).all()
+    assert (tables["2"]["V by chance"] > tables["4"]["V by chance"]).all()
+
+
+def test_steps_of_epsilon_begin_at_the_real_images(trained_toy: Classifier, fresh_images: ImageSet) -> None:
+    """At 0 the attack changes nothing; at a size that fools the toy network accuracy falls."""
+    matrix = correlation(DISTANCES, sigma=2.0)
+    tables = epsilon_tables(trained_toy, fresh_images, ON, [0.0, 4 / 255, 100 / 255], matrix, top_k=4, quantile=0.005)
+    assert list(tables) == ["0/255", "4/255", "100/255"]
+    real = measure_with_controls(trained_toy, fresh_images, ON, epsilon=0.05, top_k=4, controls=False)
+    counts, _ = counted(real.sets[REAL], real.layer, "true")
+    assert tables["0/255"].loc["true labels", "U"] == float(unbiased_consistency(counts, matrix).nanmean())
+    assert tables["0/255"]["accuracy, %"].iloc[0] == float(real.right(REAL).mean())
+    assert tables["100/255"]["accuracy, %"].iloc[0] < tables["0/255"]["accuracy, %"].iloc[0] - 10
+
+
+def test_the_counts_of_a_pass_give_its_row_of_the_table(trained_toy: Classifier, fresh_images: ImageSet) -> None:
+    """Filed under predicted labels, chance is that of the predictions, or bar and line would not belong together."""
+    one = measure_with_controls(trained_toy, fresh_images, ON, epsilon=0.4, top_k=4, controls=False)
+    for kind in ("true", "predicted"):
+        row = consistency_row(one.sets[FGSM], one.layer, correlation(DISTANCES, sigma=1.5), kind=kind, equal_m=4)
+        rows = {"a": counted(one.sets[FGSM], one.layer, kind)}
+        made = sigma_knob(rows, DISTANCES, sigma=1.5, caption="c", of="n")
+        got = [made.value("a", name, "1.5") for name in MEASURES]
+        assert got == pytest.approx([row["V"], row["V chance"], row["U"], row["U chance"]], rel=1e-12)
 
 
 def test_names_stay_text() -> None:
