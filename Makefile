@@ -21,7 +21,7 @@ RUN := $(BIN)/python -m neuron_consistency.workflow
 OPTIONS := --profile "$$PROFILE" --device "$$DEVICE"
 
 .DEFAULT_GOAL := help
-.PHONY: help book test notebook results golden bench pairs environment lock clean
+.PHONY: help book test notebook lab results golden bench pairs environment lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -45,6 +45,10 @@ test: environment  ## lint, types, unit tests, pairs, every notebook with the pr
 notebook: environment  ## run one notebook with checked parameters   (N=04 PARAMS="sigma=1.5" PROFILE DEVICE DATA)
 	@$(RUN) run "$$N" $(OPTIONS) --set "$$PARAMS"
 
+lab: .venv/lab  ## change the notebooks in JupyterLab: both halves of a pair are saved, outputs are not
+	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks \
+		--FileContentsManager.pre_save_hook=neuron_consistency.workflow.pairs.bare
+
 results: environment  ## run the long studies anew; their tables go to book/results/   (N="name ..." DATA DEVICE)
 	@$(RUN) results $$N --device "$$DEVICE"
 
@@ -67,6 +71,11 @@ environment: .venv/complete  ## create .venv from requirements.lock
 	@echo 'installing the packages of requirements.lock into .venv (some 5 GB; a minute or a few) ...'
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/lab: .venv/complete
+	@echo 'installing JupyterLab into .venv (some 100 MB) ...'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --constraint requirements.lock --editable '.[lab]'
 	@touch $@
 
 lock: environment  ## write requirements.lock anew from pyproject.toml (newest versions that fit)

@@ -21,7 +21,7 @@ def _content(path: Path) -> list[tuple[str, str, tuple[str, ...]]]:
     return [(cell.cell_type, cell.source, tuple(cell.metadata.get("tags", ()))) for cell in cells]
 
 
-def bare(model: dict[str, Any], **_options: object) -> None:
+def bare(model: dict[str, Any], path: str = "notebooks/", **_options: object) -> None:
     """Brings a notebook that Jupyter is about to save, or `write_pair`, into the one form in which all are committed.
 
     That is without outputs, and with the same text for the same cells, whoever writes it: so the diff of an edit in
@@ -29,8 +29,9 @@ def bare(model: dict[str, Any], **_options: object) -> None:
 
     Args:
         model: Jupyter's, changed in place.
+        path: of the file, from the repository's root; one that is not in notebooks/ keeps its outputs.
     """
-    if model["type"] != "notebook":
+    if model["type"] != "notebook" or not path.lstrip("/").startswith("notebooks/"):
         return
     notebook = model["content"]
     for place, cell in enumerate(notebook["cells"]):
