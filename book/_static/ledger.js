@@ -47,7 +47,7 @@
 
     // What the address asks for: "#paper=P1&verdict=fails", or a claim or its cases, which then are shown whatever the filter.
     function follow() {
-      const asked = decodeURI(location.hash.slice(1));
+      const asked = location.hash.slice(1);
       if (/^(paper|verdict)=/.test(asked)) {
         const given = new URLSearchParams(asked);
         for (const name of Object.keys(chosen)) {

@@ -14,9 +14,9 @@ from neuron_consistency.book.ledger import (
     NULL_TOO,
     SPLIT,
     UNMEASURED,
+    case_by_case,
     counted,
     judged,
-    ledger_page,
 )
 from neuron_consistency.statistics import Estimate, majority, pooled
 from neuron_consistency.workflow.claims import COLUMNS, Claim
@@ -79,7 +79,17 @@ def test_a_null_that_passes_takes_the_claim_with_it() -> None:
         table = judged({"one": claim()}, found)
         assert table["verdict"].to_list() == [expected]
         assert table.loc[0, "cases"] == 2  # the null is no case
-        assert str(table.loc[0, "null"]).startswith("random weights: ")
+        assert table.loc[0, ["null", "null cases", "null passes"]].to_list() == ["random weights", 2, null is YES]
+        assert table.loc[0, "null value"] == pytest.approx(null[0])
+
+
+def test_cases_are_judged_by_the_line_of_today() -> None:
+    """A study keeps the verdict that it gave; since then the claim may have another line."""
+    found = pd.concat([cases(YES, NO), cases(YES, null="random weights")]).assign(verdict="cannot be told")
+    table = case_by_case({"one": claim()}, found)
+    assert table["verdict"].to_list() == ["holds", "fails", "holds"]
+    assert table["null"].to_list() == ["", "", "random weights"]
+    assert table["case"].to_list() == ["0", "1", "0"]
 
 
 def test_what_is_true_by_construction_is_said_and_takes_no_share_of_the_error() -> None:
@@ -97,22 +107,13 @@ def test_claims_between_two_lines_need_both() -> None:
     assert said == ["holds", "cannot be told", "fails"]
 
 
-def test_the_page_says_words_numbers_and_what_could_have_been_seen_and_runs_no_markup() -> None:
-    table = judged({"one": claim()}, cases(YES, (0.7, 0.1)))
-    page = ledger_page(table, table).to_html()
-    numbers = "0.6 (-0.671 to 1.87); of 2 cases 2 hold, 0 fail"  # Student's t of 1 is 12.7
-    assert f"<b>holds</b><br>{numbers}; seen would be a difference of 0.1 " in page
-    assert '<a href="04_evaluation.html">chapter 4</a>' in page
-    assert "&lt;c&gt;" in page
-    assert "<c>" not in page
-
-
 def test_a_study_that_no_claim_is_about_or_that_is_out_of_date_is_not_counted() -> None:
     """Ablations and numbers of an earlier version of a measure would stand among the evidence."""
     kept = Kept.read()
     found = kept.findings()
-    studies = set(found["case"].str.extract(r"\(([a-z0-9-]+)\)(?: \[null: .*\])?$", expand=False))
+    studies = set(found["study"])
     assert studies
+    assert all(set(rows["table"]) <= set(kept.results[name].tables) for name, rows in found.groupby("study"))
     assert all(kept.studies[name].evidence and name not in kept.outdated() for name in studies)
 
 
@@ -138,11 +139,3 @@ def test_more_than_half_needs_more_than_half() -> None:
     assert majority([0.3, 0.001, 0.002, 0.004, 0.9]) == pytest.approx(0.012)
     assert majority([0.001, math.nan]) == 1.0
     assert math.isnan(majority([]))
-
-
-def test_what_only_the_run_of_the_book_measures_is_said() -> None:
-    """A demo of one seed would else read as evidence, or as if nobody had measured."""
-    claims = {"one": claim(), "built": claim("built", construction="the attack minimises it")}
-    page = ledger_page(judged(claims, cases(YES, of="built")), judged(claims, cases(YES))).to_html()
-    assert "<b>not measured</b><br> only this run measures it" in page
-    assert "the attack minimises it" in page

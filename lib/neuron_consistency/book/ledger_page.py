@@ -36,6 +36,7 @@ SORTS = {
     "p": "by p, the surest first",
     "cases": "by number of cases",
 }
+ONE = {BUILT: "is true by construction", UNMEASURED: "is not measured"}  # where a verdict is no sentence of one claim
 MANY = {  # of several claims
     HOLDS: "hold",
     MOSTLY: "mostly hold",
@@ -81,6 +82,7 @@ def readable(case: str) -> str:
     for part in parts.split(", "):
         found = ((re.fullmatch(name, part), said) for name, said in CASES)
         words.append(next((match.expand(said) for match, said in found if match), part))
+    words.sort(key=lambda word: word.startswith("images made"))  # the network first
     return ", ".join(words) + "".join(f" (no interval: {reason})" for reason in why)
 
 
@@ -126,7 +128,7 @@ def counts_in_words(row: Row) -> str:
 def verdicts_in_words(table: pd.DataFrame) -> str:
     """How many claims of `judged` have each verdict: "10 hold, 1 mostly holds, 3 fail"."""
     counts = [(number, word) for word, number in counted(table).items() if number]
-    return ", ".join(f"{number} {word if number == 1 else MANY.get(word, word)}" for number, word in counts)
+    return ", ".join(f"{number} {(ONE if number == 1 else MANY).get(word, word)}" for number, word in counts)
 
 
 def ledger_list(table: pd.DataFrame, example: pd.DataFrame | None = None) -> HTML:
@@ -160,7 +162,7 @@ def case_tables(table: pd.DataFrame, cases: pd.DataFrame, studies: Mapping[str, 
             f"{html.escape(row['number'])}; {_line(row)}.</figcaption>"
             f'<div class="scroll" tabindex="0" role="region" aria-label="Cases: {says}"><table><thead><tr>'
             '<th scope="col">network</th><th scope="col" class="num">number</th><th scope="col">verdict</th>'
-            f'<th scope="col">study</th><th scope="col">links</th></tr></thead><tbody>{body}'
+            f'<th scope="col">study</th></tr></thead><tbody>{body}'
             "</tbody></table></div></figure></details>"
         )
     return _html(f'<div class="ledger">{"".join(parts)}</div>')
@@ -259,10 +261,11 @@ def _case(claim: Row, row: Row, studies: Mapping[str, Study]) -> str:
     }
     shown = ", ".join(f'<a href="{html.escape(to)}">{name}</a>' for name, to in links.items())
     number = html.escape(with_interval({**row, "unit": claim["unit"]}))
+    number = re.sub(r"(\(.*\))", r"<span>\1</span>", number)
     return (
         f'<tr><th scope="row">{html.escape(readable(row["case"]))}{null}</th>'
         f'<td class="num" data-value="{row["value"]}">{number}</td>'
-        f"<td>{badge(row['verdict'])}</td><td>{html.escape(studies[row['study']].about)}</td><td>{shown}</td></tr>"
+        f"<td>{badge(row['verdict'])}</td><td>{html.escape(studies[row['study']].about)} <span>{shown}</span></td></tr>"
     )
 
 
