@@ -44,7 +44,10 @@ def glued_values(notebook: Notebook) -> dict[str, str]:
 def run_parameters(path: Path) -> dict[str, object]:
     """The parameters that an executed notebook ran with: those that stand in it, and those that papermill gave it."""
     standing = {name: known.default for name, known in notebook_parameters(path).items()}
-    return standing | json.loads(path.read_text("utf-8"))["metadata"].get("papermill", {}).get("parameters", {})
+    given: dict[str, object] = (
+        json.loads(path.read_text("utf-8"))["metadata"].get("papermill", {}).get("parameters", {})
+    )
+    return standing | given
 
 
 def marked(notebook: Notebook, book: Notebook | None, banner: str) -> Notebook:
