@@ -34,7 +34,7 @@ precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is
 batch_size: int = 200  # images a forward pass
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from dataclasses import replace
 
 import pandas as pd
@@ -75,17 +75,14 @@ images = evaluation_images(nets[0].recipe, per_class=per_class)
 A = correlation(distance_matrix(images.synsets), sigma=sigma)
 print(f"{len(images)} validation images of {images.num_classes} classes")
 
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 attackers = {}
 if attacker_seed >= 0:
     recipe = plain.recipe
     recipe = replace(recipe, seed=attacker_seed, schedule=replace(recipe.schedule, seed=attacker_seed))
     attackers[f"{recipe.title}, seed {attacker_seed}"] = obtain(recipe, page.on.device).model  # trained where missing
-
-# %% tags=["hide-input"]
 how = {"quantile": quantile, "top_k": top_k}
 models = {titles[net.recipe.key]: net.model for net in nets}
-print("shown to all:", *[common(title) for title in attackers])
 passes = measure_networks(models, images, page.on, epsilon=epsilon, pgd_steps=pgd_steps, attackers=attackers, **how)
 
 # %% [markdown]
@@ -140,10 +137,10 @@ page.figure(
     figures.consistency_intervals(tables),
     "controls",
     "Mean U of the last layer's neurons, a panel a network, a line a set of images, with 95 % intervals over images. "
-    "Blue files images under their true labels, orange under the labels that the network gave them; the red ticks are "
-    "chance. Neurons that have become ambiguous are low in both colours under FGSM; neurons that follow the wrong "
-    "decision are low in blue alone.",
-    alt="Dots with intervals on an axis of U. "
+    "Dots file images under their true labels, squares under the labels that the network gave them; grey strokes are "
+    "chance. Neurons that have become ambiguous have both low under FGSM; of neurons that follow the wrong decision, "
+    "the dots alone are low.",
+    alt="Dots and squares with intervals on an axis of U. "
     f"Under true labels, {in_words(by_labels['true'])}. Under predicted labels, {in_words(by_labels['predicted'])}.",
 )
 
@@ -181,9 +178,9 @@ neurons = neuron_values(passes, A)
 page.figure(
     figures.consistency_histograms(neurons),
     "distribution",
-    "How many neurons of the last layer have which consistency V (P1's Figure 5), a column a network: above on real "
-    "images, below on FGSM images, under the true labels. The dashed line is the mean; an attack that makes neurons "
-    "less consistent moves it to the left.",
+    "How many neurons of the last layer have which consistency V (P1's Figure 5), a row a network: left real images, "
+    "right FGSM images, under the true labels. The vertical line is the mean; an attack that makes neurons less "
+    "consistent moves it to the left.",
     alt=f"Histograms over neurons. Mean V: {in_words(neurons.groupby(['model', 'measure'], sort=False)['V'].mean())}.",
 )
 
@@ -241,7 +238,7 @@ page.figure(
 # %% [markdown]
 # ## How much depends on sigma
 #
-# $\sigma$ decides how fast correlation decays along the tree. The chance level moves with it (dotted), so a mean is
+# $\sigma$ decides how fast correlation decays along the tree. The chance level moves with it, so a mean is
 # worth reading only against its own chance.
 
 # %% tags=["hide-input"]
@@ -251,8 +248,8 @@ sweep = pd.concat(view(table, "paper").assign(sigma=value) for value, table in b
 page.figure(
     figures.sweep(sweep.reset_index(), x="sigma", y="U"),
     "sigma",
-    "Mean U of the last layer over sigma, in edges of the WordNet tree, real and FGSM images: a colour a network, "
-    "with bands of 95 % over images; its chance level is dotted in the same colour. See whether the distance from "
+    "Mean U of the last layer over sigma, in edges of the WordNet tree, left on real images, right on FGSM images: a "
+    "line a network, with bands of 95 % over images; the line without dots is chance. See whether the distance from "
     "chance, and the order of the networks, stay as sigma grows.",
     alt="Lines of U over sigma. " + in_words(sweep.reset_index().set_index(["model", "set", "sigma"])["U"]) + ".",
 )
@@ -301,8 +298,8 @@ page.figure(
     figures.sweep(reactions.rename(columns={"case": "model"}).assign(set="true labels"), x="layer", y="U"),
     "reactions",
     f"Mean U of {titles[plain.recipe.key]}, layer by layer, on real images under the true labels, with bands of 95 % "
-    "over images; chance is dotted. With shuffled labels the curve has to lie at chance; what training adds is the "
-    "distance between the curve as trained and that of random weights.",
+    "over images; the line without dots is chance. With shuffled labels the curve has to lie at chance; what "
+    "training adds is the distance between the curve as trained and that of random weights.",
     alt=f"Lines of U over the layers. In the last layer, {in_words(last['U'])}.",
 )
 

@@ -38,11 +38,13 @@ def notebook_faults(path: Path) -> list[str]:
 
 
 class _Page(html.parser.HTMLParser):
-    """The names that a page can be entered at, the links in it, and what a browser loads to show it."""
+    """The names that a page can be entered at, the links in it, and what a browser loads to show it; its own faults."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.names, self.links, self.loads = set[str](), list[str](), list[str]()
+        self.faults, self.ids = list[str](), set[str]()
+        self.exhibit: str | None = None  # id of the one that is open and has no caption so far
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -55,16 +57,35 @@ class _Page(html.parser.HTMLParser):
             loads = given.get("href", "")
         if loads and not loads.startswith("data:"):
             self.loads.append(loads)
+        self._look(tag, given)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "figure" and self.exhibit is not None:
+            self.faults.append(f"the exhibit {self.exhibit} has no caption")
+            self.exhibit = None
+
+    def _look(self, tag: str, given: dict[str, str]) -> None:
+        if "id" in given:
+            if given["id"] in self.ids:
+                self.faults.append(f"two places are called {given['id']}: links reach only the first")
+            self.ids.add(given["id"])
+        if tag == "figure" and "exhibit" in given.get("class", "").split():
+            self.exhibit = given.get("id", "")
+        elif tag == "figcaption":
+            self.exhibit = None
+        elif tag == "img" and not given.get("alt", "").strip():
+            self.faults.append(f"an image has no alt text: {given.get('src', '')[:60]}")
 
 
 def page_faults(folder: Path) -> list[str]:
-    """Broken links inside a built site, and whatever a page would load from another host."""
+    """Broken links inside a built site, what a page would load from another host, and what it shows without words."""
     # the theme leaves templates of its own in _static
     paths = [path for path in sorted(folder.rglob("*.html")) if "_static" not in path.parts]
     pages = {path: _Page(path.read_text(encoding="utf-8")) for path in paths}
     faults = []
     for path, page in pages.items():
         name = path.relative_to(folder)
+        faults += [f"{name}: {fault}" for fault in page.faults]
         for address in [*page.loads, *page.links]:
             parts = urllib.parse.urlsplit(address)
             if parts.scheme or parts.netloc:

@@ -147,10 +147,14 @@ def test_notebook_with_an_error_or_never_run_or_a_table_of_no_source_is_caught(r
     [
         ('<a href="other.html">x</a>', "leads nowhere"),
         ('<a href="#part">x</a>', "names no place"),
-        ('<img src="missing.png">', "leads nowhere"),
+        ('<img src="missing.png" alt="x">', "leads nowhere"),
         ('<script src="https://cdn.example/x.js"></script>', "another host"),
         ('<script src="//cdn.example/x.js"></script>', "another host"),
         ('<link rel="stylesheet" href="https://cdn.example/x.css">', "another host"),
+        ('<img src="data:,">', "no alt text"),
+        ('<img src="data:," alt=" ">', "no alt text"),
+        ('<p id="a"></p><p id="a"></p>', "two places are called a"),
+        ('<figure class="exhibit" id="tab-a"><table></table></figure>', "the exhibit tab-a has no caption"),
     ],
 )
 def test_broken_links_and_outside_requests_are_caught(tmp_path: Path, body: str, says: str) -> None:
@@ -160,7 +164,9 @@ def test_broken_links_and_outside_requests_are_caught(tmp_path: Path, body: str,
 
 def test_sound_pages_and_links_to_other_sites_pass(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text(
-        '<a href="https://example.org">x</a><a href="#a">x</a><p id="a"><a href="b%20c.html#d">x</a><img src="data:,">'
+        '<a href="https://example.org">x</a><a href="#a">x</a><p id="a"><a href="b%20c.html#d">x</a>'
+        '<img src="data:," alt="x">'
+        '<figure class="exhibit" id="b"><figcaption>x</figcaption></figure><figure></figure>'
     )
     (tmp_path / "b c.html").write_text('<p id="d"><a href="index.html">x</a>')
     assert page_faults(tmp_path) == []

@@ -14,6 +14,7 @@ import pandas as pd
 from neuron_consistency.show import MISSING, interval_columns, interval_text, number_text
 
 IN_VIEW = 25  # rows; a page opens the others when asked
+LONG = 20  # letters of a text that asks for room
 NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)(?: ?%)?(?: \(.*\))?")  # "0.31 (0.25 to 0.37)", "12 %"
 
 
@@ -38,6 +39,11 @@ class Column:
         """Whether it holds numbers, and nothing else but gaps."""
         told = [value for text, value in zip(self.texts, self.values, strict=True) if text not in ("", MISSING)]
         return bool(told) and None not in told
+
+    @property
+    def long(self) -> bool:
+        """Whether it holds texts that would stand letter by letter in a narrow column."""
+        return not self.numeric and max(map(len, self.texts), default=0) > LONG
 
 
 def table_html(table: pd.DataFrame, *, decimals: int) -> str:
@@ -128,7 +134,8 @@ def _repeated(columns: Sequence[Column], place: int) -> list[bool]:
 def _cells(column: Column, repeated: Sequence[bool]) -> Iterator[str]:
     tag = "th" if column.heading else "td"
     for text, value, again in zip(column.texts, column.values, repeated, strict=True):
-        kinds = " ".join(["num"] * column.numeric + ["gap"] * (text == MISSING) + ["again"] * again)
+        is_so = {"num": column.numeric, "gap": text == MISSING, "again": again, "long": column.long}
+        kinds = " ".join(kind for kind, so in is_so.items() if so)
         marks = ' scope="row"' * column.heading + f' class="{kinds}"' * bool(kinds)
         marks += f' data-value="{value!r}"' if column.numeric and value is not None else ""
         shown = html.escape(text)
