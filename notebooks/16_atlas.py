@@ -10,30 +10,8 @@
 # It is one page that needs no network, with {glue:text}`neurons` neurons of {glue:text}`networks` networks. It can be
 # sorted by any number, filtered and searched; it shows two networks side by side; and every neuron has an address,
 # which the browser shows once its card is open.
-#
-# ## How to read a card
-#
-# - **U** is the consistency of {doc}`04_evaluation`, measured here by the same functions: how alike, on the tree of
-#   WordNet, the classes of two of the neuron's active images are. In brackets is the interval of 95 %, and beside it
-#   *chance*, which a neuron reaches that fires at random. Only what is above chance means anything.
-# - The **strip** shows U on real images (circles) and on FGSM images (squares), by true labels (filled) and by the
-#   labels that the network gives (hollow). A neuron that follows the network's decision loses U by true labels alone;
-#   one that becomes ambiguous loses both.
-# - The **bars** are the classes of its active images, in the order of the tree: upwards the real images, downwards the
-#   adversarial ones. The open card has the same as a tree with numbers.
-# - The **images** are those to which it responds most. Each is bright where the neuron responds: where its map,
-#   enlarged to the image, is above half of its greatest value. The last layer's map of a small image has few fields, so
-#   these regions are coarse.
-# - The **concept** is that of {doc}`05_dissection`: what its map overlaps best on images whose every pixel is labelled,
-#   where the overlap, *IoU*, is large enough.
-#
-# Two networks side by side are two lists in the same order, one beside the other. Neurons of the same number are not
-# the same neuron: a network that is trained anew numbers its neurons anew.
-#
-# To change what is measured, change a parameter and run this page again; of your own network, the command of
-# {doc}`15_own_network` makes the same page.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 # what is looked at
 architectures: list[str] = []  # which of the networks; [] takes all
 objectives: list[str] = ["normal", "consistent"]  # trained how; also adversarial; [] takes all
@@ -55,7 +33,7 @@ device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
 precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is fast at it
 batch_size: int = 32  # images a forward pass
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from neuron_consistency.artifacts import artifacts
 from neuron_consistency.book.page import open_page
 from neuron_consistency.card.atlas import write_atlas
@@ -72,20 +50,10 @@ models = {page.titles[net.recipe.key]: net.model for net in nets}
 images = evaluation_images(nets[0].recipe, per_class=per_class)
 A = correlation(distance_matrix(images.synsets), sigma=sigma)
 
-# %% [markdown]
-# ## How it is made
-#
-# One pass over the real images sets each neuron's threshold, one over its network's own FGSM images follows; no other
-# controls are in the atlas, since {doc}`02_ambiguity_discovery` and {doc}`04_evaluation` have them.
-
-# %% tags=["remove-output"]
+# %% tags=["hide-input", "remove-output"]
 how = {"quantile": quantile, "top_k": top_k}
 passes = measure_networks(models, images, page.on, epsilon=epsilon, controls=False, **how)
 
-# %% [markdown]
-# The concepts, by what {doc}`05_dissection` says of thresholds and masks:
-
-# %% tags=["remove-output"]
 concepts = None
 if labelled_set:
     classes = nets[0].recipe.data["classes"] if nets[0].recipe.dataset == "scenes" else 0  # those the networks know
@@ -139,5 +107,39 @@ page.table(
     "are; U with its interval and chance; U on FGSM images by true and by predicted labels.",
 )
 
+# %% [markdown]
+# ## How to read a card
+#
+# - **U** is the consistency of {doc}`04_evaluation`, measured here by the same functions: how alike, on the tree of
+#   WordNet, the classes of two of the neuron's active images are. In brackets is the interval of 95 %, and beside it
+#   *chance*, which a neuron reaches that fires at random. Only what is above chance means anything.
+# - The **strip** shows U on real images (circles) and on FGSM images (squares), by true labels (filled) and by the
+#   labels that the network gives (hollow). A neuron that follows the network's decision loses U by true labels alone;
+#   one that becomes ambiguous loses both.
+# - The **bars** are the classes of its active images, in the order of the tree: upwards the real images, downwards the
+#   adversarial ones. The open card has the same as a tree with numbers.
+# - The **images** are those to which it responds most. Each is bright where the neuron responds: where its map,
+#   enlarged to the image, is above half of its greatest value. The last layer's map of a small image has few fields, so
+#   these regions are coarse.
+# - The **concept** is that of {doc}`05_dissection`: what its map overlaps best on images whose every pixel is labelled,
+#   where the overlap, *IoU*, is large enough.
+#
+# Two networks side by side are two lists in the same order, one beside the other. Neurons of the same number are not
+# the same neuron: a network that is trained anew numbers its neurons anew.
+#
+# ## How it is made
+#
+# As in {doc}`04_evaluation`, one pass over the real images sets each neuron's threshold, and a second one shows it the
+# FGSM images made against its own network. The other controls are in {doc}`02_ambiguity_discovery` and
+# {doc}`04_evaluation`. One more pass over each neuron's strongest images finds the regions. The concepts are found as
+# in {doc}`05_dissection`, with its thresholds and masks.
+#
+# To change what is measured, change a parameter and run this page again. For a network of yours, the command of
+# {doc}`15_own_network` makes the same page.
+
 # %% tags=["hide-input"]
-page.provenance()
+page.table(
+    page.provenance().set_index("network"),
+    "networks",
+    "The networks in the atlas: their data, seed, commits and machine.",
+)
