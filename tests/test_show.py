@@ -1,9 +1,11 @@
 """Tables as a page shows them."""
 
+import math
+
 import pandas as pd
 
 from neuron_consistency.explanation.filter_groups import FilterGroups
-from neuron_consistency.show import distinct_titles, matched, seed_groups, with_intervals
+from neuron_consistency.show import distinct_titles, in_words, matched, seed_groups, with_intervals
 from neuron_consistency.training.objective import Objective
 from neuron_consistency.training.recipes import Recipe
 from toys import toy_recipe
@@ -52,3 +54,18 @@ def test_seeds_of_one_training_are_one_group() -> None:
         "ResNet-18, normal, 3 seeds": 3,
         "ResNet-18, consistent (beta 2), seed 0": 1,
     }
+
+
+def test_a_gap_is_said_and_a_small_number_is_not_shown_as_zero() -> None:
+    """Were a gap "nan", or 0.0004 shown as 0.000, a reader would take both for what was measured."""
+    nan = math.nan
+    table = pd.DataFrame({"U": [0.5, nan, 0.25], "U low": [0.0004, 0.1, nan], "U high": [math.inf, 0.2, nan]})
+    assert with_intervals(table)["U"].tolist() == ["0.500 (0.0004 to ∞)", "not measured", "0.250 (no interval)"]
+
+
+def test_a_series_is_told_in_words() -> None:
+    """Who cannot see a figure hears its numbers under their names; of many, the ends."""
+    index = pd.MultiIndex.from_tuples([("a", "real"), ("a", "FGSM"), ("b", "real")])
+    values = pd.Series([0.5, 0.125, math.nan], index=index)
+    assert in_words(values) == "a, real: 0.50; a, FGSM: 0.12; b, real: not measured"
+    assert in_words(values, decimals=1, most=2) == "3 values, from a, FGSM: 0.1 to a, real: 0.5"

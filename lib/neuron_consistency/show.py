@@ -12,13 +12,13 @@ MISSING = "not measured"  # what a table says where it has no number
 
 
 def number_text(value: float, decimals: int) -> str:
-    """A number as tables show it: with so many decimals, or two digits where these would show none but zeros."""
+    """A number as tables show it: with so many decimals, or its first digit where these would all be zero."""
     if math.isnan(value):
         return MISSING
     if math.isinf(value):
         return "-∞" if value < 0 else "∞"
     small = value and abs(value) < 0.5 * 10**-decimals
-    return f"{value:.2g}" if small else f"{value:.{decimals}f}"
+    return f"{value:.1g}" if small else f"{value:.{decimals}f}"
 
 
 def interval_text(value: float, low: float, high: float, *, decimals: int) -> str:

@@ -88,7 +88,7 @@ def test_intervals_are_joined_and_gaps_are_said() -> None:
     )
     assert cells(table).texts() == [
         ["m", "U", "n", "note", "p", "large"],
-        ["20.0", "0.500 (0.400 to 0.600)", "3", "plain", "0.00012", "∞"],
+        ["20.0", "0.500 (0.400 to 0.600)", "3", "plain", "0.0001", "∞"],
         ["20.5", "-0.250 (no interval)", "12", "not measured", "1.000", "1"],
         ["not measured", "not measured", "1", "not measured", "0.500", "2"],
     ]

@@ -116,7 +116,7 @@ def test_of_a_profile_that_is_gone_every_parameter_is_said() -> None:
 
 
 def test_evil_text_in_a_record_is_no_markup() -> None:
-    record = {name: "<img src=x>" for name in ("study", "notebook", "commit", "device")}
+    record: dict[str, object] = {name: "<img src=x>" for name in ("study", "notebook", "commit", "device")}
     record |= {"parameters": {"profile": "<img src=x>", "sigma": "<img src=x>"}, "seeds": ["<img src=x>"]}
     (line,) = source_lines(cited(pd.DataFrame(), record | {"tables": {"'\"<img src=x>": ""}}), HERE)
     assert "<img" not in line
