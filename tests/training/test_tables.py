@@ -33,7 +33,7 @@ def test_histories_become_the_tables_of_the_page(trained_toy: Classifier) -> Non
         table[["epochs", "held-out accuracy", "final loss", "seconds"]].to_numpy().tolist() == [[2, 0.75, 0.5, 2]] * 2
     )
     shown = curves(nets).set_index(["model", "measure", "epoch"])["value"]
-    assert shown["ResNet-18, normal, seed 0", "held-out accuracy", 2] == 0.75
+    assert shown["ResNet-18, normal, seed 0", "accuracy on held-out images", 2] == 75
     assert len(shown) == 8
     assert watch(nets).to_dict("records") == [
         {

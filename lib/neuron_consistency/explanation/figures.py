@@ -4,7 +4,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from neuron_consistency.plotting import in_lines, panels
+from neuron_consistency.plotting import legend_below, looks, panels
 
 
 def explanation_over_training(rows: pd.DataFrame) -> Figure:
@@ -13,15 +13,20 @@ def explanation_over_training(rows: pd.DataFrame) -> Figure:
     Args:
         rows: columns model, epoch, quantile, E.
     """
-    made, shown = panels(rows, "model", (3.4, 3.2), (0.4, 0), columns=None, title=in_lines, sharey=True)
+    look = looks(rows["model"])
+    made, shown = panels(rows, "model", 2.7, sharey=True)
     for axis, part in shown:
-        wide = part.pivot(index="epoch", columns="quantile", values="E")
-        for low, high in zip(wide.columns, wide.columns[::-1], strict=True):
+        wide, own = part.pivot(index="epoch", columns="quantile", values="E"), look[part["model"].iloc[0]]
+        quantiles = [float(name) for name in wide.columns]
+        for low, high in zip(quantiles, reversed(quantiles), strict=True):
             if low < high:
-                axis.fill_between(wide.index, wide[low], wide[high], color="tab:blue", alpha=0.2, linewidth=0)
-        axis.plot(wide.index, wide.iloc[:, wide.shape[1] // 2], color="tab:blue", marker="o")
-        axis.set(xlabel="before epoch", ylim=(0, 1), xticks=list(wide.index))
-    made.axes[0].set_ylabel("E over the training images")
+                look_of_band = {"color": own["color"], "alpha": 0.15 + 0.4 * low, "lw": 0}
+                told = f"{100 * low:g} to {100 * high:g} % of the images"
+                axis.fill_between(wide.index, wide[low], wide[high], label=told, **look_of_band)
+        axis.plot(wide.index, wide.iloc[:, wide.shape[1] // 2], label="median", **own | {"ls": "-"})
+        axis.set(xlabel="before epoch", ylim=(0, 1.03), xticks=list(wide.index))
+    made.axes[0].set_ylabel("E of the training images (0 to 1)")
+    legend_below(made)
     return made
 
 
@@ -31,9 +36,12 @@ def explanation_distributions(rows: pd.DataFrame) -> Figure:
     Args:
         rows: columns model, mask, E; a panel a mask.
     """
-    made, shown = panels(rows, "mask", (3.8, 3.4), (2.2, 0), columns=None, title="spared: {}".format, sharey=True)
+    look = looks(rows["model"])
+    made, shown = panels(rows, "mask", 3, title="the attack spares the {}".format, sharey=True)
     for axis, part in shown:
-        sns.ecdfplot(part.dropna(), x="E", hue="model", ax=axis, legend=axis is made.axes[-1])
-        axis.set(ylabel="share of images", xlim=(0, 1))
-    sns.move_legend(made.axes[-1], "upper left", bbox_to_anchor=(1, 1), title=None, frameon=False)
+        for model, own in part.dropna().groupby("model", sort=False):
+            style = {name: look[str(model)][name] for name in ("color", "ls")}
+            sns.ecdfplot(own, x="E", ax=axis, label=model, lw=2, **style)
+        axis.set(xlabel="E of an image (0 to 1)", ylabel="share of images with at most this E", xlim=(-0.02, 1.02))
+    legend_below(made)
     return made

@@ -10,7 +10,7 @@ from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.explanation.measure import Probe, explanation_consistency, grad_cam, normalised, upsampled
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import evaluating, over
-from neuron_consistency.plotting import Picture, PictureGrid, in_lines
+from neuron_consistency.plotting import Picture, PictureGrid
 from neuron_consistency.runtime import Runtime
 
 
@@ -51,7 +51,7 @@ def explanation_rows(
         ("background\nattacked", [Picture(image, outlined=mask) for image, mask in zip(after, masks, strict=True)]),
         ("explanation", under_maps(after, found.attacked_maps[:, 0])),
     ]
-    return PictureGrid(rows, captions, margin=1.1, height=1.6, fontsize=7)
+    return PictureGrid(rows, captions)
 
 
 def network_rows(
@@ -72,8 +72,8 @@ def network_rows(
         with on.autocast():
             maps = grad_cam(model, batch, classes.to(on.device), layer=probe.layer)
         said = [images.classes[label] for label in predictions(model, shown, on).tolist()]
-        rows.append((in_lines(title), under_maps(batch.cpu(), maps, said)))
-    return PictureGrid(rows, [images.classes[label] for label in classes.tolist()], margin=1.6, height=1.75)
+        rows.append((title, under_maps(batch.cpu(), maps, said)))
+    return PictureGrid(rows, [images.classes[label] for label in classes.tolist()])
 
 
 def group_rows(
@@ -107,10 +107,10 @@ def group_rows(
     rows = [("image", [Picture(image) for image in pictures])]
     for number, group in enumerate(largest, 1):
         own = maps[:, groups == group].mean(1)
-        texts = [f"{value:.1f} x its mean" for value in own.mean((1, 2)).tolist()]
+        texts = [f"{value:.1f} times its mean" for value in own.mean((1, 2)).tolist()]
         rows.append((f"group {number}\n{int(sizes[group])} filters", under_maps(pictures, own, texts)))
     above = [images.classes[label] for label in _first_classes(shown).tolist()]
-    return PictureGrid(rows, above, margin=1.6, height=1.75)
+    return PictureGrid(rows, above)
 
 
 def _first_classes(images: ImageSet) -> Tensor:

@@ -5,10 +5,26 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from neuron_consistency.plotting import STYLE, NotebookFigure, Picture, draw_picture, panels, spread
+from neuron_consistency.plotting import (
+    CHANCE,
+    MARKERS,
+    OTHER_LABEL,
+    OTHERS,
+    SMALL,
+    STYLE,
+    TRUE_LABEL,
+    WIDTH,
+    NotebookFigure,
+    Picture,
+    draw_picture,
+    legend_below,
+    marks,
+    name_lines,
+    panels,
+)
 from neuron_consistency.tracing.tables import TracedPrediction
 
-SIDES = {"for": "tab:blue", "against": "tab:red"}
+SIDES = {"for": TRUE_LABEL, "against": OTHER_LABEL}
 
 
 def explanation_panel(traced: TracedPrediction) -> Figure:
@@ -19,25 +35,25 @@ def explanation_panel(traced: TracedPrediction) -> Figure:
     """
     neurons, examples = traced.neurons, traced.examples
     rows, columns = len(neurons), max(len(found) for found in examples.values())
-    made = NotebookFigure(7.4 + 0.6 * columns, max(0.6 * rows + 0.7, 2.6))
-    grid = made.add_gridspec(rows, 2 + columns, width_ratios=[3.2, 4, *[1] * columns])
+    made = NotebookFigure(WIDTH, max(0.66 * rows + 0.8, 2.5))
+    made.suptitle(traced.title.replace("\n", "; "), fontsize=10)
+    grid = made.add_gridspec(rows, 2 + columns, width_ratios=[2.4, 3.4, *[1] * columns])
     draw_picture(made.add_subplot(grid[:, 0]), Picture(traced.image))
-    made.axes[0].set_title(traced.title, fontsize=9)
     with sns.axes_style(STYLE):
         axis = made.add_subplot(grid[:, 1])
-    axis.barh(range(rows), neurons["contribution"], color=neurons["side"].map(SIDES), height=0.6)
-    axis.axvline(0, color="0.3", lw=1)
-    axis.axvline(neurons["contribution chance"].iloc[0], color="0.3", ls="--", lw=1, label="mean of all neurons")
-    names = [f"neuron {row['neuron']}\n{row['profile']}" for row in neurons.to_dict("records")]
-    axis.set_yticks(range(rows), names, fontsize=7)
-    axis.set_ylim(rows - 0.5, -0.5)
-    axis.grid(visible=False, axis="y")
-    axis.tick_params(axis="x", labelsize=7)
-    axis.set_xlabel("prediction difference", fontsize=8)
-    axis.legend(fontsize=7, loc="lower right")
+    for side, own in neurons.reset_index(drop=True).groupby("side", sort=False):
+        axis.barh(own.index, own["contribution"], color=SIDES[str(side)], height=0.6, label=f"{side} the prediction")
+    axis.axvline(0, color="0.15", lw=1)
+    axis.axvline(neurons["contribution chance"].iloc[0], label="chance: mean of all neurons", **CHANCE)
+    names = [f"neuron {row['neuron']}\n{row['profile'].replace(', ', chr(10))}" for row in neurons.to_dict("records")]
+    name_lines(axis, names, 40)
+    axis.tick_params(axis="y", labelsize=SMALL)
+    axis.locator_params(axis="x", nbins=4)
+    axis.set_xlabel("prediction difference")
     for row, neuron in enumerate(neurons["neuron"]):
         for column, example in enumerate(examples[neuron]):
             draw_picture(made.add_subplot(grid[row, 2 + column]), Picture(example))
+    legend_below(made)
     return made
 
 
@@ -48,22 +64,26 @@ def auroc_intervals(rows: pd.DataFrame) -> Figure:
         rows: from `detection_tables.detection_table`, with the column model.
     """
     attacks, detectors = list(rows["attack"].unique()), list(rows["detector"].unique())
-    made, shown = panels(rows, "model", (3.6, 0.7 + 0.45 * len(attacks)), (2, 0.8), columns=2, sharex=True, sharey=True)
-    shifts = np.linspace(-0.22, 0.22, len(detectors))
+    made, shown = panels(rows, "model", 0.45 * len(attacks) + 0.35, left=1.3, sharex=True, sharey=True)
+    shifts = np.linspace(-0.25, 0.25, len(detectors))
     for axis, part in shown:
-        for detector, shift, colour in zip(detectors, shifts, sns.color_palette(), strict=False):
+        for detector, shift, colour, marker in zip(detectors, shifts, OTHERS, MARKERS, strict=False):
             own = part[part["detector"] == detector].dropna(subset="AUROC")
-            at = [attacks.index(name) + shift for name in own["attack"]]
-            axis.errorbar(own["AUROC"], at, xerr=spread(own, "AUROC"), fmt="o", ms=4, color=colour, label=detector)
+            marks(
+                axis,
+                own,
+                "AUROC",
+                own["attack"].map(attacks.index) + shift,
+                color=colour,
+                marker=marker,
+                label=detector,
+            )
         nothing = part[part["AUROC"].isna()].drop_duplicates("attack")
         for attack, reason in zip(nothing["attack"], nothing["verdict"], strict=True):
-            axis.text(0.52, attacks.index(attack), reason, va="center", fontsize=8, color="0.5")
-        axis.axvline(0.5, color="tab:red", ls="--", lw=1, label="chance")
-        axis.set_yticks(range(len(attacks)), attacks)
+            axis.text(0.52, attacks.index(attack), reason, va="center", fontsize=9, color="0.3")
+        axis.axvline(0.5, label="chance", **CHANCE)
+        name_lines(axis, attacks, 16)
         axis.set_xlim(-0.02, 1.02)
-    made.axes[0].set_ylim(len(attacks) - 0.5, -0.5)  # shared by all
-    made.supxlabel("AUROC", fontsize=10)
-    handles, labels = made.axes[0].get_legend_handles_labels()
-    chance_last = handles[1:] + handles[:1], labels[1:] + labels[:1]
-    made.legend(*chance_last, loc="outside upper center", ncols=4, frameon=False)
+        axis.set_xticks([0, 0.5, 1])
+    legend_below(made, "area under the ROC curve, AUROC (0 to 1), interval of 95 %")
     return made

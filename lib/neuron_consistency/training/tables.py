@@ -14,11 +14,11 @@ from neuron_consistency.networks.reading import Attack
 from neuron_consistency.runtime import Runtime
 from neuron_consistency.training.obtain import TrainedModel
 
-CURVES = {
-    "loss": "loss",
-    "validation_accuracy": "held-out accuracy",
-    "distance": "d(phi(x), phi(x*))",
-    "feature_norm": "size of phi(x)",
+CURVES = {  # what is logged: title and unit of its panel, and what it is multiplied by
+    "loss": ("loss", "nats", 1),
+    "validation_accuracy": ("accuracy on held-out images", "% of images", 100),
+    "distance": ("consistent loss, before its weight", "share of the features' mean square", 1),
+    "feature_norm": ("size of the features", "root mean square, no unit", 1),
 }
 
 
@@ -38,12 +38,18 @@ def summary(nets: Sequence[TrainedModel]) -> pd.DataFrame:
 
 
 def curves(nets: Sequence[TrainedModel]) -> pd.DataFrame:
-    """The histories for a figure: columns model, epoch, measure (those of `CURVES`), value."""
+    """The histories for a figure: columns model, epoch, measure (those of `CURVES`, in their order), value, unit."""
     return pd.DataFrame(
-        {"model": f"{net.title}, seed {net.recipe.seed}", "epoch": row["epoch"], "measure": title, "value": row[name]}
+        {
+            "model": f"{net.title}, seed {net.recipe.seed}",
+            "epoch": row["epoch"],
+            "measure": title,
+            "value": times * row[name],
+            "unit": unit,
+        }
+        for name, (title, unit, times) in CURVES.items()
         for net in nets
         for row in net.record["history"]
-        for name, title in CURVES.items()
         if name in row
     )
 
