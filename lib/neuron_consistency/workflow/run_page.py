@@ -235,6 +235,8 @@ def render_run(executed: Path, folder: Path, *, site: Path = Path("book")) -> Pa
     shutil.rmtree(folder, ignore_errors=True)
     shutil.move(built, folder)
     shutil.rmtree(stage)
+    if (files := executed.with_name(f"{executed.stem}_files")).is_dir():  # its own, see `run.files_of`
+        shutil.copytree(files, result.parent / files.name)
     _lead_to_the_book(result, root / site / "_build" / "html" / "notebooks")
     return result
 
