@@ -22,6 +22,7 @@ from neuron_consistency.networks.models import Classifier, build_model, load_wei
 from neuron_consistency.runtime import Runtime, broadcast, describe_device, this_process
 from neuron_consistency.training.loop import loss_of, train, training_step
 from neuron_consistency.training.recipes import Recipe, data_arguments
+from neuron_consistency.training.released import fetched
 from neuron_consistency.training.schedule import optimiser_of
 from neuron_consistency.versions import TRAINING
 
@@ -66,7 +67,7 @@ class TrainedModel:
 
 
 def obtain(recipe: Recipe, device: torch.device) -> TrainedModel:
-    """The network of a recipe in eval mode: loaded where its file exists, else trained and kept.
+    """The network of a recipe in eval mode: loaded where its file is, fetched where it is released, else trained.
 
     Training shows a line an epoch, and goes on from its checkpoint where a run was killed.
 
@@ -76,7 +77,8 @@ def obtain(recipe: Recipe, device: torch.device) -> TrainedModel:
         StoreError: the disk is full.
     """
     record_path = recipe.path.with_suffix(".json")
-    if not broadcast(recipe.path.exists() and record_path.exists()):
+    there = recipe.path.exists() and record_path.exists()
+    if not broadcast(there or (this_process().rank == 0 and fetched(recipe))):
         with _one_thread(device):
             _train(recipe, device)
         broadcast(None)  # the first process has written what the others read

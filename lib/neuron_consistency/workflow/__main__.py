@@ -79,6 +79,11 @@ def _step(chosen: argparse.Namespace) -> int:
             values = study.values(chosen.device)
             run_notebook(notebook_path(study.notebook), chosen.output, profile=study.profile, values=values)
             print(f"[{study.name}] {results_folder() / study.name}; the executed notebook: {chosen.output}", flush=True)
+        case "release":
+            from neuron_consistency.training.released import list_release
+            from neuron_consistency.workflow.networks import book_models
+
+            print(*list_release(book_models(chosen.profile)), sep="\n")
         case "pages":
             build_site(root, chosen.site)
         case "pairs":
@@ -107,10 +112,13 @@ def _parser() -> argparse.ArgumentParser:
     study = commands.add_parser("study", help="run one study")
     study.add_argument("name", help="of notebooks/studies.yaml")
     study.add_argument("output", type=Path, help="the executed copy")
+    release = commands.add_parser(
+        "release", help="list the book's networks in notebooks/released.json; print their files"
+    )
     pages = commands.add_parser("pages", help="build and check the pages from the executed notebooks")
     pairs = commands.add_parser("pairs", help="write each pair's other half")
     pairs.add_argument("--edited", choices=("py", "ipynb"), default="py")
-    for command in (book, train, run):
+    for command in (book, train, run, release):
         command.add_argument("--profile", default=DEMO)
     for command in (book, results, train, run, study):
         command.add_argument("--device", default="", help="auto, cpu, cuda, cuda:1 ... (as the notebooks say)")
