@@ -79,8 +79,9 @@ def test_a_null_that_passes_takes_the_claim_with_it() -> None:
         table = judged({"one": claim()}, found)
         assert table["verdict"].to_list() == [expected]
         assert table.loc[0, "cases"] == 2  # the null is no case
-        assert table.loc[0, ["null", "null cases", "null passes"]].to_list() == ["random weights", 2, null is YES]
-        assert table.loc[0, "null value"] == pytest.approx(null[0])
+        row = table.to_dict("records")[0]
+        assert (row["null"], row["null cases"], row["null passes"]) == ("random weights", 2, null is YES)
+        assert row["null value"] == pytest.approx(null[0])
 
 
 def test_cases_are_judged_by_the_line_of_today() -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from neuron_consistency.book.ledger import BUILT, HARDLY, MOSTLY, NULL_TOO, SPLIT, UNMEASURED, WORDS, counted
-from neuron_consistency.book.stamps import repository_file
+from neuron_consistency.book.stamps import CLASS, repository_file
 from neuron_consistency.show import number_text
 from neuron_consistency.statistics import FAILS, HOLDS, OPEN
 from neuron_consistency.workflow.results import Study
@@ -140,7 +140,11 @@ def ledger_list(table: pd.DataFrame, example: pd.DataFrame | None = None) -> HTM
     """
     beside = {} if example is None else dict(zip(example["claim"], example["cases"], strict=True))
     items = "".join(_claim(row, bool(beside.get(row["claim"]))) for row in table.to_dict("records"))
-    return _html(f'<div class="ledger">{_filters(table)}<ul class="ledger-claims">{items}</ul></div>')
+    source = f'<a href="{html.escape(repository_file("book/results"))}">the studies that are kept with the book</a>'
+    return _html(
+        f'<div class="ledger">{_filters(table)}<ul class="ledger-claims">{items}</ul>'
+        f'<p class="{CLASS}">From {source}; the cases of a claim name its own.</p></div>'
+    )
 
 
 def case_tables(table: pd.DataFrame, cases: pd.DataFrame, studies: Mapping[str, Study]) -> HTML:
@@ -244,8 +248,9 @@ def _studies_say(row: Row, example: bool) -> Iterator[str]:
     yield f"{said[0].upper()}{said[1:]}."
     if row["construction"]:
         yield f"It would hold whatever the networks had learned: {row['construction']}."
-    elif not math.isnan(row["p Holm"]):
-        yield f"p = {row['p Holm']:.3f}, adjusted." if row["p Holm"] >= 0.001 else "p is below 0.001, adjusted."
+    elif not math.isnan(p := row["p Holm"]):
+        asked = "That most cases lie so: p" if row["cases"] > 1 else "p"
+        yield f"{asked} {f'= {p:.3f}' if p >= 0.001 else 'is below 0.001'}, adjusted for all claims."
     if not math.isnan(row["least"]):
         least = f"{shown_number(row['least'], row['unit'])} {unit_word(row['unit'])}"
         yield f"The smallest difference that a typical case could have shown is {least}."
