@@ -6,6 +6,7 @@ import re
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -42,19 +43,39 @@ def test_conda_environment_asks_for_the_same_packages_in_the_locked_versions() -
     pip = next(part["pip"] for part in CONDA["dependencies"] if isinstance(part, dict))
     assert pip[-1] == "-e ."
     pins = {canonicalize_name(pin.name): str(pin.specifier) for pin in map(Requirement, pip[:-1])}
-    wanted = {canonicalize_name(requirement.name) for requirement in requirements("book")}
+    wanted = {canonicalize_name(requirement.name) for requirement in requirements("book")} - {"torch", "torchvision"}
     assert pins == {name: f"=={LOCKED[name]}" for name in wanted}
 
 
-def test_conda_lines_are_valid_and_keep_the_bound_of_python() -> None:
+def conda_specs() -> dict[str, Any]:
+    """The lines that conda reads itself, by package, as its own solver parses them."""
     rattler = pytest.importorskip("rattler")
     lines = [part for part in CONDA["dependencies"] if isinstance(part, str)]
-    specs = {str(spec.name.normalized): spec for spec in (rattler.MatchSpec(line, strict=True) for line in lines)}
-    assert set(specs) == {"python", "pip"}
-    bounds = SpecifierSet(next(line for line in lines if line.startswith("python")).removeprefix("python"))
-    asked = SpecifierSet(PROJECT["requires-python"])
+    return {str(spec.name.normalized): spec for spec in (rattler.MatchSpec(line, strict=True) for line in lines)}
+
+
+def test_conda_lines_are_valid_and_keep_the_bound_of_python() -> None:
+    specs = conda_specs()
+    assert set(specs) == {"python", "pip", "pytorch", "torchvision"}
+    bounds, asked = SpecifierSet(str(specs["python"].version)), SpecifierSet(PROJECT["requires-python"])
     for version in ("3.10.9", "3.11.0", "3.12.3", "3.13.1"):
         assert (version in bounds) == (version in asked)
+
+
+@pytest.mark.parametrize(("package", "name"), [("torch", "pytorch"), ("torchvision", "torchvision")])
+def test_conda_has_pytorch_of_its_own_in_any_build(package: str, name: str) -> None:
+    """pip's has the libraries of graphics cards, more than a Binder may hold; a named build would fit one machine."""
+    (asked,) = (str(one.specifier) for one in requirements() if one.name == package)
+    spec = conda_specs()[name]
+    assert str(spec.version) == asked
+    assert spec.build is None
+
+
+def test_lab_is_no_part_of_the_locked_environment_and_agrees_with_it() -> None:
+    """`make lab` adds it to .venv and changes nothing there: what both have fits the locked version."""
+    assert "jupyterlab" not in LOCKED
+    lab = {canonicalize_name(one.name): one for one in map(Requirement, PROJECT["optional-dependencies"]["lab"])}
+    assert LOCKED["jupytext"] in lab["jupytext"].specifier
 
 
 @pytest.mark.parametrize("folder", ["lib", "notebooks"])
