@@ -1,33 +1,45 @@
 # %% [markdown]
 # # Training with a consistent loss
 #
-# Can a network be trained so that its neurons keep their meaning when an image is attacked? The cure that P1 proposes
-# for ambiguous neurons is adversarial training that also keeps the *features* of an image where they are
-# {cite}`dong2019towards`. It starts from two inner maximisations,
+# :::{admonition} In short
+# :class: in-short
+# **Question.** Can a network be trained so that an attack no longer moves what its neurons see?
 #
-# $$
-# \min_\theta\; \mathbb{E}_{(x,y)}\Big[\max_{x^*\in S(x)} \ell(\theta, x^*, y)
-#   + \max_{x'\in S(x)} d\big(\phi_\theta(x), \phi_\theta(x')\big)\Big],
-# $$ (eq-two-maxima)
+# **Answer.** P1's cure is adversarial training that also keeps the *features* of an image in place. This page trains
+# networks normally, by P1's loss, and by adversarial training alone. Whether neurons then keep their meaning is for
+# {doc}`04_evaluation`.
 #
-# and relaxes them to one adversarial example an image, made by a single signed-gradient step (FGSM)
-# {cite}`goodfellow2015explaining` and used in both terms:
+# **The number that decides.** How far the attack moves the features of images that were held out of training, as a
+# share of their mean square: {glue:text}`moved-words`.
+#
+# **Change it yourself.** `make notebook N=03 PARAMS="beta=10.0"` lets the consistent loss weigh ten times as much: it
+# ends lower, and accuracy may pay for that.
+# :::
+#
+# ## The idea
+#
+# Show the network an image $x$ and an attacked image $x^*$. Ask for the right class of both, and ask that the features
+# $\phi$ be alike {cite}`dong2019towards`. In P1's Eq. 6,
 #
 # $$
 # L(\theta) = \alpha\,\ell(\theta, x, y) + (1-\alpha)\,\ell(\theta, x^*, y)
-#   + \beta\, d\big(\phi_\theta(x), \phi_\theta(x^*)\big).
+#   + \beta\, d\big(\phi_\theta(x), \phi_\theta(x^*)\big),
 # $$ (eq-consistent-loss)
 #
-# This notebook trains every architecture three times: normally ($\alpha = 1$, $\beta = 0$), with
-# {eq}`eq-consistent-loss`, and with {eq}`eq-consistent-loss` at $\beta = 0$. The third is missing from the paper, and
-# without it nobody can say what the consistent loss adds to plain adversarial training.
-#
-# The paper leaves several things open, and each is a parameter below. $\phi$ is the last convolutional layer after
-# its ReLU, the layer whose neurons the other notebooks measure. $d$ is the mean squared difference *divided by the
-# mean of* $\phi(x)^2$: the plain difference can be lowered by shrinking the layer's weights, which changes nothing
-# about what its neurons mean.
+# the last term is the consistent loss.
 
-# %% tags=["parameters"]
+# %%
+def consistent_loss(model, layer, x, y):
+    with read_layers(model, [layer]) as outputs:
+        clean, phi = model(x.requires_grad_()), outputs[layer]
+        (slope,) = torch.autograd.grad(cross_entropy(clean, y), x, retain_graph=True)
+        attacked = (x + epsilon * slope.sign()).clamp(0, 1).detach()  # FGSM
+        adversarial, phi_attacked = model(attacked), outputs[layer]
+    d = (phi_attacked - phi).square().mean() / phi.square().mean()
+    return alpha * cross_entropy(clean, y) + (1 - alpha) * cross_entropy(adversarial, y) + beta * d
+
+
+# %% tags=["parameters", "hide-input"]
 # what is looked at
 dataset: str = "scenes"  # scenes, tiny-imagenet, imagenet, stl10, cifar10, imagenette, or a folder of classes
 image_size: int = 64  # side of the images in pixels; below 128 the networks get their small-image form
@@ -61,80 +73,158 @@ device: str = "auto"  # "auto" takes the GPU where there is one; "cpu", "cuda"
 precision: str = "auto"  # bfloat16 where the hardware is fast at it, else float32
 batch_size: int = 32  # images a step
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "remove-output"]
 import pandas as pd
 import torch
+from torch.nn.functional import cross_entropy
 
 from neuron_consistency.attacks.linf import fgsm, least_likely
 from neuron_consistency.book.page import open_page
+from neuron_consistency.book.tries import try_this
 from neuron_consistency.consistency.figures import training_curves
+from neuron_consistency.networks.reading import evaluating, read_layers
 from neuron_consistency.runtime import describe_device
+from neuron_consistency.show import in_words
 from neuron_consistency.training import tables
+from neuron_consistency.training.objective import Objective, feature_distance
 from neuron_consistency.training.obtain import step_of, training_images
 from neuron_consistency.training.recipes import TITLES, recipes_of
 from neuron_consistency.workflow.costs import paired_seconds, training_costs
 from neuron_consistency.workflow.networks import write_current
 
 page = open_page("03_consistent_loss_training", globals())
-
-# %% [markdown]
-# ## The training
-#
-# A recipe holds everything that makes a network: architecture, objective, seed, images, loss and schedule. A network
-# that is on disk is loaded; one that is missing is trained by `train(model, images, objective, schedule)`, which goes
-# on from its last epoch where it was stopped.
-
-# %%
 recipes = recipes_of(profile, page.parameters)
 trained = page.obtain(recipes)
 write_current(profile, recipes, chosen=True)
 images, held = training_images(recipes[0])
-print(f"{len(images)} training images, {len(held)} held out, {images.num_classes} classes: {', '.join(images.classes)}")
+curves = tables.curves(trained)
+
+# %% tags=["hide-input"]
+last = curves.groupby(["measure", "model"], sort=False)["value"].last()
+page.figure(
+    training_curves(curves, chance={tables.CURVES["validation_accuracy"][0]: 100 / images.num_classes}),
+    "curves",
+    "The trainings, epoch by epoch. A colour is an objective, dashes are an architecture. Look at the third panel: the "
+    "consistent loss, before its weight, is logged in adversarial training too, where nothing asks for it. The fourth "
+    "is the root mean square of the features: if it fell with the third, the features would only be shrinking.",
+    alt="Four panels of curves over epochs. At the end, "
+    + "; ".join(f"{measure}: {in_words(values.droplevel(0))}" for measure, values in last.groupby(level=0, sort=False)),
+)
 
 # %% [markdown]
-# ## What came of it
+# ## What was trained
 #
-# Accuracy here is on the images held out of the training set; the validation set is kept for the
-# {doc}`evaluation <04_evaluation>`. The last column counts the seconds of training alone.
+# Every architecture is trained three times: normally ($\alpha = 1$, $\beta = 0$), by {eq}`eq-consistent-loss`, and by
+# {eq}`eq-consistent-loss` at $\beta = 0$. The third is missing from the paper, and without it nobody can say what the
+# consistent loss adds to plain adversarial training. There are {glue:text}`images` training images of
+# {glue:text}`classes` classes; {glue:text}`held-out-images` more are held out. The validation set is kept for
+# {doc}`04_evaluation`.
+#
+# The paper leaves several things open, and each is a parameter of this page. $\phi$ is the last convolutional layer
+# after its ReLU, the layer whose neurons the other pages measure. $d$ is the mean squared difference *divided by the
+# mean of* $\phi(x)^2$. The plain difference can be lowered by shrinking the layer's weights, which changes nothing
+# about what its neurons mean.
+#
+# A network that is on disk is loaded. One that is missing is trained, and goes on from its last epoch where it was
+# stopped. All trainings together took {glue:text}`training-seconds` seconds.
 
 # %% tags=["hide-input"]
 summary = tables.summary(trained)
-reached = zip(trained, summary["held-out accuracy"], strict=True)
-page.say({f"held-out-{net.recipe.name}": f"{100 * share:.0f} %" for net, share in reached})
+page.say(images=len(images), classes=images.num_classes, held_out_images=len(held))
 page.say(training_seconds=f"{summary['seconds'].sum():.0f}")
-summary.round(3)
+reached = summary.drop(columns=["device", "precision"]).set_index(["network", "seed"])
+reached["held-out accuracy"] *= 100
+page.table(
+    reached,
+    "trainings",
+    "What the trainings came to: accuracy on the images held out of training (per cent), the loss of the last epoch "
+    "(nats; the three objectives add up different things) and the seconds of training alone. A network is worth "
+    "measuring only if it has learned its task.",
+    decimals=2,
+)
 
 # %% [markdown]
-# A network is worth measuring only if it has learned its task, so look at the accuracies first. In this build the
-# normally trained ResNet-18 reached {glue:text}`held-out-resnet18-normal-s0`; all trainings together took
-# {glue:text}`training-seconds` seconds.
+# ## What we see
+#
+# The consistent loss is meant to keep features in place. Does it, on images that the network was not trained on? For
+# each network, $d$ between held-out images and their own FGSM images, in two forms: as it is trained with, and by the
+# angle between the two features, which no shrinking can change.
 
 # %% tags=["hide-input"]
-training_curves(tables.curves(trained))
+moved = tables.moved(trained, held, page.on, epsilon=epsilon, count=8 * batch_size)
+first = moved[moved["seed"] == seeds[0]].set_index("network")["normalised"]
+page.say(moved_words=in_words(first[first.index.str.startswith(TITLES[architectures[0]])]))
+page.table(
+    moved.set_index(["network", "seed"]),
+    "moved",
+    "How far FGSM moves the features of held-out images. Normalised: mean squared change, as a share of the features' "
+    "mean square; cosine: one minus the cosine between the features before and after (no unit). Compare the consistent "
+    "network with the adversarial one: what differs there is what the consistent loss adds.",
+)
 
 # %% [markdown]
-# The third panel is the consistent loss itself, before its weight $\beta$; the fourth is the root mean square of
-# $\phi(x)$. Were the consistent loss lowered by shrinking the features and nothing else, the two would fall
-# together: that is why the second is logged.
+# ## What to doubt
 #
-# ## Does FGSM training hold?
+# ### Does FGSM training hold?
 #
 # Training on single-step examples can *collapse*: within an epoch the network learns to hide its gradient, resists
 # FGSM perfectly, and is helpless against the same attack in several steps {cite}`wong2020fast`. After every epoch the
-# accuracy under FGSM and under PGD is therefore taken on a few training images. A collapse would show as a high
-# first column beside a second near zero.
+# accuracy under FGSM and under PGD is therefore taken on a few training images.
 
 # %% tags=["hide-input"]
-tables.watch(trained).round(3)
+watched = tables.watch(trained).set_index(["network", "seed"])
+watched[["FGSM accuracy", "PGD accuracy"]] *= 100
+page.table(
+    watched,
+    "collapse",
+    f"Accuracy (per cent) on {watched_images} training images after the last epoch. A collapse would show as a high "
+    "first column beside a second near zero.",
+    decimals=1,
+)
 
 # %% [markdown]
+# ### Which label is attacked?
+#
+# FGSM ascends the loss of the *true* label. The perturbation then carries the label: a network trained on such
+# images may learn to read it back (*label leaking*, {cite}`kurakin2017adversarial`) and score better on attacked
+# images than on clean ones. Attacking the predicted label, or descending towards the least likely class, tells nothing
+# of the truth. `attack_label` trains a network on the others.
+
+# %% tags=["hide-input"]
+attacks = {
+    "true label": lambda model, x, y: fgsm(model, x, y, epsilon=epsilon),
+    "predicted label": lambda model, x, y: fgsm(model, x, model(x).argmax(1), epsilon=epsilon),
+    "least likely label": lambda model, x, y: least_likely(model, x, epsilon=epsilon, step_size=epsilon),
+}
+page.table(
+    tables.accuracies(trained, held, page.on, attacks).set_index(["network", "seed"]),
+    "labels",
+    "Accuracy on the held-out images (per cent), clean and under FGSM by three labels. If the column of the true label "
+    "stood well above the clean one, the network would be reading labels.",
+    decimals=1,
+)
+
+# %% [markdown]
+# ### Two maxima or one?
+#
+# P1 starts from two inner maximisations, its Eq. 5,
+#
+# $$
+# \min_\theta\; \mathbb{E}_{(x,y)}\Big[\max_{x^*\in S(x)} \ell(\theta, x^*, y)
+#   + \max_{x'\in S(x)} d\big(\phi_\theta(x), \phi_\theta(x')\big)\Big],
+# $$ (eq-two-maxima)
+#
+# and relaxes them to one adversarial image, made by a single signed-gradient step (FGSM)
+# {cite}`goodfellow2015explaining` and used in both terms. That image is the worst for the class, and not for the
+# features: other images in the same ball may move them further. `second_example` gives $d$ an image of its own;
+# {doc}`11_open_choices` says what it changes.
+#
 # ## What a step costs
 #
 # An adversarial step needs the image's gradient and a second forward pass. Counting a forward pass as one unit and
 # a backward pass as two, a plain step is 3 units. A step of {eq}`eq-consistent-loss` is 7 if one clean forward serves
 # the attack, the loss and the feature term: 1 for it, 1 for the image's gradient, 1 for the adversarial forward, 4
-# for the backward pass through both. The limit is thus $7/3 \approx 2.33$ plain steps. The steps below run in turns on
-# the same batch.
+# for the backward pass through both. The limit is thus $7/3 \approx 2.33$ plain steps.
 
 # %% tags=["hide-input"]
 batch, labels = images.batch(torch.arange(min(batch_size, len(images))), page.on.device)
@@ -143,12 +233,17 @@ for architecture in architectures:
     nets = [net for net in trained if (net.recipe.architecture, net.recipe.seed) == (architecture, seeds[0])]
     work = {net.recipe.objective: step_of(net, batch, labels) for net in nets}
     costs[architecture] = paired_seconds(work, repeats=timed_steps, device=page.on.device)
-pd.concat(costs, names=["network"]).rename(TITLES, level="network").round(3)
+page.table(
+    pd.concat(costs, names=["network", "objective"]).rename(TITLES, level="network"),
+    "steps",
+    f"Seconds of a training step on {len(batch)} images, and how many steps of the first objective it takes: the "
+    f"median of {timed_steps} rounds in turns on the same batch, with its quartiles.",
+)
 
 # %% [markdown]
-# The paper trains three networks on ImageNet, twice each. At the rate measured here, counted in floating-point
-# operations, that would take on one device like this one and on eight (P1 does not tell how many epochs; these are
-# `full_epochs`, and a network that is not trained above is given the rate of the first that is):
+# The paper trains three networks on ImageNet, twice each. P1 does not tell for how many epochs, so `full_epochs` are
+# assumed. This is what it would take at the rate measured here, counted in floating-point operations, on one device
+# like this one and on eight. A network that is not trained above is given the rate of the first that is.
 
 # %% tags=["hide-input"]
 full_training = training_costs(
@@ -157,29 +252,96 @@ full_training = training_costs(
 ).assign(device=describe_device(page.on.device))  # fmt: skip
 full_training = full_training.set_index(["network", "objective", "device", "devices"]).round(1)
 page.say(full_training=full_training)
-full_training
+named = full_training.rename(TITLES, level="network").replace(TITLES)
+page.table(
+    named,
+    "imagenet",
+    f"The paper's trainings on ImageNet, {full_epochs} epochs each: rate of one device (10^9 operations a second), "
+    f"images a second of all devices, hours, and cost at {device_price:g} an hour and device.",
+    decimals=1,
+)
 
 # %% [markdown]
-# ## Which label is attacked
+# ## Summary
 #
-# FGSM ascends the loss of the *true* label. The perturbation then carries the label: a network trained on such
-# images may learn to read it back (*label leaking*, {cite}`kurakin2017adversarial`) and score better on attacked
-# images than on clean ones. Attacking the predicted label, or descending towards the least likely class, tells nothing
-# of the truth. If the first column below were well above the second for an adversarially trained network, it would
-# be reading labels; `attack_label` trains it on the others.
-
-# %%
-attacks = {
-    "true label": lambda model, x, y: fgsm(model, x, y, epsilon=epsilon),
-    "predicted label": lambda model, x, y: fgsm(model, x, model(x).argmax(1), epsilon=epsilon),
-    "least likely label": lambda model, x, y: least_likely(model, x, epsilon=epsilon, step_size=epsilon),
-}
-tables.accuracies(trained, held, page.on, attacks).round(1)
-
-# %% [markdown]
-# Accuracies in per cent on the held-out images. The networks are now on disk, named by a key of everything that made
-# them; `models/current.json` tells the next notebooks which ones to evaluate. Change `beta` above, run this notebook,
-# then {doc}`04_evaluation`: the new network stands there beside the old ones.
+# - P1's Eq. 6 is adversarial training with one term more, which keeps the features of an attacked image near those of
+#   the clean one, {eq}`eq-consistent-loss`.
+# - Only the network trained at $\beta = 0$ tells what that term adds: adversarial training alone keeps features in
+#   place, too.
+# - Divide the distance by the size of the features, or it can be lowered by shrinking them.
+# - Single-step training can collapse and can leak labels, so both are watched.
+# - A step costs at most 7/3 plain steps where one clean pass serves three purposes.
+#
+# The networks are now on disk, named by a key of everything that made them, and the next pages evaluate them. Change
+# `beta`, run this notebook, then {doc}`04_evaluation`: the new network stands there beside the old ones.
+#
+# ## Try this
 
 # %% tags=["hide-input"]
-page.provenance()
+try_this("03_consistent_loss_training")
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** Does `consistent_loss` at the top of this page compute what the library trains with? Which of this page's
+# parameters would make the two differ?
+
+# %% tags=["remove-input"]
+net = trained[0]
+with evaluating(net.model):
+    by_hand = consistent_loss(net.model, net.model.last_layer, batch.clone(), labels).item()
+    by_library = Objective(alpha=alpha, beta=beta, epsilon=epsilon)(net.model, batch, labels).loss.item()
+page.say(by_hand=f"{by_hand:.4f}", by_library=f"{by_library:.4f}", exercised=net.title)
+
+# %% [markdown]
+# :::{dropdown} Answer
+# For {glue:text}`exercised` and one batch the lines give {glue:text}`by-hand`, and the library gives
+# {glue:text}`by-library`. They would differ with another `distance`, `feature_layer` or `attack_label`, and with
+# `second_example`; in training also by `norm_statistics`, which decides what batch norm remembers of the second pass.
+# :::
+#
+# **2.** Halve all features of an image and of its attacked image. What becomes of the plain mean squared difference, of
+# $d$ and of one minus the cosine? What would a network learn from each?
+
+# %% tags=["remove-input"]
+with evaluating(net.model), read_layers(net.model, [net.model.last_layer]) as outputs:
+    pair = []
+    for seen in (batch, fgsm(net.model, batch, labels, epsilon=epsilon)):
+        net.model(seen)
+        pair.append(outputs[net.model.last_layer].detach())
+for name in ("raw", "normalised", "cosine"):
+    whole, half = (feature_distance(*(times * one for one in pair), distance=name).item() for times in (1, 0.5))
+    page.say({f"{name}-whole": f"{whole:.4g}", f"{name}-half": f"{half:.4g}"})
+
+# %% [markdown]
+# :::{dropdown} Answer
+# The plain difference falls to a quarter, from {glue:text}`raw-whole` to {glue:text}`raw-half`. The other two stay:
+# $d$ is {glue:text}`normalised-whole` and {glue:text}`normalised-half`, one minus the cosine
+# {glue:text}`cosine-whole` and {glue:text}`cosine-half`. With the plain difference a network can please the loss by
+# shrinking its features and learn nothing.
+# :::
+#
+# **3.** FGSM moves each value of an image by at most $\epsilon$. Is it the direction that does the harm, or the size?
+# Compare the loss of a network on a batch, on its FGSM images, and on images with random signs of the same size.
+
+# %% tags=["remove-input"]
+with evaluating(net.model), torch.no_grad():
+    signs = torch.randn(batch.shape, generator=torch.Generator().manual_seed(0)).sign().to(batch)
+    noisy = (batch + epsilon * signs).clamp(0, 1)
+    with torch.enable_grad():
+        attacked = fgsm(net.model, batch, labels, epsilon=epsilon)
+    for name, seen in {"clean": batch, "noise": noisy, "attacked": attacked}.items():
+        page.say({f"loss-{name}": f"{cross_entropy(net.model(seen).float(), labels).item():.3f}"})
+
+# %% [markdown]
+# :::{dropdown} Answer
+# The loss of {glue:text}`exercised` is {glue:text}`loss-clean` on the images, {glue:text}`loss-noise` with random signs
+# and {glue:text}`loss-attacked` on FGSM images. What FGSM adds beyond the random signs is the work of the direction.
+# :::
+
+# %% tags=["hide-input"]
+page.table(
+    page.provenance().set_index("network"),
+    "networks",
+    "The networks of this page: their data, seed, commits and machine.",
+)

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import torch
 
 from neuron_consistency.attacks.predictions import accuracy
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.networks.reading import Attack
+from neuron_consistency.networks.reading import Attack, evaluating
 from neuron_consistency.runtime import Runtime
+from neuron_consistency.training.objective import Objective
 from neuron_consistency.training.obtain import TrainedModel
 
 CURVES = {  # what is logged: title and unit of its panel, and what it is multiplied by
@@ -63,6 +65,25 @@ def watch(nets: Sequence[TrainedModel]) -> pd.DataFrame:
             row = {f"{name} accuracy": history[-1][f"{name.lower()}_accuracy"] for name in ("FGSM", "PGD")}
             collapsed = [row["epoch"] for row in history if row["collapsed"]]
             rows.append(_named(net) | row | {"collapsed in epochs": collapsed or "none"})
+    return pd.DataFrame(rows)
+
+
+def moved(nets: Sequence[TrainedModel], images: ImageSet, on: Runtime, *, epsilon: float, count: int) -> pd.DataFrame:
+    """How far FGSM moves the features of the last layer: one row a network, a column for each distance of features.
+
+    Args:
+        images: of these, `count` are taken, evenly over the set, as one batch.
+        epsilon: radius of FGSM's ball.
+    """
+    batch, labels = images.batch(torch.linspace(0, len(images) - 1, min(count, len(images))).long(), on.device)
+    rows = []
+    for net in nets:
+        row = _named(net)
+        for distance in ("normalised", "cosine"):
+            with evaluating(net.model), on.autocast():
+                step = Objective(alpha=0.5, epsilon=epsilon, distance=distance)(net.model, batch, labels)
+            row[distance] = float(step.parts["distance"])
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
