@@ -6,9 +6,9 @@
 # **Question.** Does what the chapters found hold for other seeds, and on photographs?
 #
 # **Answer.** Under attack, neurons are less consistent where images go by what they show: U changes by
-# {glue:text}`fall`. That most networks show it, *{glue:text}`fall-verdict`*. Where images go by what the network says, U
-# changes by {glue:text}`obedient`; that most networks show it, *{glue:text}`obedient-verdict`*. The consistent loss adds
-# {glue:text}`adds` to plain adversarial training; that most networks show a gain, *{glue:text}`adds-verdict`*.
+# {glue:text}`fall`. That most networks show it, *{glue:text}`fall-verdict`*. Where images go by what the network
+# says, U changes by {glue:text}`obedient`; that most networks show it, *{glue:text}`obedient-verdict`*. The consistent
+# loss adds {glue:text}`adds` to plain adversarial training; that most networks show a gain, *{glue:text}`adds-verdict`*.
 #
 # **The number that decides** stands in {ref}`the table of verdicts <p1-verdicts>`, claim by claim; the
 # {doc}`ledger <14_claims>` shows every case behind it.
