@@ -4,7 +4,8 @@ if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = f
 var Scorer = {
   score: ([page, , , , score]) => {
     if (page === "api" || page.startsWith("api/")) return score - 1000;
-    return page.startsWith("notebooks/") ? score + 1000 : score;
+    const chapter = page.match(/^notebooks\/(\d+)_/);
+    return chapter ? score + 1000 - chapter[1] / 100 : score; // of two as good, the earlier one
   },
   objNameMatch: 11,
   objPartialMatch: 6,
