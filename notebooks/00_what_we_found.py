@@ -10,7 +10,7 @@
 profile: str = "demo"  # only names the run: this page trains nothing
 device: str = "auto"  # unused here; every page has it
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 from neuron_consistency.book.found import Found
 from neuron_consistency.book.found_figure import alt_text, found_figure
 from neuron_consistency.book.kept import Kept
@@ -21,7 +21,7 @@ found = Found(kept)
 page.say(found_counts=found.counts(), found_outdated=f"{len(kept.outdated())} of {len(kept.studies)}")
 found.html("answer")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 studies = list(found.left["study"].unique())
 page.figure(
     kept.cited(found_figure(found.left), *studies),
@@ -41,7 +41,7 @@ page.figure(
 # of one class; a neuron without meaning has U at *chance*. In brackets: the interval of 95 %, the verdict of the
 # {doc}`ledger <14_claims>`, and how many cases (networks, or attacks on one) show it.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 found.html("found")
 
 # %% [markdown]
@@ -64,7 +64,7 @@ found.html("found")
 # - What does the consistent loss add? Beside it stands the same training without it: plain adversarial training.
 # - What does reweighting weigh? Beside it stand the same weights, dealt to other images at random.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 asked = ["related-by-training", "ambiguous-not-obedient", "errors-alike", "cure-on-own-images"]
 asked += ["consistent-loss-adds", "choice-accuracy"]
 page.table(
@@ -76,7 +76,7 @@ page.table(
 # %% [markdown]
 # ## What we do not know
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 found.html("unknown")
 
 # %% [markdown]

@@ -53,8 +53,12 @@ class Number:
     @property
     def bare(self) -> str:
         """Without the verdict."""
-        unit = " points" * (self.row["unit"] in ("share", "points"))
-        return f"{self.digits('value')}{unit} ({self.digits('low')} to {self.digits('high')})"
+        return f"{self.digits('value')}{self.unit} ({self.digits('low')} to {self.digits('high')})"
+
+    @property
+    def unit(self) -> str:
+        """What stands after the number, if anything."""
+        return " points" if self.row["unit"] in ("share", "points") else ""
 
     @property
     def down(self) -> Number:
@@ -123,15 +127,15 @@ class Found:
 
     def html(self, place: str) -> Exhibit:
         """A place as the page shows it; each verdict leads to its claim in the ledger, each end to the chapter."""
-        texts, items = [], []
-        for headline, title, text in self.place(place):
+        told, items = self.place(place), []
+        tag, around = ("p", "div") if place == "answer" else ("li", "ol")
+        for headline, title, text in told:
             line = f"<strong>{html.escape(title)}</strong> {VERDICT.sub(_to_ledger, html.escape(text))}"
             chapter = str(self.numbers[headline.claims[0]].row["chapter"])
-            more = f' <a href="{chapter}.html">Chapter {int(chapter[:2])}</a>.'
-            items.append(f'<li id="found-{headline.name}">{line}{more}</li>')
-            texts.append(f"{title} " + VERDICT.sub(r"\2", text))
-        body = "\n".join(items)
-        return Exhibit(f'<ol class="found">\n{body}\n</ol>', "\n".join(texts))
+            more = f'<a href="{chapter}.html">Chapter {int(chapter[:2])}</a>.'
+            items.append(f'<{tag} id="found-{headline.name}">{line} {more}</{tag}>')
+        texts = (f"{title} " + VERDICT.sub(r"\2", text) for _, title, text in told)
+        return Exhibit(f'<{around} class="found">\n' + "\n".join(items) + f"\n</{around}>", "\n".join(texts))
 
     def markdown(self, place: str) -> str:
         """A place as the README shows it."""
@@ -149,7 +153,7 @@ class Found:
 
     def evidence(self, claims: Sequence[str]) -> pd.DataFrame:
         """How sure some claims are: verdict, cases, number and the least difference that could have been seen."""
-        rows = self.ledger.loc[list(claims)]
+        rows, numbers = self.ledger.loc[list(claims)], [self.numbers[name] for name in claims]
         return pd.DataFrame(
             {
                 "question": rows["says"],
@@ -157,9 +161,8 @@ class Found:
                 "cases": rows["cases"],
                 "hold": rows["holds"],
                 "fail": rows["fails"],
-                "number": [self.numbers[name].bare for name in rows.index],
-                "counts in": rows["unit"].replace("share", "points"),
-                "could be seen": [self.numbers[name].digits("least") for name in rows.index],
+                "number": [number.bare for number in numbers],
+                "could be seen": [number.digits("least") + number.unit for number in numbers],
             }
         ).set_index("question")
 

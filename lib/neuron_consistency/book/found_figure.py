@@ -78,7 +78,7 @@ def _above_chance(rows: pd.DataFrame, images: str, labels: str) -> Estimate:
 def found_figure(left: pd.DataFrame) -> Figure:
     """The table of `what_is_left`: a line a network, a mark with its interval for each kind of image and label."""
     networks = list(left["network"].unique())
-    made, axes = grid(5.0, 0.82 * len(networks) + 1.3)
+    made, axes = grid(5.0, 0.76 * len(networks) + 1.3)
     axis = axes[0, 0]
     axis.axvline(100, color="0.2", lw=1.5, zorder=1)
     axis.axvline(0, color="0.2", lw=1.5, ls=":", zorder=1)
