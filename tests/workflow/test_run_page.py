@@ -77,7 +77,12 @@ def test_tables_of_other_sizes_and_cells_of_other_code_are_not_compared() -> Non
     edited = executed(2.0, "same", "3", "4")
     assert "<mark" in json.dumps(marked(run, edited, ""))
     edited["cells"][3]["source"] = "say(more)"
-    assert "<mark" not in json.dumps(marked(run, edited, ""))
+    shown = json.dumps(marked(run, edited, "{edited}"))
+    assert "<mark" not in shown
+    assert "not those of the book's run: 1." in shown
+    edited["cells"].insert(1, code("", table("5", "6")))
+    edited["cells"][4]["source"] = "say()"
+    assert "in the book: 3" in json.dumps(marked(run, edited, "")), "a cell is found wherever it stands"
 
 
 def test_banner_lists_the_parameters_that_differ() -> None:

@@ -22,6 +22,9 @@ from neuron_consistency.workflow.build import BUILT
 from neuron_consistency.workflow.parameters import notebook_parameters
 
 Notebook = dict[str, Any]
+EDITED = (
+    " Cells of code that are not those of the book's run: {}. Their tables are not compared; make book runs them, too."
+)
 GLUED = re.compile(r"\{glue:(?:text|md)\}`([^`:]+)[^`]*`")
 REFERENCE = re.compile(r"\{(doc|ref|eq|numref)\}`(?:([^`<]*)<)?([^`<>]+)>?`")
 NUMBERS = re.compile(r"(<td[^>]*>)([^<]*)(</td>)")
@@ -57,9 +60,10 @@ def marked(notebook: Notebook, book: Notebook | None, banner: str) -> Notebook:
 
     Args:
         book: the book's own run; None where there is none, and then nothing is marked.
-        banner: HTML without a blank line; {marks} in it is replaced by the number of marks.
+        banner: HTML without a blank line; {marks} in it is replaced by the number of marks, {edited} by what is to be
+            said of cells whose code the book's run did not have.
     """
-    page, marks = copy.deepcopy(notebook), 0
+    page, marks, edited = copy.deepcopy(notebook), 0, 0
     before, now = glued_values(book) if book else {}, glued_values(notebook)
 
     def around(value: str, old: str) -> str:
@@ -73,18 +77,19 @@ def marked(notebook: Notebook, book: Notebook | None, banner: str) -> Notebook:
             return found[0]
         return around(found[0], before.get(name, "nothing"))
 
-    rows = [cell for cell in book["cells"] if _runs(cell)] if book else []
+    others = {"".join(cell["source"]): cell for cell in book["cells"] if _runs(cell)} if book else {}
     for cell in page["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             cell["source"] = GLUED.sub(prose, source)
-        elif _runs(cell) and rows:
-            own = rows.pop(0)
-            if "".join(own["source"]) == source:
-                _mark_tables(cell["outputs"], own["outputs"], around)
+        elif _runs(cell) and source in others:
+            _mark_tables(cell["outputs"], others[source]["outputs"], around)
+        elif _runs(cell):
+            edited += 1
     first = next(cell for cell in page["cells"] if cell["cell_type"] == "markdown")
     title, _, rest = first["source"].partition("\n")
-    first["source"] = f"{title}\n\n{banner.replace('{marks}', str(marks))}\n\n{rest}"
+    told = banner.replace("{marks}", str(marks)).replace("{edited}", EDITED.format(edited) if book and edited else "")
+    first["source"] = f"{title}\n\n{told}\n\n{rest}"
     return page
 
 
@@ -134,7 +139,7 @@ def banner_of(now: Mapping[str, object], before: Mapping[str, object], *, compar
     where = "the book's run" if compared else "the values that stand in the notebook"
     said = (
         "Numbers that differ from the book's, in the text and in tables, are marked, {marks} of them: point at one "
-        "to see the book's."
+        "to see the book's.{edited}"
         if compared
         else "The book was not built here, so there is nothing to compare the numbers with: make book."
     )
