@@ -28,17 +28,6 @@
 #
 # the last term is the consistent loss.
 
-# %%
-def consistent_loss(model, layer, x, y):
-    with read_layers(model, [layer]) as outputs:
-        clean, phi = model(x.requires_grad_()), outputs[layer]
-        (slope,) = torch.autograd.grad(cross_entropy(clean, y), x, retain_graph=True)
-        attacked = (x + epsilon * slope.sign()).clamp(0, 1).detach()  # FGSM
-        adversarial, phi_attacked = model(attacked), outputs[layer]
-    d = (phi_attacked - phi).square().mean() / phi.square().mean()
-    return alpha * cross_entropy(clean, y) + (1 - alpha) * cross_entropy(adversarial, y) + beta * d
-
-
 # %% tags=["parameters", "hide-input"]
 # what is looked at
 dataset: str = "scenes"  # scenes, tiny-imagenet, imagenet, stl10, cifar10, imagenette, or a folder of classes
@@ -110,6 +99,24 @@ page.figure(
     alt="Four panels of curves over epochs. At the end, "
     + "; ".join(f"{measure}: {in_words(values.droplevel(0))}" for measure, values in last.groupby(level=0, sort=False)),
 )
+
+# %% [markdown]
+# ## In code
+#
+# These lines are the whole loss; the library's is the same with the choices that the parameters name.
+
+
+# %%
+def consistent_loss(model, layer, x, y):
+    with read_layers(model, [layer]) as outputs:
+        clean, phi = model(x.requires_grad_()), outputs[layer]
+        (slope,) = torch.autograd.grad(cross_entropy(clean, y), x, retain_graph=True)
+        attacked = (x + epsilon * slope.sign()).clamp(0, 1).detach()  # FGSM
+        adversarial, phi_attacked = model(attacked), outputs[layer]
+    right = alpha * cross_entropy(clean, y) + (1 - alpha) * cross_entropy(adversarial, y)
+    moved = (phi_attacked - phi).square().mean() / phi.square().mean()
+    return right + beta * moved
+
 
 # %% [markdown]
 # ## What was trained
@@ -283,7 +290,7 @@ try_this("03_consistent_loss_training")
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Does `consistent_loss` at the top of this page compute what the library trains with? Which of this page's
+# **1.** Does `consistent_loss` of this page compute what the library trains with? Which of this page's
 # parameters would make the two differ?
 
 # %% tags=["remove-input"]

@@ -26,6 +26,7 @@ DARKENED = 0.4  # what is left of the light outside of a bright region
 PER_LETTER = 0.07  # inches that a letter of 10 points takes, about
 TRUE_LABEL, OTHER_LABEL = "#0072B2", "#D55E00"  # images by their true label, and by what the network or attacker says
 OTHERS = ("#882255", "#3C9BD0", "#DE8F05", "#CA9161")  # what is neither a network nor a kind of label
+MARKED = "#C8102E"  # a way in the tree, the frame of a picture: drawn thick, too
 CHANCE: dict[str, Any] = {"color": "0.4", "ls": "--", "lw": 1.2}
 HUES = {  # of a network, by what its title holds; the first that fits
     "and reweighted": "#3C9BD0",
@@ -221,7 +222,7 @@ def draw_picture(axis: Axes, picture: Picture) -> None:
     if picture.outlined is not None and picture.outlined.any() and not picture.outlined.all():
         axis.contour(picture.outlined.numpy(), levels=[0.5], colors="white", linewidths=1.2)
     if picture.framed:
-        axis.spines[:].set(color=OTHER_LABEL, linewidth=3)
+        axis.spines[:].set(color=MARKED, linewidth=3)
     axis.set(xticks=[], yticks=[])
     axis.grid(visible=False)
     axis.set_xlabel(picture.caption, fontsize=SMALL)

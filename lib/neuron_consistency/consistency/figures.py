@@ -55,7 +55,7 @@ def training_curves(curves: pd.DataFrame, *, chance: Mapping[str, float] | None 
         if (level := (chance or {}).get(part["measure"].iloc[0])) is not None:
             axis.axhline(level, label="chance", **CHANCE)
         axis.set(xlabel="epoch", ylabel=part["unit"].iloc[0])
-        axis.locator_params(axis="x", integer=True)
+        axis.locator_params(axis="x", integer=True, min_n_ticks=1)
     legend_below(made)
     return made
 

@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from neuron_consistency.plotting import CHANCE, MARKERS, OTHER_LABEL, OTHERS, WIDTH, grid, legend_below
+from neuron_consistency.plotting import CHANCE, MARKERS, MARKED, OTHERS, WIDTH, grid, legend_below
 
 NAMED_CLASSES = 40  # more names on an axis would not be legible
 
@@ -20,11 +20,11 @@ def tree_path(nodes: pd.DataFrame, edges: pd.DataFrame) -> Figure:
     made, ((axis,),) = grid(WIDTH, 0.8 + 0.5 * float(nodes["y"].max() - nodes["y"].min()))
     made.set_layout_engine("none")  # without ticks and labels there is nothing to lay out
     for edge in edges.to_dict("records"):
-        colour, width = (OTHER_LABEL, 3) if edge["on_path"] else ("0.6", 1)
+        colour, width = (MARKED, 3) if edge["on_path"] else ("0.6", 1)
         ends = nodes.loc[[edge["child"], edge["parent"]]]
         axis.plot(ends["x"], ends["y"], color=colour, lw=width, zorder=1)
     for node in nodes.to_dict("records"):
-        edge_colour, width = (OTHER_LABEL, 2) if node["on_path"] else ("0.6", 1)
+        edge_colour, width = (MARKED, 2) if node["on_path"] else ("0.6", 1)
         box = {"boxstyle": "round", "fc": "white", "ec": edge_colour, "lw": width}
         weight = "bold" if node["leaf"] else "normal"
         axis.text(node["x"], node["y"], node["name"], ha="center", va="center", fontsize=10, weight=weight, bbox=box)
