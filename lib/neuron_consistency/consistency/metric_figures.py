@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from neuron_consistency.plotting import CHANCE, MARKERS, MARKED, OTHERS, WIDTH, grid, legend_below
+from neuron_consistency.plotting import CHANCE, MARKED, MARKERS, OTHERS, WIDTH, grid, legend_below
 
 NAMED_CLASSES = 40  # more names on an axis would not be legible
 
