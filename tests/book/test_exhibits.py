@@ -118,6 +118,12 @@ def test_levels_of_an_index_are_row_headers_and_say_a_name_once() -> None:
     assert {attrs.get("scope") for row in rows for tag, attrs, _ in row if tag == "th"} == {"row"}
 
 
+def test_a_table_of_no_rows_keeps_its_heads() -> None:
+    """Where a run measured nothing, such as attacks that never succeed, the page would stop at the table."""
+    index = pd.MultiIndex.from_arrays([[], []], names=["model", "attack"])
+    assert cells(pd.DataFrame({"U": []}, index=index)).texts() == [["model", "attack", "U"]]
+
+
 def test_columns_of_two_levels_share_their_heads() -> None:
     columns = pd.MultiIndex.from_tuples([("clean", "U"), ("clean", "m"), ("FGSM", "U")])
     table = pd.DataFrame([[0.5, 2, 0.25]], columns=columns, index=pd.Index(["a"], name="model"))

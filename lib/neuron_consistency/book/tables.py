@@ -128,7 +128,7 @@ def _repeated(columns: Sequence[Column], place: int) -> list[bool]:
     if place >= len(heads) - 1:  # what tells rows apart is said in each
         return [False] * len(columns[place].texts)
     labels = list(zip(*(column.texts for column in heads[: place + 1]), strict=True))
-    return [False, *(above == row for above, row in itertools.pairwise(labels))]
+    return [False, *(above == row for above, row in itertools.pairwise(labels))][: len(labels)]
 
 
 def _cells(column: Column, repeated: Sequence[bool]) -> Iterator[str]:
