@@ -16,7 +16,7 @@ from sphinx.builders.html import StandaloneHTMLBuilder
 from sphinx.config import Config
 
 CARD = "_static/social_card.png"  # tools/social_card.py draws it
-LONGEST = 300  # characters of a description
+SHORTEST, LONGEST = 50, 300  # characters of a description
 SPOKEN = re.compile(r"<(figcaption|caption)\b.*?</\1>", re.DOTALL)
 
 
@@ -39,12 +39,12 @@ def prose_of(doctree: nodes.document) -> nodes.document:
 
 
 def description_of(doctree: nodes.document) -> str:
-    """The first sentence of a page that stands outside boxes, lists and tables; nothing where there is none."""
-    for paragraph in doctree.findall(nodes.paragraph):
-        if isinstance(paragraph.parent, nodes.section) and (text := " ".join(paragraph.astext().split())):
-            sentence = re.split(r"(?<=[.?!:])\s", text, maxsplit=1)[0].rstrip(":")
-            return sentence if len(sentence) <= LONGEST else sentence[:LONGEST].rsplit(" ", 1)[0] + " …"
-    return ""
+    """The first sentences of a page outside boxes, lists and tables, as many as a description needs, cut if long."""
+    paragraphs = (each for each in doctree.findall(nodes.paragraph) if isinstance(each.parent, nodes.section))
+    text = " ".join(" ".join(each.astext().split()) for each in paragraphs)
+    said = re.match(rf".{{{SHORTEST},}}?[.?!](?=\s|$)", text)
+    sentence = said.group() if said else text
+    return sentence if len(sentence) <= LONGEST else sentence[:LONGEST].rsplit(" ", 1)[0] + " …"
 
 
 def describe_page(

@@ -1,11 +1,13 @@
-// How Sphinx's search ranks what it finds (it becomes part of searchtools.js): chapters, then other prose, then the API.
+// How Sphinx's search ranks what it finds: chapters, then other prose, then the API; first what has the words in its title.
 if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false; // a page on disk may read no other
 
+const asked = (new URLSearchParams(location.search).get("q") ?? "").trim().toLowerCase();
 var Scorer = {
-  score: ([page, , , , score]) => {
+  score: ([page, title, , , score]) => {
     if (page === "api" || page.startsWith("api/")) return score - 1000;
     const chapter = page.match(/^notebooks\/(\d+)_/);
-    return chapter ? score + 1000 - chapter[1] / 100 : score; // of two as good, the earlier one
+    const place = chapter ? 1000 - chapter[1] / 100 : 0; // of two as good, the earlier one
+    return score + place + (title.toLowerCase().includes(asked) ? 100 : 0);
   },
   objNameMatch: 11,
   objPartialMatch: 6,
