@@ -57,11 +57,11 @@ def test_what_differs_is_marked_with_the_books_number_and_nothing_else_is() -> N
     """mean 0.42 became 0.63 and the second cell .5 became .6; count stays 7, and 1.0 is 1 in other digits."""
     run, book = executed(1.5, "0.63", "1.0", "0.6"), executed(2.0, "0.42", "1", "0.5")
     before = copy.deepcopy(run)
-    page = marked(run, book, "<p>{marks} marks</p>")
+    page = marked(run, book, "<p>a banner</p>")
     text, shown = page["cells"][0]["source"], page["cells"][3]["outputs"][2]["data"]["text/html"]
     assert '<mark title="in the book: 0.42">{glue:text}`mean`</mark>, and {glue:text}`count` times' in text
     assert shown == '<table><tr><td>1.0</td><td><mark title="in the book: 0.5">0.6</mark></td></tr></table>'
-    assert text.startswith("# A page\n\n<p>2 marks</p>\n\n")
+    assert text.startswith("# A page\n\n<p>a banner</p>\n\n")
     assert run == before, "the executed copy stays as it was"
 
 

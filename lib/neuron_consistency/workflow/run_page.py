@@ -60,15 +60,13 @@ def marked(notebook: Notebook, book: Notebook | None, banner: str) -> Notebook:
 
     Args:
         book: the book's own run; None where there is none, and then nothing is marked.
-        banner: HTML without a blank line; {marks} in it is replaced by the number of marks, {edited} by what is to be
-            said of cells whose code the book's run did not have.
+        banner: HTML without a blank line; {edited} in it is replaced by what is to be said of cells whose code the book's
+            run did not have.
     """
-    page, marks, edited = copy.deepcopy(notebook), 0, 0
+    page, edited = copy.deepcopy(notebook), 0
     before, now = glued_values(book) if book else {}, glued_values(notebook)
 
     def around(value: str, old: str) -> str:
-        nonlocal marks
-        marks += 1
         return f'<mark title="in the book: {_attribute(old)}">{value}</mark>'
 
     def prose(found: re.Match[str]) -> str:
@@ -88,7 +86,7 @@ def marked(notebook: Notebook, book: Notebook | None, banner: str) -> Notebook:
             edited += 1
     first = next(cell for cell in page["cells"] if cell["cell_type"] == "markdown")
     title, _, rest = first["source"].partition("\n")
-    told = banner.replace("{marks}", str(marks)).replace("{edited}", EDITED.format(edited) if book and edited else "")
+    told = banner.replace("{edited}", EDITED.format(edited) if book and edited else "")
     first["source"] = f"{title}\n\n{told}\n\n{rest}"
     return page
 
@@ -138,8 +136,8 @@ def banner_of(now: Mapping[str, object], before: Mapping[str, object], *, compar
     )
     where = "the book's run" if compared else "the values that stand in the notebook"
     said = (
-        "Numbers that differ from the book's, in the text and in tables, are marked, {marks} of them: point at one "
-        "to see the book's.{edited}"
+        "Numbers that differ from the book's, in the text and in tables, are marked: point at one to see the "
+        "book's.{edited}"
         if compared
         else "The book was not built here, so there is nothing to compare the numbers with: make book."
     )
