@@ -6,22 +6,18 @@
 # **Question.** An adversarial image shows its true class and is taken for another, its *target*. Which of the two do
 # the neurons that it fires follow, and does P1's training change that?
 #
-# **Answer.** Of the adversarial images that fire a neuron most, some show what the neuron detects (its
-# {term}`concept`), and some merely target it. Here these shares are, in the normal networks, {glue:text}`shows` and
-# {glue:text}`merely`. Do those that merely target outnumber those that show? On photographs, this
-# {glue:text}`ledger-mostly` ([the ledger](14_claims.html#claim-dummy-detectors-mostly)). Does training lower their
-# share, also among images made against the trained networks themselves? On photographs, this {glue:text}`ledger-cure`
-# ([the ledger](14_claims.html#claim-cure-on-own-images)).
+# **Answer.** Of the adversarial images that fire a neuron most, {glue:text}`shows` show its {term}`concept` in the
+# normal networks here, and {glue:text}`merely` merely target it. The ledger says of photographs:
+# <a href="14_claims.html#claim-dummy-detectors-mostly">those that merely target outnumber those that show</a>,
+# {glue:text}`ledger-mostly`; <a href="14_claims.html#claim-cure-on-own-images">training lowers their share, even of
+# images made against the trained network</a>, {glue:text}`ledger-cure`.
 #
-# **The number that decides.** How much smaller the share that merely targets is after training, on images made against
-# the trained network: {glue:text}`cure-own`, held against 0. A cure lies wholly below 0. {ref}`cure` has the figure.
+# **The number that decides.** The share that merely targets, in trained networks on images made against themselves,
+# less the same in normal ones, held against 0: {glue:text}`cure-own`. {ref}`cure` has the figure.
 #
-# **Change it yourself.** `make notebook N=06 PARAMS="purity=0.8"` counts only neurons whose top images are nearly all
-# of one class ({ref}`change-a-parameter`). Fewer neurons then have a concept, and these are the surest.
+# **Change it yourself.** `make notebook N=06 PARAMS="purity=0.8"` asks for a clearer concept
+# ({ref}`change-a-parameter`): fewer neurons have one.
 # :::
-#
-# If a neuron *detects* something, an image that fires it should show that thing. The first, longer version of P1, here
-# called P2 {cite}`dong2017towards`, tests this with adversarial images that fool several networks at once.
 
 # %% tags=["parameters", "hide-input"]
 # what is looked at
@@ -62,7 +58,7 @@ study: str = ""  # a name under which the tables stay in book/results/; "" keeps
 import pandas as pd
 import torch
 
-from neuron_consistency.attacks.targeted import least_likely_targets
+from neuron_consistency.attacks.targeted import ensemble_loss, least_likely_targets
 from neuron_consistency.book.found import Found
 from neuron_consistency.book.kept import Kept
 from neuron_consistency.book.page import open_page
@@ -103,21 +99,8 @@ for name in nulls:
     models[name] = build_model(name, num_classes=real.num_classes, image_size=nets[0].recipe.image_size)
     titles[name] = f"{TITLES[name]} {NULL}"
 print(f"{len(real)} validation images of {real.num_classes} classes, {len(clean)} of them attacked")
-photographs = Found(Kept.read()).ledger["verdict"]
-page.say(ledger_mostly=photographs["dummy-detectors-mostly"], ledger_cure=photographs["cure-on-own-images"])
 
-# %% [markdown]
-# ## One image, several networks
-#
-# P1's Eq. 4 looks for the nearest image $x^*$ that one network takes for the target $y^*$. Here *all* networks
-# $f_1, \dots, f_K$ of an ensemble have to:
-#
-# $$
-# \operatorname*{arg\,min}_{x^*}\; \lVert x^* - x \rVert_2
-#   - \lambda\, \frac{1}{K} \sum_{k=1}^{K} \log f_k(x^*)_{y^*} ,\qquad x^* \in [0, 1]^n .
-# $$ (eq-ensemble)
-
-# %% tags=["remove-output"]
+# %% tags=["hide-cell"]
 how = {"trade_off": trade_off, "steps": steps, "learning_rate": learning_rate, "fusion": fusion}
 sets = {}
 for name, ensemble in ensembles.items():
@@ -139,15 +122,41 @@ page.table(
 )
 
 # %% [markdown]
-# All networks of its ensemble together take {glue:text}`set-success` of the first set for the target.
+# If a neuron *detects* something, an image that fires it should show that thing. The first, longer version of P1, here
+# called P2 {cite}`dong2017towards`, tests this with adversarial images that fool several networks at once. All networks
+# of its ensemble together take {glue:text}`set-success` of the first set for the target.
+#
+# ## One image, several networks
+#
+# P1's Eq. 4 looks for the nearest image $x^*$ that one network takes for the target $y^*$. Here *all* networks
+# $f_1, \dots, f_K$ of an ensemble have to:
+#
+# $$
+# \operatorname*{arg\,min}_{x^*}\; \lVert x^* - x \rVert_2
+#   - \lambda\, \frac{1}{K} \sum_{k=1}^{K} \log f_k(x^*)_{y^*} ,\qquad x^* \in [0, 1]^n .
+# $$ (eq-ensemble)
+#
+# The networks' losses are joined into one. Let two networks see an image: one is sure of the target, the first class,
+# and one is sure of the third class.
+
+# %%
+two = torch.tensor([[[6.0, 0, 0]], [[0, 0, 6.0]]])  # logits: networks, images, classes
+loss = {form: ensemble_loss(two, torch.tensor([0]), fusion=form).item() for form in ("loss", "logits", "probability")}
+
+# %% tags=["remove-input"]
+page.say({f"joined-{form}": number_text(value, 2) for form, value in loss.items()})
+
+# %% [markdown]
+# The mean of the two losses, {eq}`eq-ensemble`, is {glue:text}`joined-loss`, and goes on asking the second network to
+# change its mind. The loss of the mean logits is {glue:text}`joined-logits`. The loss of the mean *probability* is
+# {glue:text}`joined-probability`: the first network's sureness leaves little to ask of the second, and few images
+# reach their target on both. `fusion` chooses between the three.
 #
 # **How an image is made.** Adam moves the pixels until every network says the target of the image's 8-bit form. That
 # step has gone too far by up to its own length, so the image is then drawn back towards $x$ as far as it keeps its
 # target. The targets of an image are the classes that the networks together find least likely. The form of the loss,
 # the rule for stopping, the way back and this choice of targets are ours. The paper made ten images of each of
-# ImageNet's 50,000 for validation. (`fusion` has two other forms of the loss. With the logarithm of the *mean*
-# probability, one network that is sure of the target leaves nothing to ask of the others, and few images reach it on
-# all of them.)
+# ImageNet's 50,000 for validation.
 #
 # **Whose images.** The first set is made on the normally trained networks, as the paper's is. The trained networks have
 # no part in it, so it reaches them only by {term}`transfer`, and that they resist it might say little. So a set of its
@@ -188,9 +197,11 @@ page.table(
 # and $p$ the same as shares. Then, with $A$ from {doc}`01_metric_definition`,
 #
 # $$
-# \mathrm{LC}(n) = p^\top A\, p, \qquad
-# \mathrm{CS}_1(n) = \cos\big(h(n), h_{\text{true}}(n)\big), \qquad
-# \mathrm{CS}_2(n) = \cos\big(h(n), h_{\text{target}}(n)\big),
+# \begin{aligned}
+# \mathrm{LC}(n) &= p^\top A\, p, \\
+# \mathrm{CS}_1(n) &= \cos\big(h(n), h_{\text{true}}(n)\big), \\
+# \mathrm{CS}_2(n) &= \cos\big(h(n), h_{\text{target}}(n)\big),
+# \end{aligned}
 # $$ (eq-cs)
 #
 # where $h_{\text{true}}$ and $h_{\text{target}}$ count the true and the target classes of the neuron's top
@@ -289,7 +300,8 @@ page.table(
 # %% tags=["hide-input"]
 cure = claims.cure_table(by_seeds, recipes)
 normal = cure[cure["objective"] == "normal"].replace({"architecture": TITLES}).set_index("architecture")
-page.say(shows=in_words(normal["shows"]), merely=in_words(normal["merely targets"]))
+for name, column in {"shows": "shows", "merely": "merely targets"}.items():
+    page.say({name: ", ".join(f"{100 * share:.0f} % ({where})" for where, share in normal[column].items())})
 page.figure(
     figures.merely_targets(cure),
     "cure",
@@ -424,8 +436,11 @@ findings = page.keep(
     settled("06_representations", success=success, transfer=transfer, claims=rows),
 )
 cured = with_intervals(findings[findings["claim"] == "cure-on-own-images"])
-told = [f"{case}, {value}, {verdict}" for case, value, verdict in cured[["case", "value", "verdict"]].to_numpy()]
-page.say(cure_own="; ".join(told) or "no trained network was attacked itself in this run")
+cured = cured["case"].str.partition(",")[0] + " " + cured["value"] + ", " + cured["verdict"]
+page.say(cure_own="; ".join(cured) or "no trained network was attacked itself in this run")
+ledger = Found(Kept.read()).numbers
+for name, claim in {"mostly": "dummy-detectors-mostly", "cure": "cure-on-own-images"}.items():
+    page.say({f"ledger-{name}": f"{ledger[claim].row['verdict']}, {ledger[claim].bare}"})
 page.findings(findings)
 
 # %% [markdown]

@@ -6,11 +6,13 @@
 # **Question.** Do adversarial images that fool several networks at once fire the neurons of what they show, or of what
 # they are taken for? And do influential neurons give such images away, when the images are photographs?
 #
-# **Answer.** Of the adversarial images that fire a neuron most, do those that merely target its {term}`concept`
-# outnumber those that show it? This {glue:text}`mostly-verdict`: the difference is {glue:text}`mostly`. Does training
-# lower the share that merely targets, also among images made against the trained network? This
-# {glue:text}`cure-verdict`. Do influential neurons tell adversarial images from real ones? This
-# {glue:text}`tell-verdict`: their {term}`AUROC` is {glue:text}`tell`, and a coin has 0.5.
+# **Answer.** The ledger says, of adversarial images that fire a neuron most: <a
+# href="14_claims.html#claim-dummy-detectors-mostly">those that merely target its concept outnumber those that show
+# it</a>, {glue:text}`mostly-verdict`, {glue:text}`mostly`; <a href="14_claims.html#claim-cure-on-own-images">training
+# lowers the share that merely targets, even of images made against the trained network</a>,
+# {glue:text}`cure-verdict`. Of influential neurons: <a href="14_claims.html#claim-neurons-tell-attacks">they tell
+# adversarial images from real ones</a>, {glue:text}`tell-verdict`; their {term}`AUROC` is {glue:text}`tell`, and a coin
+# has 0.5.
 #
 # **The number that decides.** How the share of images that merely target a neuron's concept changes by training, each
 # network on images made against itself: {glue:text}`cure`, held against 0. The least change that could have been seen
@@ -68,7 +70,9 @@ page.table(
 # %% [markdown]
 # The {doc}`ledger <14_claims>` shows every case behind a verdict. Only studies count in it whose numbers today's
 # library would compute alike. The other studies of this page are shown below all the same, and wait to be run again:
-# {glue:text}`waiting`. What each was run on, and for how long, stands in {doc}`13_costs`.
+# {glue:text}`waiting`. What each was run on, and for how long, stands in {doc}`13_costs`. What such a study shows may
+# differ from the verdicts, also because its networks differ: those from random weights get fewer images right than
+# EfficientNet-Lite0, which others trained on ImageNet, and which we trained on.
 #
 # ## What neurons respond to
 #
