@@ -85,8 +85,6 @@ recipes = current_models(profile, architectures=[architecture], objectives=["nor
 images = evaluation_images(net.recipe, per_class=per_class)
 A = correlation(distance_matrix(images.synsets), sigma=sigma)
 how = {"quantile": quantile, "top_k": top_k}
-
-# %%
 passes = measure_with_controls(net.model, images, page.on, epsilon=epsilon, **how)
 
 # %% tags=["hide-input"]
@@ -181,7 +179,7 @@ page.figure(
 #
 # ## The controls
 #
-# Four more sets of images stand beside the real and the FGSM images. *Sign noise* has the attack's size without its
+# Other sets of images stand beside the real and the FGSM images. *Sign noise* has the attack's size without its
 # direction. *Misclassified* images are real, and wrong without any attack. *Successful only* leaves out attacks that
 # changed nothing, and *targeted* are the images of the picture above.
 
@@ -248,7 +246,7 @@ page.table(
 # remains may be ambiguity: U under the predicted labels {glue:text}`predicted-goes`: the difference is
 # {glue:text}`predicted-difference`.
 #
-# **Turn the attack up.** Accuracy falls as the attack grows. See whether U under the true labels falls with it. As far
+# **Turn the attack up.** As the attack grows, see whether accuracy falls, and U under the true labels with it. As far
 # as neurons follow the network's decision, U under the predicted labels does not.
 
 # %% tags=["hide-input"]

@@ -1,14 +1,28 @@
 # %% [markdown]
-# # Evaluation: what the consistent loss changes
+# # What the consistent loss changes
 #
-# P1 evaluates its three networks, each trained normally and with the consistent loss, on clean images and on FGSM
-# images made against each network {cite}`dong2019towards`: the mean consistency of the last convolutional layer's
-# neurons (its Table 1 and Figure 5), the images that fire them (Figure 4), and accuracy (Table 3). This page remakes
-# all of that, with what the paper lacks: a chance level and an interval beside every number, the controls that tell
-# ambiguity from a neuron that merely follows a wrong decision, and adversarial training *without* the consistent
-# loss, so that its own share can be seen.
+# :::{admonition} In short
+# :class: in-short
+# **Question.** Do neurons stay consistent under attack in a network that is trained with P1's {term}`consistent loss`,
+# and is it that loss that does it?
 #
-# The networks are those that {doc}`03_consistent_loss_training` chose last.
+# **Answer.** U on FGSM images, in networks trained with the loss, held against normally trained ones:
+# {glue:text}`keeps-counts`. Held against the same adversarial training without the loss:
+# {glue:text}`adds-counts`. The ledger says of the kept studies, on photographs:
+# <a href="14_claims.html#claim-training-keeps-consistency">neurons are more consistent under attack after this
+# training</a>: {glue:text}`ledger-keeps`; <a href="14_claims.html#claim-consistent-loss-adds">it is the consistent loss
+# that does it</a>: {glue:text}`ledger-adds`.
+#
+# **The number that decides.** U on FGSM images with the loss, less U without it, held against 0:
+# {glue:text}`adds-numbers`.
+#
+# **Change it yourself.** `make notebook N=04 PARAMS="sigma=1.5"` lets relatives count for less
+# ({ref}`change-a-parameter`). Every V and U falls, and chance falls with them.
+# :::
+#
+# P1 evaluates three networks, each trained normally and with the consistent loss {cite}`dong2019towards`. This page
+# repeats that with the networks that {doc}`03_consistent_loss_training` chose last, and adds what the paper lacks: a
+# {term}`chance level` and an interval beside every number, controls, and the same training *without* the loss.
 
 # %% tags=["parameters", "hide-input"]
 # what is looked at
@@ -34,14 +48,19 @@ precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is
 batch_size: int = 200  # images a forward pass
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input", "remove-output"]
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
+import torch
 
 from neuron_consistency.attacks.linf import fgsm
+from neuron_consistency.book.found import Found
+from neuron_consistency.book.kept import Kept
 from neuron_consistency.book.knobs import counted, sigma_knob
 from neuron_consistency.book.page import open_page
+from neuron_consistency.book.tries import try_this
 from neuron_consistency.consistency import figures
 from neuron_consistency.consistency.ambiguity import (
     FGSM,
@@ -58,9 +77,11 @@ from neuron_consistency.consistency.ambiguity import (
     view,
 )  # fmt: skip
 from neuron_consistency.consistency.gallery import strongest_neurons, top_image_rows
+from neuron_consistency.consistency.measure import chance
 from neuron_consistency.consistency.reactions import check_sizes, null_passes, reaction_table, shuffled
 from neuron_consistency.plotting import picture_grid
-from neuron_consistency.show import in_words, with_intervals
+from neuron_consistency.show import in_words, interval_text, number_text, with_intervals
+from neuron_consistency.statistics import FAILS, HOLDS, OPEN
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.training.obtain import evaluation_images, obtain, untrained
 from neuron_consistency.workflow.findings import evaluation_findings
@@ -73,9 +94,6 @@ plain = next((net for net in nets if net.recipe.objective == "normal"), nets[0])
 check_sizes(plain.model, sizes, title=plain.title)  # now, and not when everything else has been measured
 images = evaluation_images(nets[0].recipe, per_class=per_class)
 A = correlation(distance_matrix(images.synsets), sigma=sigma)
-print(f"{len(images)} validation images of {images.num_classes} classes")
-
-# %% tags=["hide-input", "remove-output"]
 attackers = {}
 if attacker_seed >= 0:
     recipe = plain.recipe
@@ -86,13 +104,7 @@ models = {titles[net.recipe.key]: net.model for net in nets}
 passes = measure_networks(models, images, page.on, epsilon=epsilon, pgd_steps=pgd_steps, attackers=attackers, **how)
 
 # %% [markdown]
-# ## Table 1: consistency of the last convolutional layer
-#
-# V is the paper's $p^\top A\,p$; what it reads for neurons that fire at random is beside it, and depends on how many
-# images $m$ activate a neuron, which an attack changes. U is the unbiased form, whose chance level does not. The
-# last two columns take the strongest `top_k` images of each set, so that $m$ is equal. Intervals are 95 % over images
-# (a jackknife over groups of images). Neurons that fewer than two images activate are left out, and their
-# share is in the column *excluded*.
+# ## Consistency before and after training
 
 # %% tags=["hide-input"]
 tables = consistency_table(passes, A, equal_m=top_k)
@@ -101,13 +113,17 @@ page.table(
     "consistency",
     "Mean consistency of the last convolutional layer's neurons on real and on FGSM images, under the true labels "
     "(P1's Table 1). Compare U with U chance in the same line: only what stands above chance is consistency. "
-    "V, U: from 0 to 1; m: active images a neuron; excluded: share of the neurons. Intervals: 95 %, over images.",
+    f"V, U: from 0 to 1; V top, U top: of each neuron's {top_k} strongest images; m: active images a neuron; excluded: "
+    "share of the neurons, which fewer than two images activate. Intervals: 95 %, over images.",
     decimals=2,
 )
 
 # %% [markdown]
-# The paper's own numbers, from ImageNet's 1000 classes, are not comparable in size: chance depends on the
-# number of classes and on how the tree joins them. Their direction is.
+# V is the paper's $p^\top A\,p$, {eq}`eq-consistency`. Its chance level depends on how many images $m$ activate a
+# neuron, which an attack changes, {eq}`eq-chance`. The chance level of U, {eq}`eq-unbiased`, does not depend on $m$.
+#
+# The paper's own numbers are from ImageNet's 1000 classes. Their size cannot be compared with ours, since chance
+# depends on the number of classes and on how the tree joins them. Their direction can.
 
 # %% tags=["hide-input"]
 page.table(
@@ -121,15 +137,14 @@ page.table(
 # %% [markdown]
 # ### The controls
 #
-# Every network sees the real images once; each neuron's threshold is set there and kept for all other sets. Then
-# come its own FGSM images, and the controls of {doc}`02_ambiguity_discovery`: noise of the same size, only the attacks
-# that succeeded, and real images that the network gets wrong unaided. One more set is shown to all alike: the FGSM
-# images of one further network, trained as the first normal one with another seed, which is itself not compared. Were
-# it one of those compared, its images would know that one alone, and reach all others by transfer.
+# Every network sees the real images once. Each neuron's threshold is set there and kept for all other sets: the
+# network's own FGSM images, and the controls of {doc}`02_ambiguity_discovery`, which are noise of the same size, only
+# the attacks that succeeded, and real images that the network gets wrong unaided. One more set is shown to all networks
+# alike. It holds FGSM images of one further network, trained as the first normal one but with another seed. That
+# network is not compared itself: its images would know it alone, and reach all others by {term}`transfer`.
 #
-# If consistency falls under attack because neurons have become *ambiguous*, it must fall also when images are filed
-# under the label the network gave them. If it falls only under the true labels, the neurons followed the wrong
-# decision.
+# If neurons have become {term}`ambiguous` under attack, U also falls when images are filed under the label that the
+# network gave them. If U falls under the true labels alone, the neurons follow the wrong decision.
 
 # %% tags=["hide-input"]
 by_labels = {kind: rows.set_index(["model", "set"])["U"] for kind, rows in tables.groupby("labels")}
@@ -144,34 +159,47 @@ page.figure(
     f"Under true labels, {in_words(by_labels['true'])}. Under predicted labels, {in_words(by_labels['predicted'])}.",
 )
 
-# %% tags=["hide-input"]
+# %% [markdown]
+# The folded table has the numbers of this figure.
+
+# %% tags=["hide-cell"]
 page.table(
     view(tables, "controls"),
     "controls",
-    "The numbers of the figure above: every set of images under true and predicted labels. U top takes each neuron's "
-    "strongest images of the set, equally many in all sets. V, U: from 0 to 1; m: active images a neuron.",
+    "Every set of images under true and predicted labels. U top takes each neuron's strongest images of the set, "
+    "equally many in all sets. V, U: from 0 to 1; m: active images a neuron.",
     decimals=2,
 )
 
 # %% [markdown]
-# ### What the consistent loss adds
+# ## What the consistent loss adds
 #
-# Differences between two networks on the same images, with intervals from paired replicates. One seed tells how far
-# images alone could have moved the difference; a claim about the *method* needs the spread over seeds too.
+# P1's Eq. 6, {eq}`eq-consistent-loss`, adds two things to normal training at once: attacked images, and with weight
+# $\beta$ a loss that keeps their features near to those of the clean image. To see what the second one adds, we compare
+# with the same training at $\beta = 0$, which is called *adversarial* here. Two networks see the same images, so each
+# difference is taken again without each group of images, for both networks together:
 
-# %% tags=["hide-input"]
+# %%
 pairs = [("consistent", "adversarial"), ("consistent", "normal"), ("adversarial", "normal")]
 sets = [(REAL, "true"), (FGSM, "true"), (FGSM, "predicted"), *((common(title), "true") for title in attackers)]
 differences = compare_trainings(passes, recipes, titles, A, pairs, sets)
+
+# %% tags=["hide-input"]
+shown = differences.rename(columns={"U": "U of first", "U there": "U of second", "U is": "first is"})
 page.table(
-    differences.set_index(["first", "second", "set", "labels"]).sort_index(level=[0, 1], sort_remaining=False),
+    shown.set_index(["first", "second", "set", "labels"]).sort_index(level=[0, 1], sort_remaining=False),
     "differences",
     "Mean U of the first network, of the second, and the first less the second on the same images. An interval (95 %, "
     "over images; over seeds as well where several are named) that leaves out 0 shows a difference.",
 )
 
 # %% [markdown]
-# ## Figure 5: the distribution over neurons
+# With one seed, an interval tells how far other images could have moved the difference. A claim about the *method*
+# needs other seeds too: {doc}`09_results_p1` has them.
+#
+# ## The distribution over neurons
+#
+# A mean may hide that a few neurons lose everything and the others nothing. P1's Figure 5 shows all neurons:
 
 # %% tags=["hide-input"]
 neurons = neuron_values(passes, A)
@@ -185,10 +213,10 @@ page.figure(
 )
 
 # %% [markdown]
-# ## Table 3: accuracy
+# ## Accuracy
 #
-# The paper gives clean and FGSM accuracy. FGSM alone can be resisted by hiding the gradient, so PGD with several steps
-# from a random start stands beside it. Wilson intervals of 95 %, over images, in per cent.
+# The paper gives clean and FGSM accuracy. A network can resist FGSM alone by hiding its gradient, so PGD, with several
+# steps from a random start, stands beside it.
 
 # %% tags=["hide-input"]
 attacked = {REAL: "clean", FGSM: "FGSM", PGD: f"PGD, {pgd_steps} steps", NOISE: "noise"}
@@ -198,19 +226,21 @@ shown = with_intervals(accuracies.set_index(["model", "images"]), decimals=1)["a
 page.table(
     shown.rename_axis(columns=None),
     "accuracy",
-    "Accuracy in per cent on clean and attacked images (P1's Table 3), with 95 % intervals over images. What PGD "
-    "breaks and FGSM does not, only hides its gradient.",
+    "Accuracy in per cent on clean and attacked images (P1's Table 3), with Wilson intervals of 95 % over images. A "
+    "network that resists FGSM and not PGD only hides its gradient.",
     exact=accuracies,
 )
 
 # %% [markdown]
-# Chance is one in the number of classes. The paper states in words that clean accuracy falls by about ten points
-# after adversarial training, and that accuracy under attack rises; its table's values are not available to us.
+# Whoever guesses is right for {glue:text}`guess` of the images. The paper says in words that clean accuracy falls by
+# about ten points after adversarial training, and that accuracy under attack rises. We do not have the values of its
+# table.
 #
-# ## Figure 4: what fires the neurons of the trained network
+# ## What fires the neurons of the trained network
 #
-# The most consistent neurons of a network trained with the consistent loss: their strongest real and adversarial
-# images, darkened where hiding a patch does not lower the neuron's response (a discrepancy map {cite}`zhou2015object`).
+# We take the most consistent neurons of a network trained with the consistent loss, and look at the images that fire
+# them most. An image is dark where hiding a patch does not lower the neuron's response (a discrepancy map
+# {cite}`zhou2015object`).
 
 # %% tags=["hide-input"]
 shown = next((net for net in nets if net.recipe.objective == "consistent"), nets[-1])
@@ -236,10 +266,18 @@ page.figure(
 )
 
 # %% [markdown]
-# ## How much depends on sigma
+# ## What to doubt
 #
-# $\sigma$ decides how fast correlation decays along the tree. The chance level moves with it, so a mean is
-# worth reading only against its own chance.
+# **The size of the networks.** The demo's networks are small and see rendered scenes, and a study has few seeds. The
+# kept studies on photographs ({doc}`09_results_p1`) weigh more than this page.
+#
+# **The attack.** All of this is FGSM, at one size. Whether trained networks keep their neurons when an attack knows
+# them better is asked in {doc}`06_representations`.
+#
+# ### How much depends on sigma
+#
+# $\sigma$ decides how fast correlation decays along the tree. The chance level moves with it, so each mean must be
+# read against its own chance.
 
 # %% tags=["hide-input"]
 distances = distance_matrix(images.synsets)
@@ -277,12 +315,12 @@ page.knob(
 )
 
 # %% [markdown]
-# ## Does the measure react?
+# ### Does the measure react?
 #
-# A measure that stays where it is when the weights are random, or when labels have nothing to do with images, measures
-# something else {cite}`adebayo2018sanity`. The first normally trained network, layer by layer: as it is; with every
-# image under the label of another; with random weights; and on the same images shown smaller and larger than in
-# training, which changes how fine the maps are that a neuron's response is the maximum of.
+# If a measure stays where it is when the weights are random, or when labels have nothing to do with images, it measures
+# something else {cite}`adebayo2018sanity`. We take the first normally trained network, layer by layer: as it is; with
+# every image under the label of another; with random weights; and on the same images shown smaller and larger than in
+# training, which makes the maps coarser or finer whose largest value is a neuron's response.
 
 # %% tags=["hide-input"]
 cases = {
@@ -314,17 +352,17 @@ page.table(
 
 # %% [markdown]
 # Shuffled labels have to end at the chance level, in every layer. Random weights may stand above it: untrained
-# filters see colour, and colour goes with class. What training adds is the distance between the two curves. So that the
-# ledger can judge that distance, each normally trained network's last layer is held against the same with the random
+# filters see colour, and colour goes with class. What training adds is the distance between the two curves. The ledger
+# judges that distance: it holds the last layer of each normally trained network against the same layer with the random
 # weights of its seed.
 #
 # ## What this says of the claims
 #
-# The rows of this chapter in the ledger of all claims ({doc}`14_claims`). A claim *holds* for a network where the whole
-# interval lies on its side, and *fails* where it lies on the other. A case that names a *null* is the same number where
-# nothing was learned, or where nobody attacked: a claim that holds there too says little. *At equal number* means each
-# neuron's `top_k` strongest images of each set: an attack that drives more images above a threshold, or fewer, cannot
-# move that.
+# These are the rows of this chapter in the ledger of all claims ({doc}`14_claims`). A claim *holds* for a network where
+# the whole interval lies on its side, and *fails* where it lies on the other. A case that names a *null* is the same
+# number where nothing was learned, or where nobody attacked: a claim that holds there too says little. *Equally many*
+# images are each neuron's `top_k` strongest of each set. An attack that drives more images above a threshold, or fewer,
+# cannot move that number.
 
 # %% tags=["hide-input"]
 first = {titles[recipe.key] for recipe in recipes if recipe.seed == recipes[0].seed}
@@ -338,9 +376,101 @@ nulls = {
 findings = page.keep(kept, evaluation_findings(recipes, titles, passes, A, nulls))
 page.findings(findings)
 
+# %% tags=["remove-input"]
+claims = {
+    "keeps": "training-keeps-consistency",
+    "adds": "consistent-loss-adds",
+    "falls": "less-consistent-under-attack",
+}
+for name, claim in claims.items():
+    cases = findings[findings["claim"] == claim]
+    numbers = [interval_text(*row, decimals=3) for row in cases[["value", "low", "high"]].to_numpy(float)]
+    yes, no, unsure = (int((cases["verdict"] == verdict).sum()) for verdict in (HOLDS, FAILS, OPEN))
+    up, down = (no, yes) if name == "falls" else (yes, no)
+    page.say(
+        {f"{name}-counts": f"higher in {up}, lower in {down} and not settled in {unsure} of {len(cases)} networks"}
+    )
+    page.say(
+        {f"{name}-numbers": "; ".join(f"{case}, {told}" for case, told in zip(cases["case"], numbers, strict=True))}
+    )
+ledger = Found(Kept.read()).numbers
+page.say({f"ledger-{name}": f"{ledger[claim].row['verdict']}, {ledger[claim].bare}" for name, claim in claims.items()})
+page.say(guess=f"{100 / images.num_classes:.0f} %")
+
+# %% [markdown]
+# ## Summary
+#
+# - **The fall.** In normally trained networks, U on FGSM images under the true labels, held against real images, is
+#   {glue:text}`falls-counts`. Where neurons follow the wrong decision, the fall is gone under the predicted labels.
+# - **The cure.** U on FGSM images after training with the consistent loss, held against normal training, is
+#   {glue:text}`keeps-counts`. Look at U on real images and at clean accuracy as well: a network that has learned less
+#   has less to lose.
+# - **The loss itself.** Held against the same adversarial training without it, U is {glue:text}`adds-counts`.
+# - Every U is worth reading only beside its chance level, and every difference only beside its interval.
+#
+# ## Try this
+
 # %% tags=["hide-input"]
-page.table(
-    page.provenance().set_index("network"),
-    "networks",
-    "The networks behind this page: their data, seed, commits and machine.",
-)
+try_this("04_evaluation")
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** How much of its consistency above chance does a network keep under FGSM, under the true labels? Work it out
+# from the first table for {glue:text}`normal-title` and for {glue:text}`trained-title`. Why must chance be taken off
+# first?
+
+# %% tags=["remove-input"]
+for name, net in {"normal": plain, "trained": consistent}.items():
+    title = titles[net.recipe.key]
+    before, after = (by_labels["true"][title, one] for one in (REAL, FGSM))
+    level = float(tables["U chance"].iloc[0])
+    left = (
+        f"{100 * (after - level) / (before - level):.0f} %"
+        if before > level
+        else "nothing, having nothing above chance,"
+    )
+    page.say({f"{name}-title": title, f"{name}-left": left})
+    page.say({f"{name}-sum": f"({after:.3f} - {level:.3f}) / ({before:.3f} - {level:.3f})"})
+
+# %% [markdown]
+# :::{dropdown} Answer
+# {glue:text}`normal-title` keeps {glue:text}`normal-left`: {glue:text}`normal-sum`. {glue:text}`trained-title` keeps
+# {glue:text}`trained-left`: {glue:text}`trained-sum`. A neuron that fires blindly has U at chance before and after.
+# With chance left in, it would seem to keep all of its consistency, though it has none to keep.
+# :::
+#
+# **2.** Under an attack, half as many images activate a neuron. By how much does the chance level of V rise, if
+# {glue:text}`halved-from` images activated it before? And that of U?
+
+# %% tags=["remove-input"]
+many = max(4, round(float(tables["m"].iloc[0])))
+random = chance(images.labels, A)
+high, low = (float(random.biased(torch.tensor(m))) for m in (many // 2, many))
+page.say(halved_from=many, halved_to=many // 2, halved_low=f"{low:.3f}", halved_high=f"{high:.3f}")
+page.say(halved_rise=number_text(high - low, 3), halved_u=f"{random.unbiased:.3f}")
+
+# %% [markdown]
+# :::{dropdown} Answer
+# By {eq}`eq-chance` the chance level of V is {glue:text}`halved-low` for {glue:text}`halved-from` images and
+# {glue:text}`halved-high` for {glue:text}`halved-to`: it rises by {glue:text}`halved-rise`, though no neuron has become
+# more consistent. That of U stays at {glue:text}`halved-u`.
+# :::
+#
+# **3.** The table of differences takes its intervals from both networks at once. How wide would the interval of its
+# first line be if the two networks had seen *different* images, so that their errors were independent?
+
+# %% tags=["remove-input"]
+pair = differences.iloc[0]
+here = tables[(tables["set"] == pair["set"]) & (tables["labels"] == pair["labels"])].set_index("model")
+halves = [(here["U high"] - here["U low"])[pair[name]] / 2 for name in ("first", "second")]
+page.say(apart=number_text(float(np.hypot(*halves)), 3), paired=number_text((pair["high"] - pair["low"]) / 2, 3))
+page.say({f"half-{name}": number_text(half, 3) for name, half in zip(("first", "second"), halves, strict=True)})
+
+# %% [markdown]
+# :::{dropdown} Answer
+# Independent errors add by their squares. From the half widths {glue:text}`half-first` and {glue:text}`half-second` of
+# the two networks follows {glue:text}`apart`; the table has {glue:text}`paired`. Where the second is smaller, both
+# networks find the same images hard, and what moves both drops out of their difference. Where it is not, sharing the
+# images has helped little.
+# :::
