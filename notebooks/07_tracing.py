@@ -1,46 +1,31 @@
 # %% [markdown]
 # # Tracing predictions to neurons
 #
-# Why did the network say *that*? P2 answers with neurons: it traces a prediction to those that swayed it most, and
-# holds what these neurons stand for against what the network said {cite}`dong2017towards`. If neurons mean something,
-# this should tell when and why a network errs, and it should tell an adversarial image from an honest one. This page
-# follows a right answer, an error and an adversarial image to their neurons; asks of many images which class the
-# influential neurons speak for; and then puts the detector that follows from it to the test, beside two rivals and
-# under an attacker who knows it.
+# :::{admonition} In short
+# :class: in-short
+# **Question.** Can we ask the neurons behind a prediction whether to believe it?
 #
-# ## Prediction difference
+# **Answer.** P2's {term}`detector <detector of adversarial images>` suspects an image if its prediction does not match
+# what its most influential neurons stand for. Here it tells adversarial images better than chance in
+# {glue:text}`better than chance` of {glue:text}`cases` cases, each a network under an attack that fools it, and better
+# than both of two simple rivals in {glue:text}`better than all rivals`. The ledger says of the kept study on
+# photographs: that it tells adversarial images {glue:text}`ledger-attacks`
+# ([the claim](14_claims.html#claim-neurons-tell-attacks)); that it does so better than its rivals
+# {glue:text}`ledger-rivals` ([the claim](14_claims.html#claim-better-than-rivals)); that it still does where the
+# attacker knows it {glue:text}`ledger-adaptive` ([the claim](14_claims.html#claim-survives-adaptation)).
 #
-# How much neuron $n$ sways the prediction $y$ on an image $x$ is what the prediction loses without it:
+# **The number that decides.** How much larger the detector's {term}`AUROC` is than that of its best rival, held against
+# 0. For {glue:text}`first-network` under FGSM the lead is {glue:text}`first-lead`.
 #
-# $$
-# \mathrm{PD}(n) = p(y \mid x) - p(y \mid x_{\setminus n}),
-# $$ (eq-prediction-difference)
+# **Change it yourself.** `make notebook N=07 PARAMS="sigma=4.0"` ({ref}`change-a-parameter`) lets more classes count as
+# related. Every class then matches every neuron better, and the predicted class comes nearer to the others.
+# :::
 #
-# where $x_{\setminus n}$ stands for a run of the network with the map of channel $n$ set to zero. Positive neurons
-# speak for the prediction, negative ones against it. A sure network hardly changes its probability when it loses a
-# single neuron; the difference of the log odds {cite}`zintgraf2017visualizing`,
-#
-# $$
-# \log_2 \frac{p(y \mid x)}{1 - p(y \mid x)} - \log_2 \frac{p(y \mid x_{\setminus n})}{1 - p(y \mid x_{\setminus n})},
-# $$ (eq-log-odds)
-#
-# does not saturate, and `form` turns it on.
-#
-# By definition this takes one run for every neuron and image. But the layers before the channel do not change, so they
-# run once. And where the layer is followed by pooling and one linear map $W$ alone, the channel's share of the
-# logits $z$ is known, and without it they are
-#
-# $$
-# z - W_{:,n}\,\bar\phi_n(x), \qquad \bar\phi_n = \text{the pooled map of channel } n .
-# $$ (eq-closed-form)
-#
-# ## What a neuron stands for
-#
-# The *profile* $p_n$ of a neuron is the share of each class among the images that fire it most. As in Eq. 2 of P1,
-# classes count as related by WordNet: $(A\,p_n)_c$ is how well class $c$ matches the profile, 1 if all of the neuron's
-# images are of that class. Profiles come from images held out of the training set. No test image has a part in them.
+# Why did the network say *that*? P2 answers with neurons {cite}`dong2017towards`. It traces a prediction to those that
+# swayed it most, and compares what these neurons stand for with what the network said. Here are three predictions of
+# one network. A bar is a neuron's {term}`influence`: what the prediction loses if the neuron is silent.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 # what is looked at
 architectures: list[str] = []  # which of the networks; [] takes all
 objectives: list[str] = ["normal", "consistent"]  # which of the networks; also adversarial
@@ -67,7 +52,7 @@ precision: str = "auto"  # of the forward passes: bfloat16 where the hardware is
 batch_size: int = 160  # images a forward pass
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from functools import partial
 
 import pandas as pd
@@ -76,8 +61,11 @@ from IPython.display import display
 
 from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.attacks.targeted import least_likely_targets
+from neuron_consistency.book.found import Found
+from neuron_consistency.book.kept import Kept
 from neuron_consistency.book.page import open_page
-from neuron_consistency.show import with_intervals
+from neuron_consistency.book.tries import try_this
+from neuron_consistency.show import in_words, interval_text, stacked
 from neuron_consistency.taxonomy import correlation, distance_matrix
 from neuron_consistency.tracing import detection_tables, tables
 from neuron_consistency.tracing.figures import auroc_intervals, explanation_panel
@@ -92,131 +80,202 @@ images = evaluation_images(nets[0].recipe, per_class=per_class)
 training, selection = training_images(nets[0].recipe)
 training = training.subset(training.first_of_each_class(fitted_per_class))
 places = images.first_of_each_class(attacked_per_class)
-print(f"{len(images)} test images of {images.num_classes} classes, {len(places)} of them for the slow attacks;")
-print(f"{len(selection)} held-out images for profiles and k, {len(training)} training images for the rival")
+page.say(test_images=len(images), classes=images.num_classes, slow_images=len(places))
+page.say(held_out=len(selection), fitted=len(training))
+claims = Found(Kept.read()).numbers
+for name, claim in {"attacks": "neurons-tell-attacks", "rivals": "better-than-rivals"}.items():
+    page.say({f"ledger-{name}": f"{claims[claim].row['verdict']}, {claims[claim].bare}"})
+page.say(ledger_adaptive=f"{claims['survives-adaptation'].row['verdict']}, {claims['survives-adaptation'].bare}")
 
-# %% [markdown]
-# ### Both ways of computing it agree
-#
-# The closed form {eq}`eq-closed-form` against the definition {eq}`eq-prediction-difference`, on the first test images.
-
-# %% tags=["hide-input"]
-batch, _ = images.batch(torch.arange(min(8, len(images))), page.on.device)
-agreement = tables.closed_form_error(models, batch)
-page.say(closed_form_difference=f"{agreement['largest difference'].max():.0e}")
-agreement.map(lambda cell: f"{cell:.1e}" if isinstance(cell, float) else cell)
-
-# %% [markdown]
-# At most {glue:text}`closed-form-difference` of probability lies between the two: rounding, no more.
-#
-# ## The detectors, and one pass over the test images
-#
-# Each network gets its neurons' profiles from the held-out images, and the number $k$ of influential neurons that its
-# detector reads (see below). Then come the test images as they are, and under FGSM.
-
-# %%
+# %% tags=["hide-input", "remove-output"]
 under_fgsm = partial(fgsm, epsilon=epsilon)
 trials = try_networks(
     models, images, page.on, training=training, selection=selection, fgsm=under_fgsm, ks=ks,
     correlation=correlation(distance_matrix(images.synsets), sigma=sigma), form=form, top_k=profile_images,
 )  # fmt: skip
-
-# %% [markdown]
-# ## Three predictions, traced
-#
-# A right answer, an error, and an FGSM image that turned a right answer into a wrong one: of each kind the image of
-# median sureness, so that none is picked for its looks. Bars are prediction differences, blue for the prediction and
-# red against it; under a neuron's number stand the main classes of its profile, and beside it the held-out images
-# that fire it most. The dashed line is the mean of all neurons: what a neuron drawn at random would show.
-
-# %% tags=["hide-input"]
 shown = next(iter(trials))
 traced = tables.trace_examples(
     trials[shown], images, selection, page.on, fgsm=under_fgsm, count=shown_neurons, shown=shown_images
 )
-print(f"{shown}: {', '.join(traced)}")
-*panels, last = (explanation_panel(one) for one in traced.values())
-display(*panels)
-last
+page.say(first_network=shown, traced=", ".join(traced))
+
+# %% tags=["hide-input"]
+for kind, one in traced.items():
+    what = (
+        f"{kind.capitalize()} of {shown}, traced to its neurons. Bars: how much each neuron sways the prediction "
+        f"({form.replace('_', ' ')}), for it or against it. Left of a bar are the main classes that fire the neuron, "
+        "right of it the held-out images that fire it most. See whether they show what the network said."
+    )
+    influence = one.neurons.set_index(["side", "neuron"])["contribution"]
+    alt = f"{one.title.replace(chr(10), '; ')}. Bars of neurons: {in_words(influence, decimals=3)}."
+    display(page.figure(explanation_panel(one), f"traced-{kind.split()[-1]}", what, alt=alt))
 
 # %% [markdown]
-# The same neurons in numbers, and below them the most influential neurons together beside as many drawn at random
-# (mean and middle 95 % of many draws). *U* is the consistency of the neuron's own images, *match* how well the
-# predicted class matches its profile.
+# Of each kind the picture shows the image of median sureness, so none is picked for its looks. The kinds that occur in
+# this run are {glue:text}`traced`; the adversarial image is one that FGSM turned from a right answer into a wrong one.
+# The dashed line is the mean of all neurons: what a neuron drawn at random would show.
+#
+# If neurons mean something, tracing should tell when and why a network errs, and it should tell an adversarial image
+# from an honest one. This page asks both of {glue:text}`test-images` test images of {glue:text}`classes` classes. It
+# then tries the detector that follows, beside two rivals and under an attacker who knows it.
+#
+# ## Prediction difference
+#
+# How much does neuron $n$ sway the prediction $y$ on an image $x$? As much as the prediction loses without it:
+#
+# $$
+# \mathrm{PD}(n) = p(y \mid x) - p(y \mid x_{\setminus n}),
+# $$ (eq-prediction-difference)
+#
+# where $x_{\setminus n}$ stands for a run of the network with the map of channel $n$ set to zero. Neurons of positive
+# PD speak for the prediction, those of negative PD against it. A sure network hardly changes its probability if it
+# loses a single neuron. The difference of the log odds {cite}`zintgraf2017visualizing`,
+#
+# $$
+# \log_2 \frac{p(y \mid x)}{1 - p(y \mid x)} - \log_2 \frac{p(y \mid x_{\setminus n})}{1 - p(y \mid x_{\setminus n})},
+# $$ (eq-log-odds)
+#
+# does not saturate; the parameter `form` chooses it.
+#
+# By definition PD takes one run for every neuron and image. But the layers before the channel do not change, so they
+# run once. If the layer is followed by nothing but pooling and one linear map $W$, the channel's share of the logits
+# $z$ is known. Without the channel the logits are
+#
+# $$
+# z - W_{:,n}\,\bar\phi_n(x), \qquad \bar\phi_n = \text{the pooled map of channel } n .
+# $$ (eq-closed-form)
+#
+# Both ways must agree. Here they are compared on the first test images:
+
+# %%
+batch, _ = images.batch(torch.arange(min(8, len(images))), page.on.device)
+agreement = tables.closed_form_error(models, batch)
 
 # %% tags=["hide-input"]
-pd.concat({name: one.neurons.set_index(["side", "neuron"]) for name, one in traced.items()}).round(3)
+page.say(closed_form_difference=f"{agreement['largest difference'].max():.0e}")
+page.table(
+    agreement.map(lambda cell: f"{cell:.1e}" if isinstance(cell, float) else cell),
+    "agreement",
+    "The largest influence of a neuron, and the largest difference between the two ways to compute it (probability).",
+    exact=agreement,
+)
+
+# %% [markdown]
+# At most {glue:text}`closed-form-difference` of probability lies between the two: no more than rounding.
+#
+# ## What a neuron stands for
+#
+# The *profile* $p_n$ of a neuron is the share of each class among the images that fire it most. As in P1's Eq. 2,
+# classes count as related by WordNet: $(A\,p_n)_c$ is how well class $c$ matches the profile. It is 1 if all of the
+# neuron's images are of that class. Profiles come from {glue:text}`held-out` images that were held out of the training
+# set. No test image has a part in them.
+#
+# Are the influential neurons of the pictures special? The table compares them, taken together, with as many neurons
+# drawn at random. The folded table after it has each of them.
 
 # %% tags=["hide-input"]
-with_intervals(pd.concat({name: one.random.set_index("measure") for name, one in traced.items()}))
+page.table(
+    stacked({name: one.random for name, one in traced.items()}, by="prediction").set_index(["prediction", "measure"]),
+    "random-neurons",
+    "The most influential neurons of each picture together (value), and as many neurons drawn at random: mean, and the "
+    "middle 95 % of many draws. Contribution as in the pictures; match: from 0 to 1.",
+)
+
+# %% tags=["hide-cell"]
+neurons = stacked({name: one.neurons for name, one in traced.items()}, by="prediction")
+page.table(
+    neurons.set_index(["prediction", "side", "neuron"]),
+    "neurons",
+    "The neurons of the pictures, with the mean of all neurons as chance. U: consistency of the images of the profile; "
+    "match: how well the predicted class matches the profile; match of true: the same of the true class, where the two "
+    "differ. All from 0 to 1, but for the contribution.",
+)
 
 # %% [markdown]
 # ## When and why a network errs
 #
-# Three pictures show nothing about the rest. For all images, let the neurons that speak for the prediction vote, each
-# with its prediction difference as weight, for the classes of its profile. The *mass* of class $c$ is
+# Three pictures show nothing about the rest. For all images, let the neurons that speak for the prediction vote for the
+# classes of their profiles, each with its prediction difference as weight. The *mass* of class $c$ is
 #
 # $$
 # m(c) = \frac{\sum_n \max(\mathrm{PD}(n), 0)\,(A\,p_n)_c}{\sum_n \max(\mathrm{PD}(n), 0)} .
 # $$ (eq-mass)
 #
 # On an error, $m$ of the predicted class above $m$ of the true class means that the decisive neurons stand for the
-# wrong class: the network saw the wrong thing. Were it the other way round, the neurons would have seen the right
-# thing, and the decision after them would be at fault. The mean of all other classes is the chance level. But neurons
-# that speak for a prediction will mostly stand for it, whatever they have learned: that lead is true by construction,
-# and its size is to be read against the right answers and the other classes. What could fail is that the neurons show
-# something of the *true* class. A wrong answer is mostly a near relative of the right one, and by $A$ the mass of a
-# class is also that of its relatives. So the true class is held against *alike* ones: all others that are as far from
-# the predicted class in WordNet's tree (errors without such a class are left out).
+# wrong class: the network saw the wrong thing. If it is the other way round, the neurons saw the right thing, and the
+# decision after them is at fault. The mean of all other classes is the {term}`chance level`.
+#
+# But neurons that speak for a prediction will mostly stand for it, whatever they have learned. That lead is true by
+# construction, and its size is to be read beside the right answers and the other classes. What could fail is that the
+# neurons show something of the *true* class. A wrong answer is mostly a near relative of the right one, and by $A$ the
+# mass of a class is also that of its relatives. So the true class is compared with classes *alike*: all others that are
+# as far from the predicted class in WordNet's tree. Errors without such a class are left out.
 
 # %% tags=["hide-input"]
 masses = tables.masses(trials)
-detection_tables.without_nan(with_intervals(masses))
+page.table(
+    masses,
+    "masses",
+    "Mean mass of the predicted class, of the true one, of all others (chance) and of classes alike, from 0 to 1, and "
+    "two differences, with 95 % intervals over images. A network with true - alike above 0 shows something of the "
+    "true class where it errs. Verdicts on predicted - true are adjusted for all lines (Holm).",
+)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 errors = masses.xs("errors", level="group")
 spoken = list(errors["neurons speak for"])
 page.say(errors_networks=len(errors))
 page.say(errors_seen=spoken.count("the predicted class"), errors_missed=spoken.count("the true class"))
 page.say(errors_true=int((errors["true - alike low"] > 0).sum()))
-with_intervals(errors[["images", "neurons speak for", "true - alike", "true - alike low", "true - alike high"]])
 
 # %% [markdown]
 # Of {glue:text}`errors-networks` networks, {glue:text}`errors-seen` err because their influential neurons stand for the
-# class they said, and {glue:text}`errors-missed` although these stand for the true class; of the others the interval
-# cannot tell. In {glue:text}`errors-true` the neurons show more of the true class than of others like it, by the
-# interval of each. The rows of successful attacks ask the same of adversarial images.
+# class they said, and {glue:text}`errors-missed` although these neurons stand for the true class. For the others the
+# interval settles nothing. In {glue:text}`errors-true` the interval of *true - alike* lies above 0. The lines of
+# successful attacks ask the same of adversarial images.
 #
-# ## Adversarial images told by their neurons?
+# ## Do neurons tell adversarial images?
 #
-# The detector of P2 suspects an image whose prediction does not match what its most influential neurons stand for. With
-# the $k$ of highest prediction difference,
+# The detector of P2 suspects an image if its prediction does not match what its most influential neurons stand for.
+# With the $k$ of highest prediction difference,
 #
 # $$
 # s(x) = 1 - \frac1k \sum_{n\,\in\,\text{top }k} (A\,p_n)_{\hat y} .
 # $$ (eq-detector)
 #
-# $k$ is chosen for each network on the held-out images, under FGSM:
-
-# %% tags=["hide-input"]
-detection_tables.chosen_k(trials)
-
-# %% [markdown]
-# Whether that is any good shows only beside others. **1 - max softmax** suspects what the network is unsure of
-# {cite}`hendrycks2017baseline`. The **Mahalanobis** distance {cite}`lee2018simple` suspects an image whose features are
-# far from those of every class of training images (here at the last layer alone, without the parts of the published
-# method that are themselves fitted on attacks).
-#
-# The attacks: FGSM on all test images; PGD {cite}`madry2018towards`, and targeted images of an ensemble, on some. One
-# ensemble is all normally trained networks here, the other all consistently trained ones; each network meets the
-# images of its own, made as in {doc}`06_representations` towards the least likely class.
-#
-# The measure is the area under the ROC curve (AUROC), .5 by chance. Positives are *successful* attacks alone, which
-# turned a right answer into a wrong one: an attack that fails needs no detector. Negatives are all clean images that
-# the network gets right. Intervals are over source images, since a clean image and what was made from it go together.
-# The rows of errors ask the same of the clean images that the network gets wrong unaided.
+# For the first picture of this page, whose neurons *for* the prediction are its top $k$, that is
 
 # %%
+top = traced[next(iter(traced))].neurons.query("side == 'for'")
+suspicion = 1 - top["match"].mean()
+
+# %% tags=["hide-input"]
+page.say(suspicion=f"{suspicion:.3f}", suspicion_k=len(top))
+page.table(
+    detection_tables.chosen_k(trials),
+    "chosen-k",
+    "How k is chosen: for each network the AUROC (0 to 1) of the detector on held-out images under FGSM, by k, and the "
+    "k of the largest AUROC.",
+)
+
+# %% [markdown]
+# with $k$ = {glue:text}`suspicion-k`, a suspicion of {glue:text}`suspicion`. Whether that is any good shows only beside
+# others. **1 - max softmax** suspects what the network is unsure of {cite}`hendrycks2017baseline`. The **Mahalanobis**
+# distance {cite}`lee2018simple` suspects an image whose features are far from those of every class of
+# {glue:text}`fitted` training images. It is used here at the last layer alone, without those parts of the published
+# method that are themselves fitted to attacks.
+#
+# FGSM attacks all test images. PGD {cite}`madry2018towards` and targeted images of an ensemble attack
+# {glue:text}`slow-images` of them. One ensemble is all normally trained networks of this page, the other all that are
+# trained consistently. Each network meets the images of its own ensemble, made as in {doc}`06_representations` towards
+# the least likely class.
+#
+# The measure is the area under the ROC curve ({term}`AUROC`), 0.5 by chance. Positives are *successful* attacks alone,
+# which turned a right answer into a wrong one: an attack that fails needs no detector. Negatives are all clean images
+# that the network gets right. Intervals are over source images, since a clean image and what was made from it go
+# together. The lines of errors ask the same of the clean images that the network gets wrong unaided.
+
+# %% tags=["hide-input", "remove-output"]
 ensembles = {}
 for objective in dict.fromkeys(net.recipe.objective for net in nets):
     group = [net for net in nets if net.recipe.objective == objective]
@@ -228,51 +287,84 @@ try_attacks(trials, images, places, page.on, epsilon=epsilon, steps=pgd_steps, e
 
 # %% tags=["hide-input"]
 detections = detection_tables.detections(trials, false_alarms=false_alarms)
-auroc_intervals(detections)
+areas = detections.groupby(["detector", "attack"], sort=False)["AUROC"].mean()
+page.figure(
+    auroc_intervals(detections),
+    "detections",
+    "How well three detectors tell attacked images, and natural errors, from right answers: AUROC (0 to 1) with 95 % "
+    "intervals over images, a panel a network, a line an attack. The mismatch is P2's detector. It is worth something "
+    "where it lies right of chance, and worth having where it lies right of its rivals.",
+    alt=f"Marks with intervals on an axis of AUROC. Mean over networks: {in_words(areas, most=24)}.",
+)
 
-# %% tags=["hide-input"]
-detection_tables.areas_shown(detections)
+# %% tags=["hide-cell"]
+page.table(
+    detection_tables.areas_shown(detections),
+    "areas",
+    "The numbers of the figure. success: share of the attacked images (right when clean) that fool the network, in per "
+    "cent; positives: images that are to be told; then the AUROC of each detector, with 95 % intervals.",
+    exact=detections,
+)
 
 # %% [markdown]
-# *success* is the share, in per cent, of the attacked images (right when clean) that fool the network. The detector's
-# *lead* over a rival is the difference of the two AUROCs on the same images, with a paired interval. A verdict is given
-# where an interval, adjusted for all that stand in the table (Holm), lies wholly on one side of chance, or of zero for
-# a lead: where there is no difference at all, about one table in twenty gets a verdict.
+# The detector's *lead* over a rival is the difference of the two AUROCs on the same images, with a paired interval:
 
 # %% tags=["hide-input"]
-detection_tables.leads_shown(detections)
+page.table(
+    detection_tables.leads_shown(detections),
+    "leads",
+    "AUROC of P2's detector less the AUROC of each rival, with paired 95 % intervals over images. Above 0 the neurons "
+    "tell more than the rival does.",
+    exact=detections,
+)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 verdicts = detection_tables.verdicts(detections)
-verdicts.drop(columns="AUROC")
-
-# %% tags=["hide-input"]
 counts = detection_tables.verdict_counts(verdicts)
-page.say(counts)
-pd.Series(counts).to_frame("number")
+first = detections[(detections["model"] == shown) & (detections["attack"] == "FGSM")]
+first = first.sort_values("lead")[["lead", "lead low", "lead high"]].to_numpy(float)[0]  # over the best rival
+page.say(counts, first_lead=interval_text(*first, decimals=2))
+page.table(
+    verdicts.drop(columns="AUROC"),
+    "verdicts",
+    "What the intervals settle about P2's detector, against chance and against each rival: a verdict is given where an "
+    "interval, adjusted for all that stand in the table (Holm), lies wholly on one side. Where there is no difference "
+    "at all, about one table in twenty gets a verdict.",
+)
 
 # %% [markdown]
 # In {glue:text}`cases` cases of a network under an attack that succeeds, P2's detector does better than chance in
-# {glue:text}`better than chance` and worse in {glue:text}`worse than chance`; it does better than both rivals in
-# {glue:text}`better than all rivals`, and worse than at least one of them in {glue:text}`worse than a rival`.
+# {glue:text}`better than chance` and worse in {glue:text}`worse than chance`. It does better than both rivals in
+# {glue:text}`better than all rivals`, and worse than at least one of them in {glue:text}`worse than a rival`. (The
+# folded table has each verdict, adjusted for all of them.)
 #
-# P2 also has the neurons tell *when* a network errs. These are the best rivals of its detector on the errors that the
-# networks make unaided, and the detector's lead over them:
+# P2 also lets the neurons tell *when* a network errs. Here is the best rival of its detector on the errors that each
+# network makes unaided, and the detector's lead over it:
 
 # %% tags=["hide-input"]
 errors_lead = detection_tables.errors_lead(detections)
-with_intervals(errors_lead.set_index("model")[["detector", "AUROC", "low", "high", "lead", "lead low", "lead high"]])
+page.table(
+    errors_lead.set_index("model")[["detector", "AUROC", "low", "high", "lead", "lead low", "lead high"]],
+    "errors-lead",
+    "The best rival on natural errors and its AUROC, and the lead of P2's detector over it, with 95 % intervals. A "
+    "lead below 0: the network's errors are better told without looking at neurons.",
+)
 
 # %% [markdown]
-# And these are the changes of its area by training: a network trained with the consistent loss less the normal one of
-# its seed, under each attack that both fall for.
+# Does training with the consistent loss help the detector? The next table takes the detector's AUROC of each network
+# trained so, less that of the normal one of its seed, under each attack that both fall for.
 
 # %% tags=["hide-input"]
 changes = detection_tables.training_changes([net.recipe for net in nets], page.titles, detections)
-with_intervals(changes.set_index(["model", "attack"]))
+page.table(
+    changes.set_index(["model", "attack"]),
+    "training-changes",
+    "AUROC of P2's detector after training with the consistent loss, less the same after normal training, with 95 % "
+    "intervals. Above 0: training makes the neurons better witnesses. Without lines: no attack fools both.",
+)
 
 # %% [markdown]
-# ## An attacker who knows the detector
+# ## What to doubt: an attacker who knows the detector
 #
 # A detector that its attacker has never heard of proves little {cite}`carlini2017adversarial`. The adaptive attacker
 # {cite}`tramer2020adaptive` climbs
@@ -282,27 +374,34 @@ with_intervals(changes.set_index(["model", "attack"]))
 # \tilde s(x) = 1 - \frac{\sum_n \max(\mathrm{PD}(n), 0)\,(A\,p_n)_{y'}}{\sum_n \max(\mathrm{PD}(n), 0)},
 # $$ (eq-adaptive)
 #
-# with PGD, where $\ell$ is the cross-entropy, $y'$ the likeliest wrong class, and $\tilde s$ the detector's score with
-# all neurons in place of the first $k$, which has a slope to follow. Of all images on the way that fool the network it
-# keeps the one that the real detector suspects least. At $w = 0$ that choice is all it does. To hide better
-# may mean to fool the network less often, so *success* and AUROC are to be read together.
+# with PGD. Here $\ell$ is the cross-entropy and $y'$ the likeliest wrong class. $\tilde s$ is the detector's score with
+# all neurons in place of the first $k$, so that it has a slope to follow. Of all images on the way that fool the
+# network, the attacker keeps the one that the real detector suspects least. At $w = 0$ that choice is all he does.
+# Whoever hides better may fool the network less often, so success and AUROC are to be read together.
 
-# %%
+# %% tags=["hide-input"]
 adaptive = detection_tables.adaptive_detections(
     trials, images, places, page.on, weights=hiding, epsilon=epsilon, steps=pgd_steps, false_alarms=false_alarms
 )
-auroc_intervals(adaptive)
+areas = adaptive.groupby(["detector", "attack"], sort=False)["AUROC"].mean()
+page.figure(
+    auroc_intervals(adaptive),
+    "adaptive",
+    "The detectors under PGD, and under attackers who give weight w to hiding from P2's detector: AUROC (0 to 1) with "
+    "95 % intervals over images, a panel a network. Left of chance, the attacker has turned the detector around: it "
+    "suspects honest images more than adversarial ones.",
+    alt=f"Marks with intervals on an axis of AUROC. Mean over networks: {in_words(areas, most=24)}.",
+)
 
-# %% [markdown]
-# *unseen* is the share of the attacked images that fool the network and are not flagged, when
-# {glue:text}`false-alarms` of the honest ones may be.
-
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 page.say(false_alarms=f"{100 * false_alarms:.0f} %")
-detection_tables.unseen_shown(adaptive)
-
-# %% [markdown]
-# The worst case of each network, where the detector's AUROC is lowest:
+page.table(
+    detection_tables.unseen_shown(adaptive),
+    "unseen",
+    "The numbers of the figure for P2's detector. success: share of the attacked images that fool the network, in per "
+    "cent; unseen: share that fool it and are not flagged, if a given share of honest images may be (`false_alarms`).",
+    exact=adaptive,
+)
 
 # %% tags=["hide-input"]
 worst = detection_tables.worst_cases(adaptive)
@@ -311,19 +410,27 @@ page.say(
     adaptive_still_better=int((worst["verdict"] == "better than chance").sum()),
     adaptive_worse=int((worst["verdict"] == "worse than chance").sum()),
 )
-detection_tables.unseen_shown(worst)
+page.table(
+    detection_tables.unseen_shown(worst),
+    "worst",
+    "The worst case of each network, where the AUROC of P2's detector is lowest. success: per cent of the attacked "
+    "images that fool the network; unseen: per cent that fool it and are not flagged.",
+    exact=worst,
+)
 
 # %% [markdown]
 # In its worst case the detector still does better than chance on {glue:text}`adaptive-still-better` of
-# {glue:text}`adaptive-networks` networks, and worse than chance, so that it suspects honest images more than
-# adversarial ones, on {glue:text}`adaptive-worse`. (The worst of several attacks is picked after the fact, which makes
-# it look a little worse than it is.)
-
-# %% [markdown]
+# {glue:text}`adaptive-networks` networks, and worse than chance on {glue:text}`adaptive-worse`. In the column
+# *unseen*, {glue:text}`false-alarms` of the honest images may be flagged. (The worst of several attacks is picked after
+# the fact, which makes it look a little worse than it is.)
+#
+# Two more doubts. A detector that is no better than a network's own sureness shows nothing about neurons. And the
+# profile of a neuron rests on few images: with other held-out images it would name other classes.
+#
 # ## What this says of the claims
 #
-# The rows of this chapter in the ledger of all claims ({doc}`14_claims`). A claim *holds* for a network where the whole
-# interval lies on its side, and *fails* where it lies on the other.
+# The rows of this chapter in the ledger of all claims ({doc}`14_claims`). A claim *holds* for a network if the whole
+# interval lies on its side, and *fails* if it lies on the other.
 
 # %% tags=["hide-input"]
 kept = {"masses": masses.reset_index(), "detections": detections, "adaptive": adaptive}
@@ -331,7 +438,73 @@ succeeded, told = detections.dropna(subset="AUROC"), errors.dropna(subset="predi
 tables_told = {"errors": told, "detections": succeeded, "worst": worst, "changes": changes, "leads": errors_lead}
 measurable = [row for row in settled("07_tracing", **tables_told) if pd.notna(row["value"])]
 findings = page.keep(kept | {"changes": changes}, measurable)
-with_intervals(findings.set_index(["claim", "case"]))
+page.findings(findings)
+
+# %% [markdown]
+# ## Summary
+#
+# - A neuron's influence on a prediction is what the prediction loses without it, {eq}`eq-prediction-difference`. For a
+#   last layer with one linear map behind it, a closed form gives the same number, {eq}`eq-closed-form`.
+# - That influential neurons stand for the predicted class is true by construction. Of {glue:text}`errors-networks`
+#   networks, {glue:text}`errors-true` show something of the true class where they err.
+# - As a detector of attacks, {eq}`eq-detector`, neurons beat chance in {glue:text}`better than chance` of
+#   {glue:text}`cases` cases here and both rivals in {glue:text}`better than all rivals`. A detector has to beat rivals
+#   that look at no neuron.
+# - An attacker who knows the detector decides what it is worth: it stays better than chance on
+#   {glue:text}`adaptive-still-better` of {glue:text}`adaptive-networks` networks.
+#
+# ## Try this
 
 # %% tags=["hide-input"]
-page.provenance()
+try_this("07_tracing")
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** A network has two classes. The logit of the predicted class is 5 and the other one is 0; a neuron carries 1 of
+# the 5. Work out its prediction difference by {eq}`eq-prediction-difference` and by {eq}`eq-log-odds`. What become of
+# the two if the logit is 2 in place of 5?
+
+# %% tags=["remove-input"]
+for logit in (5.0, 2.0):
+    whole, without = torch.tensor([logit, logit - 1], dtype=torch.float64).sigmoid()
+    odds = ((whole / (1 - whole)) / (without / (1 - without))).log2()
+    page.say({f"pd-{logit:.0f}": f"{float(whole - without):.4f}", f"odds-{logit:.0f}": f"{float(odds):.4f}"})
+
+# %% [markdown]
+# :::{dropdown} Answer
+# At 5 the probability falls by {glue:text}`pd-5`, at 2 by {glue:text}`pd-2`. The log odds fall by
+# {glue:text}`odds-5` and {glue:text}`odds-2`, the same both times: $1/\ln 2$. The neuron does the same for the logit
+# in both networks, but the surer one hides it from the probability.
+# :::
+#
+# **2.** A detector flags {glue:text}`false-alarms` of the honest images and eight in ten of the adversarial ones. One
+# image in a hundred is adversarial. Which share of the flagged images is?
+
+# %% tags=["remove-input"]
+caught, alarms = 0.8 * 0.01, false_alarms * 0.99
+page.say(caught=f"{100 * caught:.2f} %", alarms=f"{100 * alarms:.2f} %", flagged=f"{caught / (caught + alarms):.0%}")
+
+# %% [markdown]
+# :::{dropdown} Answer
+# Of all images {glue:text}`caught` are adversarial and flagged, {glue:text}`alarms` are honest and flagged. So
+# {glue:text}`flagged` of the flagged images are adversarial. Even a detector that looks good by its AUROC mostly raises
+# false alarms where attacks are rare.
+# :::
+#
+# **3.** In {glue:text}`first-network`, how large is the mass of the predicted class on right answers, and on errors?
+# Why does the AUROC on errors say more than these two means?
+
+# %% tags=["remove-input"]
+for name, group in {"right": "right answers", "wrong": "errors"}.items():
+    row = masses.loc[(shown, group), ["predicted", "predicted low", "predicted high"]].to_numpy(float)
+    page.say({f"mass-{name}": interval_text(*row, decimals=3)})
+unaided = detections.query("model == @shown and attack == @detection_tables.ERRORS and detector == 'mismatch'")
+page.say(errors_auroc=interval_text(*unaided[["AUROC", "low", "high"]].to_numpy(float)[0], decimals=2))
+
+# %% [markdown]
+# :::{dropdown} Answer
+# It is {glue:text}`mass-right` on right answers and {glue:text}`mass-wrong` on errors. With enough images two means can
+# differ beyond doubt while single images overlap almost wholly. The AUROC of the mismatch, {glue:text}`errors-auroc`,
+# asks about single images: how often a random error looks more suspicious than a random right answer.
+# :::

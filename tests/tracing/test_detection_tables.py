@@ -13,7 +13,7 @@ import torch
 from neuron_consistency.attacks.linf import fgsm
 from neuron_consistency.attacks.predictions import predictions, under_pgd
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.show import distinct_titles
+from neuron_consistency.show import MISSING, distinct_titles
 from neuron_consistency.tracing.detection import MAHALANOBIS, MISMATCH, SOFTMAX
 from neuron_consistency.tracing.detection_tables import (
     ERRORS,
@@ -97,7 +97,7 @@ def test_attacks_that_never_succeed_say_so() -> None:
     hopeless = detection_table(made([1, 1], [0.1, 0.2]), {"any": made([1, 1], [0.1, 0.2])}, k=1)
     assert set(hopeless["verdict"]) == {"no right answer"}
     assert len(auroc_intervals(named).axes) >= 1
-    assert areas_shown(named).loc[("toy", "weak"), MISMATCH] == ""
+    assert areas_shown(named).loc[("toy", "weak"), MISMATCH] == MISSING
 
 
 def test_k_is_the_one_that_tells_best_and_the_worst_case_the_lowest() -> None:

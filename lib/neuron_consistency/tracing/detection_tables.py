@@ -195,7 +195,7 @@ def areas_shown(table: pd.DataFrame) -> pd.DataFrame:
     keyed = table.set_index(KEYS)
     success = with_intervals(keyed[["success", "success low", "success high", "positives"]], decimals=0)
     areas = with_intervals(keyed[["AUROC", "low", "high"]], decimals=2)["AUROC"].unstack(sort=False)
-    return without_nan(success.xs(MISMATCH, level="detector").join(areas))
+    return success.xs(MISMATCH, level="detector").join(areas)
 
 
 def leads_shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -205,7 +205,7 @@ def leads_shown(table: pd.DataFrame) -> pd.DataFrame:
         table: from `detections`.
     """
     leads = with_intervals(table.set_index(KEYS)[["lead", "lead low", "lead high"]], decimals=2)["lead"]
-    return without_nan(leads.unstack(sort=False).drop(columns=MISMATCH).add_prefix("lead over "))
+    return leads.unstack(sort=False).drop(columns=MISMATCH).add_prefix("lead over ")
 
 
 def unseen_shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -216,12 +216,7 @@ def unseen_shown(table: pd.DataFrame) -> pd.DataFrame:
     """
     columns = ["success", "AUROC", "low", "high", "verdict", "unseen", "unseen low", "unseen high"]
     own = table[table["detector"] == MISMATCH].set_index(["model", "attack"])
-    return without_nan(with_intervals(own[columns], decimals=2))
-
-
-def without_nan(shown: pd.DataFrame) -> pd.DataFrame:
-    """A table of texts with empty cells for numbers that are missing."""
-    return shown.replace(r"nan.*", "", regex=True)
+    return with_intervals(own[columns], decimals=2)
 
 
 def _words(rival: str) -> tuple[str, str, str]:
