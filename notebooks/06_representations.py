@@ -141,7 +141,8 @@ page.table(
 
 # %%
 two = torch.tensor([[[6.0, 0, 0]], [[0, 0, 6.0]]])  # logits: networks, images, classes
-loss = {form: ensemble_loss(two, torch.tensor([0]), fusion=form).item() for form in ("loss", "logits", "probability")}
+forms = ("loss", "logits", "probability")
+loss = {form: ensemble_loss(two, torch.tensor([0]), fusion=form).item() for form in forms}
 
 # %% tags=["remove-input"]
 page.say({f"joined-{form}": number_text(value, 2) for form, value in loss.items()})
@@ -436,8 +437,9 @@ findings = page.keep(
     settled("06_representations", success=success, transfer=transfer, claims=rows),
 )
 cured = with_intervals(findings[findings["claim"] == "cure-on-own-images"])
-cured = cured["case"].str.partition(",")[0] + " " + cured["value"] + ", " + cured["verdict"]
-page.say(cure_own="; ".join(cured) or "no trained network was attacked itself in this run")
+told = zip(*(cured[name] for name in ("case", "value", "verdict")), strict=True)
+told = [f"{case.partition(',')[0]} {value}, {verdict}" for case, value, verdict in told]
+page.say(cure_own="; ".join(told) or "no trained network was attacked itself in this run")
 ledger = Found(Kept.read()).numbers
 for name, claim in {"mostly": "dummy-detectors-mostly", "cure": "cure-on-own-images"}.items():
     page.say({f"ledger-{name}": f"{ledger[claim].row['verdict']}, {ledger[claim].bare}"})
