@@ -6,13 +6,12 @@
 # **Question.** Can we ask the neurons behind a prediction whether to believe it?
 #
 # **Answer.** P2's {term}`detector <detector of adversarial images>` suspects an image if its prediction does not match
-# what its most influential neurons stand for. Here it tells adversarial images better than chance in
-# {glue:text}`better than chance` of {glue:text}`cases` cases, each a network under an attack that fools it, and better
-# than both of two simple rivals in {glue:text}`better than all rivals`. The ledger says of the kept study on
-# photographs: that it tells adversarial images {glue:text}`ledger-attacks`
-# ([the claim](14_claims.html#claim-neurons-tell-attacks)); that it does so better than its rivals
-# {glue:text}`ledger-rivals` ([the claim](14_claims.html#claim-better-than-rivals)); that it still does where the
-# attacker knows it {glue:text}`ledger-adaptive` ([the claim](14_claims.html#claim-survives-adaptation)).
+# what its most influential neurons stand for. Here it beats chance in {glue:text}`better than chance` of
+# {glue:text}`cases` cases (a network under an attack that fools it), and both of two simple rivals in
+# {glue:text}`better than all rivals`. The ledger says of the kept study on photographs:
+# <a href="14_claims.html#claim-neurons-tell-attacks">it tells adversarial images</a>: {glue:text}`ledger-attacks`;
+# <a href="14_claims.html#claim-better-than-rivals">better than its rivals</a>: {glue:text}`ledger-rivals`;
+# <a href="14_claims.html#claim-survives-adaptation">even if the attacker knows it</a>: {glue:text}`ledger-adaptive`.
 #
 # **The number that decides.** How much larger the detector's {term}`AUROC` is than that of its best rival, held against
 # 0. For {glue:text}`first-network` under FGSM the lead is {glue:text}`first-lead`.
@@ -21,9 +20,8 @@
 # related. Every class then matches every neuron better, and the predicted class comes nearer to the others.
 # :::
 #
-# Why did the network say *that*? P2 answers with neurons {cite}`dong2017towards`. It traces a prediction to those that
-# swayed it most, and compares what these neurons stand for with what the network said. Here are three predictions of
-# one network. A bar is a neuron's {term}`influence`: what the prediction loses if the neuron is silent.
+# P2 traces a prediction to the neurons that swayed it most, and compares what these stand for with what the network
+# said {cite}`dong2017towards`. A bar is a neuron's {term}`influence`: what the prediction loses if the neuron is silent.
 
 # %% tags=["parameters", "hide-input"]
 # what is looked at
@@ -86,8 +84,6 @@ claims = Found(Kept.read()).numbers
 for name, claim in {"attacks": "neurons-tell-attacks", "rivals": "better-than-rivals"}.items():
     page.say({f"ledger-{name}": f"{claims[claim].row['verdict']}, {claims[claim].bare}"})
 page.say(ledger_adaptive=f"{claims['survives-adaptation'].row['verdict']}, {claims['survives-adaptation'].bare}")
-
-# %% tags=["hide-input", "remove-output"]
 under_fgsm = partial(fgsm, epsilon=epsilon)
 trials = try_networks(
     models, images, page.on, training=training, selection=selection, fgsm=under_fgsm, ks=ks,
@@ -111,7 +107,7 @@ for kind, one in traced.items():
     display(page.figure(explanation_panel(one), f"traced-{kind.split()[-1]}", what, alt=alt))
 
 # %% [markdown]
-# Of each kind the picture shows the image of median sureness, so none is picked for its looks. The kinds that occur in
+# Of each kind a picture shows the image of median sureness, so none is picked for its looks. The kinds that occur in
 # this run are {glue:text}`traced`; the adversarial image is one that FGSM turned from a right answer into a wrong one.
 # The dashed line is the mean of all neurons: what a neuron drawn at random would show.
 #
