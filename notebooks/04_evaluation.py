@@ -20,9 +20,9 @@
 # ({ref}`change-a-parameter`). Every V and U falls, and chance falls with them.
 # :::
 #
-# P1 evaluates three networks, each trained normally and with the consistent loss {cite}`dong2019towards`. This page
-# repeats that with the networks that {doc}`03_consistent_loss_training` chose last, and adds what the paper lacks: a
-# {term}`chance level` and an interval beside every number, controls, and the same training *without* the loss.
+# P1 trains three networks normally and with the consistent loss {cite}`dong2019towards`. This page repeats that with
+# the networks that {doc}`03_consistent_loss_training` chose last, and adds a {term}`chance level`, an interval,
+# controls, and the same training *without* the loss.
 
 # %% tags=["parameters", "hide-input"]
 # what is looked at
