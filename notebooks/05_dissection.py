@@ -7,9 +7,11 @@
 #
 # **Answer.** In {glue:text}`dissected-first`, {glue:text}`aligned-all` of the neurons match a concept that people name.
 # With the labels of other images, {glue:text}`aligned-all-chance` do. In the kept studies on photographs, that
-# [neurons match concepts beyond chance](14_claims.html#claim-neurons-have-concepts) {glue:text}`ledger-have`; that [an
-# attack takes matches away](14_claims.html#claim-concepts-lost-beyond-chance) {glue:text}`ledger-lost`; and that [the
-# consistent loss saves some](14_claims.html#claim-training-keeps-concepts-beyond-chance) {glue:text}`ledger-saved`.
+# <a href="14_claims.html#claim-neurons-have-concepts">neurons match concepts beyond chance</a>
+# {glue:text}`ledger-have`; that <a href="14_claims.html#claim-concepts-lost-beyond-chance">an attack takes matches
+# away</a> {glue:text}`ledger-lost`; and that <a
+# href="14_claims.html#claim-training-keeps-concepts-beyond-chance">the consistent loss saves some</a>
+# {glue:text}`ledger-saved`.
 #
 # **The number that decides.** The per cent of neurons that match a concept beyond chance, on attacked images less on
 # the same images before: {glue:text}`lost` points, held against 0. So {glue:text}`lost-words`.

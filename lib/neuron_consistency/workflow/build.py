@@ -17,6 +17,7 @@ from neuron_consistency.workflow.parameters import notebooks, profile_parameters
 
 DATA = "NEURON_CONSISTENCY_DATA"
 ERRORS = "NEURON_CONSISTENCY_ERRORS"  # names the file that gathers the errors of the steps of one call
+INJECTED = '"injected-parameters"'  # the tag that papermill gives their cell
 BUILT = ("notebooks", "_build")  # what a build writes into its site folder
 
 
@@ -137,7 +138,10 @@ def build_site(root: Path, site: Path) -> None:
     shutil.copytree(root / "book", stage, ignore=lambda folder, names: BUILT if Path(folder) == root / "book" else ())
     (stage / "notebooks").mkdir()
     for copy in copies:
-        shutil.copy(copy, stage / "notebooks")
+        text = copy.read_text(
+            "utf-8"
+        )  # parameters that a profile changes are folded, as those that stand in the notebook
+        (stage / "notebooks" / copy.name).write_text(text.replace(INJECTED, f'{INJECTED}, "hide-input"', 1), "utf-8")
     config = ["--config", str(root / "_config.yml"), "--path-output", str(stage)]
     builder = str(Path(sys.executable).with_name("jupyter-book"))
     command = [builder, "build", str(stage), *config, "-W", "-n", "--keep-going", "--all"]
