@@ -60,8 +60,8 @@ def marked(notebook: Notebook, book: Notebook | None, banner: str) -> Notebook:
 
     Args:
         book: the book's own run; None where there is none, and then nothing is marked.
-        banner: HTML without a blank line; {edited} in it is replaced by what is to be said of cells whose code the book's
-            run did not have.
+        banner: HTML without a blank line; {edited} in it is replaced by what is to be said of cells whose code is not
+            in the book's run.
     """
     page, edited = copy.deepcopy(notebook), 0
     before, now = glued_values(book) if book else {}, glued_values(notebook)
