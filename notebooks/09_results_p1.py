@@ -191,7 +191,7 @@ page.figure(
     kept.cited(figures.sweep(reactions, x="layer", y="U"), main),
     "reactions",
     "U of the first normally trained network, layer by layer; of the same network with random weights; with labels of "
-    "other images, which has to end at chance (dotted); and on images shown smaller and larger than in training.",
+    "other images, which has to end at chance (dashed); and on images shown smaller and larger than in training.",
     alt="Lines of U over layers, one a case. " + in_words(reactions.set_index(["model", "layer"])["U"]),
 )
 
