@@ -21,7 +21,7 @@
 # :::
 #
 # P2 traces a prediction to the neurons that swayed it most, and compares what these stand for with what the network
-# said {cite}`dong2017towards`. A bar is a neuron's {term}`influence`: what the prediction loses if the neuron is silent.
+# said {cite}`dong2017towards`. A bar is a neuron's {term}`influence`: what the prediction loses without the neuron.
 
 # %% tags=["parameters", "hide-input"]
 # what is looked at
@@ -239,14 +239,20 @@ page.say(errors_true=int((errors["true - alike low"] > 0).sum()))
 # s(x) = 1 - \frac1k \sum_{n\,\in\,\text{top }k} (A\,p_n)_{\hat y} .
 # $$ (eq-detector)
 #
-# For the first picture of this page, whose neurons *for* the prediction are its top $k$, that is
+# In the first picture of this page the neurons *for* the prediction are the top $k$:
 
 # %%
 top = traced[next(iter(traced))].neurons.query("side == 'for'")
 suspicion = 1 - top["match"].mean()
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 page.say(suspicion=f"{suspicion:.3f}", suspicion_k=len(top))
+
+# %% [markdown]
+# Its suspicion is {glue:text}`suspicion`, with $k$ = {glue:text}`suspicion-k`. For the test, $k$ is chosen for each
+# network on held-out images:
+
+# %% tags=["hide-input"]
 page.table(
     detection_tables.chosen_k(trials),
     "chosen-k",
@@ -255,11 +261,10 @@ page.table(
 )
 
 # %% [markdown]
-# with $k$ = {glue:text}`suspicion-k`, a suspicion of {glue:text}`suspicion`. Whether that is any good shows only beside
-# others. **1 - max softmax** suspects what the network is unsure of {cite}`hendrycks2017baseline`. The **Mahalanobis**
-# distance {cite}`lee2018simple` suspects an image whose features are far from those of every class of
-# {glue:text}`fitted` training images. It is used here at the last layer alone, without those parts of the published
-# method that are themselves fitted to attacks.
+# Whether this is any good shows only beside others. **1 - max softmax** suspects what the network is unsure of
+# {cite}`hendrycks2017baseline`. The **Mahalanobis** distance {cite}`lee2018simple` suspects an image whose features are
+# far from those of every class of {glue:text}`fitted` training images. It is used here at the last layer alone, without
+# those parts of the published method that are themselves fitted to attacks.
 #
 # FGSM attacks all test images. PGD {cite}`madry2018towards` and targeted images of an ensemble attack
 # {glue:text}`slow-images` of them. One ensemble is all normally trained networks of this page, the other all that are
@@ -356,7 +361,7 @@ page.table(
     changes.set_index(["model", "attack"]),
     "training-changes",
     "AUROC of P2's detector after training with the consistent loss, less the same after normal training, with 95 % "
-    "intervals. Above 0: training makes the neurons better witnesses. Without lines: no attack fools both.",
+    "intervals. Above 0: training makes the neurons better witnesses. Where it has no line, no attack fools both.",
 )
 
 # %% [markdown]

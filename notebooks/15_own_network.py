@@ -16,20 +16,14 @@
 # {glue:text}`own-cifar10-4 true`.
 #
 # **Change it yourself.** `make notebook N=15 PARAMS="labels=flat"` ({ref}`change-a-parameter`) lets only images of the
-# very same class count as alike: U and its chance level fall. With `network=`, `weights=` and `images=` the page is
-# about your network.
+# very same class count as alike: U and its chance level fall. With `network=` and `images=` the page is about yours.
 # :::
-#
-# The command, for your network and your images:
 #
 #     neuron-consistency score --network model.py:make --weights mine.safetensors \
 #         --mean .5 .5 .5 --std .5 .5 .5 --images photos/ --out card/
 #
-# It ends with a card like the one that this page has made:
-#
-# <p><a class="atlas" href="15_own_network_files/card.html"><strong>Open the card</strong></a></p>
-#
-# It is the card of {glue:text}`source`: every neuron of every layer, with the images that fire it most.
+# It ends with a card, like <a class="atlas" href="15_own_network_files/card.html"><strong>the card of this
+# page</strong></a>, which shows every neuron of every layer with the images that fire it most.
 
 # %% tags=["parameters", "hide-input"]
 # what is looked at
@@ -109,8 +103,13 @@ cards = artifacts(profile) / "cards"
 # %% tags=["hide-input"]
 kept = Kept.read()
 studies = [name for name in kept.named("own-") if name != "own-cifar10-trained"]
+called = {
+    "own-efficientnet-lite0": "EfficientNet-Lite0, after its activation",
+    "own-efficientnet-lite0-before": "EfficientNet-Lite0, before its activation",
+    **{f"own-cifar10-{size}": f"ResNet-18 of CIFAR-10, {size}/255" for size in (2, 4, 8)},
+}
 rows = kept.table(studies, "layers").reset_index(drop=True)
-rows = rows[rows["layer"] == rows.groupby("study")["layer"].transform("last")]
+rows = rows[rows["layer"] == rows.groupby("study")["layer"].transform("last")].replace({"study": called})
 true = rows[rows["labels"] == "true"].set_index(["study", "set"])["U"]
 page.figure(
     kept.cited(figures.consistency_intervals(rows.assign(model=rows["study"]), sharex=False), *studies),
@@ -138,7 +137,7 @@ page.figure(
 # `wrap` needs the module and how its images are normalised. Normalisation then lives in the model, which takes images
 # in [0, 1]. One forward pass of an empty image finds the layers and counts their neurons.
 
-# %%
+# %% tags=["remove-output"]
 if own:
     net = next(net for net in page.current() if net.title == "ResNet-18, normal")
     shown = evaluation_images(net.recipe, per_class=per_class)
@@ -174,7 +173,8 @@ page.table(
 # run the cell again, and it goes on.
 
 # %% tags=["remove-output"]
-pieces = score(model, shown, cards, page.on, setting=setting, labels=labels or None, source=source, keyed=True)
+how = {"setting": setting, "labels": labels or None, "source": source}
+pieces = score(model, shown, cards, page.on, keyed=True, **how)
 
 # %% tags=["hide-input"]
 distances = class_distances(shown, labels or None)
@@ -236,7 +236,7 @@ page.table(
 # thresholds to the last bit, and U as chapter 4 computes it. The thresholds are {glue:text}`thresholds`.
 
 # %% tags=["hide-input"]
-page.say(thresholds="not compared, since the network is yours")
+thresholds = "not compared, since the network is yours"
 if own:
     known = measure_with_controls(net.model, shown, page.on, epsilon=epsilon, quantile=quantile, top_k=top_k)
     A = correlation(class_distances(shown), sigma=sigma)
@@ -251,9 +251,10 @@ if own:
     }
     same = pd.DataFrame.from_dict(both, orient="index").rename_axis(["set", "labels"])
     same["difference"] = same["as a stranger"] - same["as in chapter 4"]
-    page.say(thresholds=f"{'the same' if bits else 'different'} in all {model.layers[model.last_layer]} neurons")
+    thresholds = f"{'the same' if bits else 'different'} in all {model.layers[model.last_layer]} neurons"
     what = "U of the last layer, of the network as a stranger and of the network as chapter 4 knows it."
     display(page.table(same, "same", what, decimals=6))
+page.say(thresholds=thresholds)
 
 # %% [markdown]
 # ## A network of another kind
@@ -278,7 +279,7 @@ if own and vit_epochs:
     schedule = Schedule(epochs=vit_epochs, learning_rate=1e-3, precision=page.on.precision)
 
 # %% tags=["hide-input", "remove-stderr"]
-page.say(vit_right="it was left out of this run")
+right = "it was left out of this run"
 if own and vit_epochs:
     made_of = hashlib.sha256(f"{training.fingerprint} {schedule} {TRAINING}".encode()).hexdigest()[:12]
     train(
@@ -287,7 +288,7 @@ if own and vit_epochs:
     )  # fmt: skip
     seen = score(transformer, shown, cards, page.on, setting=setting, source="a vision transformer", keyed=True)
     blocks = layer_table(seen)
-    page.say(vit_right=f"it is right on {accuracy_table(seen, shown)['accuracy'][0]:.0f} % of the images")
+    right = f"it is right on {accuracy_table(seen, shown)['accuracy'][0]:.0f} % of the images"
     shown_blocks = figures.consistency_intervals(blocks.assign(model=blocks["layer"]))
     what = "The same as for the first network, for the blocks of a small vision transformer. " + reading(
         seen, transformer.last_layer
@@ -295,6 +296,7 @@ if own and vit_epochs:
     alt = in_words(blocks[blocks["layer"] == transformer.last_layer].set_index(["set", "labels"])["U"])
     alt = f"Dots and squares with intervals on an axis of U. In the last block, {alt}."
     display(page.figure(shown_blocks, "transformer", what, alt=alt))
+page.say(vit_right=right)
 
 # %% [markdown]
 # ## Two networks that others trained
@@ -311,14 +313,14 @@ part = (falls["predicted"] / falls["true"]).clip(lower=0)
 page.say(most_left=f"{100 * part.max():.0f} %")
 page.say({f"{name}-part": f"{100 * value:.0f} %" for name, value in part.items()})
 page.table(
-    kept.cited(differences, *studies),
+    kept.cited(differences.rename(called), *studies),
     "others-changes",
     "U above chance on each set, less the same on the real images, by study and kind of label, with 95 % intervals.",
     decimals=4,
 )
 
 # %% tags=["hide-input"]
-right = with_intervals(kept.table(studies, "accuracy").set_index(["study", "set"]), decimals=1)
+right = with_intervals(kept.table(studies, "accuracy").set_index(["study", "set"]).rename(called), decimals=1)
 page.table(
     kept.cited(right["accuracy"].unstack(sort=False).fillna("not measured").rename_axis(columns=None), *studies),
     "others-accuracy",
@@ -326,8 +328,8 @@ page.table(
 )
 
 # %% [markdown]
-# Both networks' neurons stand above chance. Shown FGSM images, U above chance falls if images go by their true labels:
-# by {glue:text}`own-efficientnet-lite0-before true` for EfficientNet-Lite0 at 4/255, and for the CIFAR-10 network by
+# Both networks' neurons stand above chance. On FGSM images U above chance falls if images go by their true labels. It
+# changes by {glue:text}`own-efficientnet-lite0-before true` for EfficientNet-Lite0 at 4/255, and for the CIFAR-10 network by
 # {glue:text}`own-cifar10-2 true`, {glue:text}`own-cifar10-4 true` and {glue:text}`own-cifar10-8 true` at 2, 4 and
 # 8/255. If images go by what the network takes them for, the changes are
 # {glue:text}`own-efficientnet-lite0-before predicted`, and {glue:text}`own-cifar10-2 predicted`,
@@ -427,8 +429,9 @@ page.say(
 # %% tags=["remove-input"]
 real = rows[(rows["set"] == "real") & (rows["labels"] == "true")].set_index("study")
 for name in ("own-efficientnet-lite0", "own-efficientnet-lite0-before"):
-    low = interval_text(*real.loc[name, ["U", "U low", "U high"]].to_numpy(float), decimals=4)
-    page.say({f"{name}-real": low, f"{name}-m": f"{real.loc[name, 'm']:.0f}"})
+    row = real.loc[called[name]]
+    value = interval_text(*row[["U", "U low", "U high"]].to_numpy(float), decimals=4)
+    page.say({f"{name}-real": value, f"{name}-m": f"{row['m']:.0f}"})
 
 # %% [markdown]
 # :::{dropdown} Answer
