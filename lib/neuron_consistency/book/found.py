@@ -88,12 +88,13 @@ class Found:
     """Today's ledger in words.
 
     Attributes:
+        findings: of the kept studies, which the ledger judges.
         ledger: from `judged`, by claim.
         left: from `what_is_left`, the table of the figure.
     """
 
     def __init__(self, kept: Kept) -> None:
-        findings = kept.findings()
+        self.findings = findings = kept.findings()
         self.ledger = judged(read_claims(), findings).set_index("claim", drop=False)
         self.left = what_is_left(kept, findings)
         self.headlines = read_list("found.yaml", Headline)
@@ -126,7 +127,10 @@ class Found:
         return "", " ".join(f"{number.row['says']} {number}." for number in numbers)
 
     def html(self, place: str) -> Exhibit:
-        """A place as the page shows it; each verdict leads to its claim in the ledger, each end to the chapter."""
+        """A place as the page shows it; each verdict leads to its claim in the ledger, each end to the chapter.
+
+        Below stands where the numbers are from.
+        """
         told, items = self.place(place), []
         tag, around = ("p", "div") if place == "answer" else ("li", "ol")
         for headline, title, text in told:
@@ -135,7 +139,11 @@ class Found:
             more = f'<a href="{chapter}.html">Chapter {int(chapter[:2])}</a>.'
             items.append(f'<{tag} id="found-{headline.name}">{line} {more}</{tag}>')
         texts = (f"{title} " + VERDICT.sub(r"\2", text) for _, title, text in told)
-        return Exhibit(f'<{around} class="found">\n' + "\n".join(items) + f"\n</{around}>", "\n".join(texts))
+        claims = {name for headline, _, _ in told for name in headline.claims}
+        studies = self.findings.loc[self.findings["claim"].isin(claims), "study"].nunique()
+        source = f'The numbers of the <a href="14_claims.html">ledger</a>, from {studies} kept studies.'
+        shown = f'<{around} class="found">\n{"".join(items)}\n</{around}>\n<p class="provenance">{source}</p>'
+        return Exhibit(shown, "\n".join(texts))
 
     def markdown(self, place: str) -> str:
         """A place as the README shows it."""
