@@ -29,8 +29,9 @@ page.figure(
     "How much of the consistency of its neurons a network keeps, in per cent: 100 on real images, 0 at chance. Blue "
     "dots: attacked images, sorted by what they show; little is left. Orange squares: the same images, sorted by what "
     "the network says they are; much more is left. Open diamonds: images that it gets wrong without any attack. A line "
-    "a network, with the share of clean images that it gets right. 12 and 40 classes are of Tiny ImageNet; networks "
-    "without a number of classes are measured as others trained them. FGSM, last layer, intervals of 95 %.",
+    "a network, with the share of clean images that it gets right. 12 and 40 classes are of Tiny ImageNet; networks of "
+    "ImageNet and CIFAR-10 were trained by others, and “trained on” says that we went on. FGSM, last layer, intervals "
+    "of 95 %.",
     alt=alt_text(found.left),
 )
 
