@@ -7,9 +7,9 @@
 #
 # **Answer.** On this page {glue:text}`told` of {glue:text}`asked` differences from P1's loss as in chapter 3 have an
 # interval that leaves out zero, where by chance {glue:text}`by-chance` would. In the kept study on photographs, which
-# tries more choices, it is {glue:text}`kept-told` of {glue:text}`kept-asked`
-# ([the figure](09_results_p1.html#fig-choice-differences)). Over all studies, that the consistent loss adds to
-# adversarial training {glue:text}`ledger-adds` ([the ledger](14_claims.html#claim-consistent-loss-adds)).
+# tries more choices, it is {glue:text}`kept-told` of {glue:text}`kept-asked` (<a
+# href="09_results_p1.html#fig-choice-differences">the figure</a>). Over all studies, that the consistent loss adds to
+# adversarial training {glue:text}`ledger-adds` (<a href="14_claims.html#claim-consistent-loss-adds">the ledger</a>).
 #
 # **The number that decides.** U under FGSM without the consistent loss, less U with it: here {glue:text}`without`, held
 # against 0. Without the loss, U is {glue:text}`without-words`.
@@ -129,7 +129,8 @@ page.say(
 # number that decides, for the first seed:
 
 # %%
-with_loss, without_loss = (passes[choice][0].estimate(FGSM, A, kind="true") for choice in (BASE, WITHOUT))
+with_loss = passes[BASE][0].estimate(FGSM, A, kind="true")
+without_loss = passes[WITHOUT][0].estimate(FGSM, A, kind="true")
 difference = without_loss.minus(with_loss)  # group of images by group of images
 
 # %% tags=["remove-input"]
