@@ -157,6 +157,12 @@ DRAWN: dict[str, Callable[[], Figure]] = {
     "E of images": lambda: explanation_figures.explanation_distributions(
         every("E", model=["untrained", *NETWORKS[:6]], mask=["own explanation", "true object"], image=range(5))
     ),
+    "differences": lambda: explanation_figures.differences(
+        bare(
+            every("difference", objective=explanation_figures.WORDS, against=["normal"], measure=["accuracy", "E"]),
+            "difference",
+        ).assign(verdict=["better", "not shown"] * 5)
+    ),
     "traced": traced,
     "detectors": detectors,
     "pictures": pictures,

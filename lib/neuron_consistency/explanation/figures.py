@@ -1,10 +1,29 @@
-"""Figures of how E is distributed. Nothing is computed here."""
+"""Figures of how E is distributed, and of what training by it changes. Nothing is computed here."""
 
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from neuron_consistency.plotting import legend_below, looks, panels
+from neuron_consistency.plotting import (
+    CHANCE,
+    MARKERS,
+    OTHERS,
+    WIDTH,
+    grid,
+    legend_below,
+    looks,
+    marks,
+    name_lines,
+    panels,
+)
+
+WORDS = {  # what a page calls the objectives
+    "reweighted": "the paper's weights",
+    "reweighted-mean1": "weights of mean one",
+    "permuted-mean1": "permuted weights",
+    "consistent": "P1's Eq. 6",
+    "both": "both methods",
+}
 
 
 def explanation_over_training(rows: pd.DataFrame) -> Figure:
@@ -44,4 +63,26 @@ def explanation_distributions(rows: pd.DataFrame) -> Figure:
             sns.ecdfplot(own, x="E", ax=axis, label=model, lw=2, **style)
         axis.set(xlabel="E of an image (0 to 1)", ylabel="share of images with at most this E", xlim=(-0.02, 1.02))
     legend_below(made)
+    return made
+
+
+def differences(rows: pd.DataFrame) -> Figure:
+    """Differences between trainings with their intervals: a line a measure, a mark a comparison, open if not shown.
+
+    Args:
+        rows: columns objective, against, measure, difference, low, high, verdict. What is not judged is left out.
+    """
+    rows = rows[rows["verdict"].isin(["better", "worse", "not shown"])].replace({"objective": WORDS, "against": WORDS})
+    compared = rows["objective"] + " less " + rows["against"]
+    names, pairs = list(rows["measure"].unique()), list(compared.unique())
+    made, axes = grid(WIDTH, 0.4 + len(names) * (0.14 + 0.17 * len(pairs)))
+    (axis,) = axes.flat
+    axis.axvline(0, label="no difference", **CHANCE)
+    for (pair, shown), own in rows.groupby([compared, rows["verdict"] != "not shown"], sort=False):
+        place = pairs.index(pair)
+        at = own["measure"].map(names.index) + (place + 0.5) / len(pairs) * 0.8 - 0.4
+        style = {"color": OTHERS[place % len(OTHERS)], "marker": MARKERS[place % len(MARKERS)]}
+        marks(axis, own, "difference", at, label=pair, filled=shown, **style)
+    name_lines(axis, names, 26)
+    legend_below(made, "difference (shares and E go from 0 to 1), interval of 95 %")
     return made
