@@ -329,9 +329,9 @@ page.table(
 
 # %% [markdown]
 # Both networks' neurons stand above chance. On FGSM images U above chance falls if images go by their true labels. It
-# changes by {glue:text}`own-efficientnet-lite0-before true` for EfficientNet-Lite0 at 4/255, and for the CIFAR-10 network by
-# {glue:text}`own-cifar10-2 true`, {glue:text}`own-cifar10-4 true` and {glue:text}`own-cifar10-8 true` at 2, 4 and
-# 8/255. If images go by what the network takes them for, the changes are
+# changes by {glue:text}`own-efficientnet-lite0-before true` for EfficientNet-Lite0 at 4/255, and for the CIFAR-10
+# network by {glue:text}`own-cifar10-2 true`, {glue:text}`own-cifar10-4 true` and {glue:text}`own-cifar10-8 true` at 2,
+# 4 and 8/255. If images go by what the network takes them for, the changes are
 # {glue:text}`own-efficientnet-lite0-before predicted`, and {glue:text}`own-cifar10-2 predicted`,
 # {glue:text}`own-cifar10-4 predicted` and {glue:text}`own-cifar10-8 predicted`. So also in networks that nobody trained
 # for this book, most of what an attack does to the paper's measure is that the neurons follow a wrong decision.
