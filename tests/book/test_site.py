@@ -122,15 +122,15 @@ def axe() -> str:
     return (Path(found.submodule_search_locations[0]) / "axe.min.js").read_text("utf-8")
 
 
-# Marks all but the first three texts of a kind: the rest have the same colours, and contrast takes most of axe's time.
-MARK_REPEATED = """() => {
-    const kinds = new Map();
-    const kind = (node) => [node, node.parentElement, node.parentElement?.parentElement].map(
-        (each) => `${each?.tagName} ${each?.className} ${each?.getAttribute("style")}`).join(" < ");
-    for (const node of document.querySelectorAll("main :is(code, em, li, p, span, td, th):not([role], :has(*))")) {
-        const seen = (kinds.get(kind(node)) ?? 0) + 1;
-        kinds.set(kind(node), seen);
-        if (seen > 3) node.dataset.repeated = "";
+# Leaves three rows, items, functions and words of code of a kind: the rest are made alike, and axe takes long over each.
+THIN = """() => {
+    for (const parent of document.querySelectorAll(":has(> :is(tr, li, dl, dd, em, span))")) {
+        const kinds = new Map();
+        for (const child of [...parent.children].filter((each) => each.matches("tr, li, dl, dd, em, span"))) {
+            const kind = `${child.tagName} ${child.className}`;
+            kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
+            if (kinds.get(kind) > 3) child.remove();
+        }
     }
 }"""
 
@@ -139,7 +139,7 @@ def barriers(tab: Any, scheme: str, *rules: str) -> list[str]:
     """What axe calls serious or critical, one rule a line with the first element that breaks it; no rules: all."""
     options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
     options |= {"runOnly": {"type": "rule", "values": list(rules)}} if rules else {}
-    found = tab.evaluate("(options) => axe.run({ exclude: [['[data-repeated]']] }, options)", options)
+    found = tab.evaluate("(options) => axe.run(document, options)", options)
     return [
         f"{scheme}: {broken['id']}, {len(broken['nodes'])} times: {broken['nodes'][0]['html'][:200]}"
         for broken in found["violations"]
@@ -166,13 +166,14 @@ def look(site: Path, tab: Any) -> Any:
         tab.goto((site / f"{name}.html").as_uri())
         tab.evaluate("async () => { await window.MathJax?.startup?.promise; }")
         seen.facts = tab.evaluate(FACTS)
+        tab.set_viewport_size(PHONE)
+        seen.wider = tab.evaluate(WIDER)
+        tab.set_viewport_size(DESKTOP)
+        tab.evaluate(THIN)
         tab.evaluate(axe())
-        tab.evaluate(MARK_REPEATED)
         seen.barriers = barriers(tab, "light")
         tab.emulate_media(color_scheme="dark")
         seen.barriers += barriers(tab, "dark", "color-contrast")  # the other rules know no colours
-        tab.set_viewport_size(PHONE)
-        seen.wider = tab.evaluate(WIDER)
         for event, listener in listeners.items():
             tab.remove_listener(event, listener)
         return seen
