@@ -82,7 +82,7 @@ def differences(rows: pd.DataFrame) -> Figure:
         place = pairs.index(pair)
         at = own["measure"].map(names.index) + (place + 0.5) / len(pairs) * 0.8 - 0.4
         style = {"color": OTHERS[place % len(OTHERS)], "marker": MARKERS[place % len(MARKERS)]}
-        marks(axis, own, "difference", at, label=pair, filled=shown, **style)
+        marks(axis, own, "difference", at, label=str(pair), filled=bool(shown), **style)
     name_lines(axis, names, 26)
     legend_below(made, "difference (shares and E go from 0 to 1), interval of 95 %")
     return made
