@@ -122,7 +122,7 @@ def axe() -> str:
     return (Path(found.submodule_search_locations[0]) / "axe.min.js").read_text("utf-8")
 
 
-# Leaves three rows, items, functions and words of code of a kind: the rest are made alike, and axe takes long over each.
+# Leaves three rows, items, functions and words of code of a kind: the rest are made alike, and axe is slow.
 THIN = """() => {
     for (const parent of document.querySelectorAll(":has(> :is(tr, li, dl, dd, em, span))")) {
         const kinds = new Map();
