@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from neuron_consistency.artifacts import artifacts
 from neuron_consistency.book.tries import Try, read_tries, try_this
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.workflow.parameters import (
@@ -38,6 +39,12 @@ def artifacts_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setenv("NEURON_CONSISTENCY_ARTIFACTS", str(folder))
         patch.chdir(ROOT)
         yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_chosen() -> None:
+    """Chapter 3 notes which networks it trained; the others are to take the profile's, whatever ran before."""
+    (artifacts("smoke") / "models" / "current.json").unlink(missing_ok=True)
 
 
 def values_after(notebook: Path, values: Mapping[str, Any], expressions: Iterable[str]) -> dict[str, float]:
