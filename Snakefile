@@ -30,7 +30,7 @@ PROSE = [
 ]
 RESULTS = [path for path in PROSE if path.startswith("book/results/")]
 LIBRARY = sorted(str(path) for ending in ("py", "tsv") for path in Path("lib").rglob(f"*.{ending}"))
-KEPT = ("00", "09", "10", "12", "13", "14", "15")  # pages of kept results, by number
+WITHOUT = ("01", "03", "16")  # pages that tell nothing of kept results, by number
 LEDGER = "14_claims"  # the last of them
 CARD = DEVICE != "cpu" and Path("/dev/nvidia0").exists()
 CORES = workflow.cores or 1
@@ -88,13 +88,13 @@ rule notebook:
         script="notebooks/{notebook}.py",
         library=library_of,
         models=lambda wanted: [] if wanted.notebook.startswith("01") else NETWORKS,
-        results=lambda wanted: RESULTS if wanted.notebook[:2] in KEPT else [],
+        results=lambda wanted: [] if wanted.notebook[:2] in WITHOUT else RESULTS,
         chapters=lambda wanted: (  # the ledger reads what they found
             [f"{SITE}/notebooks/{name}.ipynb" for name in NOTEBOOKS if "01" <= name < "09"]
             if wanted.notebook == LEDGER
             else []
         ),
-        claims=lambda wanted: "notebooks/claims.yaml" if wanted.notebook[:2] in ("00", LEDGER[:2]) else [],
+        claims=lambda wanted: [] if wanted.notebook[:2] in WITHOUT else "notebooks/claims.yaml",
         words=lambda wanted: "notebooks/found.yaml" if wanted.notebook[:2] == "00" else [],
     output:
         f"{SITE}/notebooks/{{notebook}}.ipynb",

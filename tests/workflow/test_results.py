@@ -13,6 +13,7 @@ import torch
 
 from neuron_consistency import versions
 from neuron_consistency.artifacts import repository_root
+from neuron_consistency.book import kept as kept_studies
 from neuron_consistency.book.kept import Kept
 from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.training.obtain import TrainedModel
@@ -76,6 +77,18 @@ def test_tables_and_record_come_back(folder: Path) -> None:
         == "the same"
     )
     assert sorted(path.name for path in folder.parent.iterdir()) == ["a-study"]
+
+
+def test_a_study_that_was_never_run_stops_no_page_but_the_table_that_asks_for_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study of a chapter that shows kept results could otherwise never be run for the first time."""
+    studies = {name: Study(name, "what", NOTEBOOK, "demo", {}) for name in ("a-study", "a-study-to-come")}
+    monkeypatch.setattr(kept_studies, "read_studies", lambda: studies)
+    kept = Kept.read()
+    assert (kept.named("a-"), kept.outdated()) == (["a-study"], ["a-study-to-come"])
+    with pytest.raises(StoreError, match="make results N=a-study-to-come"):
+        kept.table("a-study-to-come", "measures")
 
 
 def test_a_later_run_replaces_an_earlier_one_whole(folder: Path) -> None:

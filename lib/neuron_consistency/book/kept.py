@@ -12,7 +12,7 @@ from neuron_consistency.book.stamps import Shown, cited
 from neuron_consistency.show import with_intervals
 from neuron_consistency.workflow.claims import COLUMNS, read_claims, settled
 from neuron_consistency.workflow.findings import explanation_findings, own_findings
-from neuron_consistency.workflow.results import Result, Study, read_result, read_studies
+from neuron_consistency.workflow.results import Result, Study, read_result, read_studies, was_run
 
 FINDINGS: dict[str, Callable[[pd.DataFrame], Any]] = {  # by the table of a study that they stand in or follow from
     "findings": lambda findings: findings,
@@ -31,29 +31,37 @@ class Kept:
 
     @classmethod
     def read(cls) -> Self:
-        """Those of `notebooks/studies.yaml`.
+        """Those of `notebooks/studies.yaml`; one that was never run has no result.
 
         Raises:
-            StoreError: a study has no result, or a table is not the one that its record tells of.
+            StoreError: a table is not the one that its record tells of.
         """
         studies = read_studies()
-        return cls(studies, {name: read_result(name) for name in studies})
+        return cls(studies, {name: read_result(name) for name in studies if was_run(name)})
+
+    def result(self, name: str) -> Result:
+        """The result of a study.
+
+        Raises:
+            StoreError: it was never run; the message says how to.
+        """
+        return self.results.get(name) or read_result(name)
 
     def named(self, beginning: str, *, several_seeds: bool = False) -> list[str]:
-        """The studies whose names begin so; those of several seeds alone, if asked."""
-        found = [name for name in self.studies if name.startswith(beginning)]
+        """The studies with a result whose names begin so; those of several seeds alone, if asked."""
+        found = [name for name in self.results if name.startswith(beginning)]
         return [name for name in found if not several_seeds or len(self.results[name].record["seeds"]) > 1]
 
     def table(self, names: str | Iterable[str], table: str) -> pd.DataFrame:
         """A table of one study; of several studies stacked, with the column study."""
         if isinstance(names, str):
-            return self.results[names].tables[table]
-        tables = {name: self.results[name].tables[table] for name in names}
+            return self.result(names).tables[table]
+        tables = {name: self.result(name).tables[table] for name in names}
         return pd.concat(tables, names=["study"]).reset_index("study")
 
     def cited(self, shown: Shown, *names: str) -> Shown:
         """A table or figure, below which the page says of which studies it is."""
-        return cited(shown, *(self.results[name].record for name in names))
+        return cited(shown, *(self.result(name).record for name in names))
 
     def shown(self, table: pd.DataFrame, *names: str, decimals: int = 3) -> pd.DataFrame:
         """A table with its intervals as text, cited."""
@@ -88,8 +96,12 @@ class Kept:
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("study")
 
     def outdated(self) -> list[str]:
-        """The studies whose numbers the library would compute otherwise now: the ledger leaves them out."""
-        return [name for name, result in self.results.items() if not result.current]
+        """The studies that were never run, or whose numbers the library would compute otherwise now.
+
+        The ledger leaves them out.
+        """
+        never = [name for name in self.studies if name not in self.results]
+        return never + [name for name, result in self.results.items() if not result.current]
 
     def findings(self) -> pd.DataFrame:
         """What the studies say of the claims: those that are evidence, and that the library would compute alike now.

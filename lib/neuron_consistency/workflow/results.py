@@ -164,6 +164,11 @@ def keep_tables(name: str, tables: Mapping[str, pd.DataFrame], facts: Mapping[st
     return folder
 
 
+def was_run(study: str) -> bool:
+    """Whether a study has a result, right or damaged."""
+    return (results_folder() / study).is_dir()
+
+
 def read_result(study: str) -> Result:
     """The tables and the record of a study.
 
