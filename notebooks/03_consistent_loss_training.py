@@ -6,8 +6,8 @@
 # **Question.** Can a network be trained so that an attack no longer moves what its neurons see?
 #
 # **Answer.** P1's cure is adversarial training that also keeps the *features* of an image in place. This page trains
-# networks normally, by P1's loss, and by adversarial training alone. Whether neurons then keep their meaning is for
-# {doc}`04_evaluation`.
+# networks normally, by P1's loss, and by adversarial training alone. Where the loss does what it asks for, the attack
+# moves the features of its networks least. Whether neurons then keep their meaning is for {doc}`04_evaluation`.
 #
 # **The number that decides.** How far the attack moves the features of images that were held out of training, as a
 # share of their mean square: {glue:text}`moved-words`.
@@ -160,7 +160,7 @@ page.table(
 # %% tags=["hide-input"]
 moved = tables.moved(trained, held, page.on, epsilon=epsilon, count=8 * batch_size)
 first = moved[moved["seed"] == seeds[0]].set_index("network")["normalised"]
-page.say(moved_words=in_words(first[first.index.str.startswith(TITLES[architectures[0]])]))
+page.say(moved_words=in_words(first[first.index.str.startswith(TITLES[architectures[0]])], decimals=3))
 page.table(
     moved.set_index(["network", "seed"]),
     "moved",
@@ -259,9 +259,8 @@ full_training = training_costs(
 ).assign(device=describe_device(page.on.device))  # fmt: skip
 full_training = full_training.set_index(["network", "objective", "device", "devices"]).round(1)
 page.say(full_training=full_training)
-named = full_training.rename(TITLES, level="network").replace(TITLES)
 page.table(
-    named,
+    full_training.rename(TITLES, level="network").replace(TITLES),
     "imagenet",
     f"The paper's trainings on ImageNet, {full_epochs} epochs each: rate of one device (10^9 operations a second), "
     f"images a second of all devices, hours, and cost at {device_price:g} an hour and device.",
@@ -295,14 +294,16 @@ try_this("03_consistent_loss_training")
 
 # %% tags=["remove-input"]
 net = trained[0]
+places = torch.linspace(0, len(held) - 1, min(batch_size, len(held))).long()
+shown, named = held.batch(places, page.on.device)
 with evaluating(net.model):
-    by_hand = consistent_loss(net.model, net.model.last_layer, batch.clone(), labels).item()
-    by_library = Objective(alpha=alpha, beta=beta, epsilon=epsilon)(net.model, batch, labels).loss.item()
+    by_hand = consistent_loss(net.model, net.model.last_layer, shown.clone(), named).item()
+    by_library = Objective(alpha=alpha, beta=beta, epsilon=epsilon)(net.model, shown, named).loss.item()
 page.say(by_hand=f"{by_hand:.4f}", by_library=f"{by_library:.4f}", exercised=net.title)
 
 # %% [markdown]
 # :::{dropdown} Answer
-# For {glue:text}`exercised` and one batch the lines give {glue:text}`by-hand`, and the library gives
+# For {glue:text}`exercised` and one batch of held-out images the lines give {glue:text}`by-hand`, and the library gives
 # {glue:text}`by-library`. They would differ with another `distance`, `feature_layer` or `attack_label`, and with
 # `second_example`; in training also by `norm_statistics`, which decides what batch norm remembers of the second pass.
 # :::
@@ -313,7 +314,7 @@ page.say(by_hand=f"{by_hand:.4f}", by_library=f"{by_library:.4f}", exercised=net
 # %% tags=["remove-input"]
 with evaluating(net.model), read_layers(net.model, [net.model.last_layer]) as outputs:
     pair = []
-    for seen in (batch, fgsm(net.model, batch, labels, epsilon=epsilon)):
+    for seen in (shown, fgsm(net.model, shown, named, epsilon=epsilon)):
         net.model(seen)
         pair.append(outputs[net.model.last_layer].detach())
 for name in ("raw", "normalised", "cosine"):
@@ -333,12 +334,12 @@ for name in ("raw", "normalised", "cosine"):
 
 # %% tags=["remove-input"]
 with evaluating(net.model), torch.no_grad():
-    signs = torch.randn(batch.shape, generator=torch.Generator().manual_seed(0)).sign().to(batch)
-    noisy = (batch + epsilon * signs).clamp(0, 1)
+    signs = torch.randn(shown.shape, generator=torch.Generator().manual_seed(0)).sign().to(shown)
+    noisy = (shown + epsilon * signs).clamp(0, 1)
     with torch.enable_grad():
-        attacked = fgsm(net.model, batch, labels, epsilon=epsilon)
-    for name, seen in {"clean": batch, "noise": noisy, "attacked": attacked}.items():
-        page.say({f"loss-{name}": f"{cross_entropy(net.model(seen).float(), labels).item():.3f}"})
+        attacked = fgsm(net.model, shown, named, epsilon=epsilon)
+    for name, seen in {"clean": shown, "noise": noisy, "attacked": attacked}.items():
+        page.say({f"loss-{name}": f"{cross_entropy(net.model(seen).float(), named).item():.3f}"})
 
 # %% [markdown]
 # :::{dropdown} Answer
