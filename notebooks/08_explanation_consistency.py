@@ -5,28 +5,23 @@
 # :class: in-short
 # **Question.** Does a network become better if training gives more weight to images whose explanation gives way?
 #
-# **Answer.** First, a network that reads nothing but the background has an E of {glue:text}`own-mask-e` by its own
-# mask, where 1 is the best: so E alone does not tell what a network looks at. Of the differences that the trainings of
-# this page make, {glue:text}`p3-better` are shown to be for the better, {glue:text}`p3-worse` for the worse, and
-# {glue:text}`p3-not-shown` are not shown. The ledger says of photographs:
-# <a href="14_claims.html#claim-reweighting-accuracy">training by explanation consistency raises accuracy</a>,
-# {glue:text}`ledger-accuracy`; <a href="14_claims.html#claim-choice-accuracy">it is the choice of images that does
-# it</a>, {glue:text}`ledger-choice`.
+# **Answer.** A network that reads the background alone has an E of {glue:text}`own-mask-e` by its own mask, where 1 is
+# the best: E alone does not tell what a network looks at. Of the differences that trainings make here,
+# {glue:text}`p3-better` are shown to be better, {glue:text}`p3-worse` worse, {glue:text}`p3-not-shown` not shown. The
+# ledger says of photographs: <a href="14_claims.html#claim-reweighting-accuracy">it raises accuracy</a>,
+# {glue:text}`ledger-accuracy`; <a href="14_claims.html#claim-choice-accuracy">by its choice of images</a>,
+# {glue:text}`ledger-choice`.
 #
-# **The number that decides.** Accuracy after training with the weights, less that after normal training, held against
-# 0: here {glue:text}`p3-accuracy`.
+# **The number that decides.** Accuracy, trained with the weights less trained normally, held against 0: here
+# {glue:text}`p3-accuracy`.
 #
 # **Change it yourself.** `make notebook N=08 PARAMS="background_epsilon=0.016"` ({ref}`change-a-parameter`) halves the
 # attack. Then even the true mask finds nothing wrong with the network that reads the background.
 # :::
 #
-# P3 asks of a network that its *explanation*, a map of where it looks, stays where it is when nothing that matters
-# changes {cite}`wu2024improving`. What the map marks is spared, and the rest of the image is attacked. The *explanation
-# consistency* E says from 0 to 1 how well prediction and map withstand it.
-#
-# Before any training, let us see what E can see. We built two networks of which we know what they look at. In small
-# pictures a marked square, the object, and its background are both reddish or both greenish. One network reads the
-# colour of the object alone, the other that of the background alone.
+# P3 asks of a network that its *explanation*, a map of where it looks, stays where it is when the rest of the image is
+# attacked {cite}`wu2024improving`. The *explanation consistency* E says from 0 to 1 how well prediction and map
+# withstand it. What can E see? Let us ask two networks of which we know what they look at.
 
 # %% tags=["parameters", "hide-input"]
 # what is looked at
@@ -73,7 +68,7 @@ precision: str = "auto"  # bfloat16 where the hardware is fast at it, else float
 batch_size: int = 16  # images a step
 study: str = ""  # a name under which the tables stay in book/results/; "" keeps none
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 import pandas as pd
 import torch
 
@@ -101,9 +96,6 @@ page = open_page("08_explanation_consistency", globals(), "explanation", "consis
 recipes = recipes_of(profile, page.parameters)
 images = evaluation_images(recipes[0], per_class=test_per_class)
 backgrounds = background_images(recipes[0], per_class=test_per_class)
-print(f"{len(images)} validation images of {images.num_classes} classes")
-
-# %% tags=["hide-input"]
 planted = Probe(epsilon=background_epsilon, threshold=mask_threshold)
 readers = reader_table(planted).set_index(["looks at", "spared"])
 own = readers.loc[("background", "its own explanation")]
@@ -112,15 +104,16 @@ page.say(true_mask_e=f"{readers.loc[('background', 'the object'), 'E']:.2f}")
 page.table(
     readers,
     "readers",
-    "Two networks of which we know what they look at, and what the attack spares. E, the share of predictions that "
-    "flip, the weight in training, and accuracies go from 0 to 1; the interval of 95 % is over pictures. Other "
-    "backgrounds: those of the other colour.",
+    "Two networks, by what they look at and what the attack spares. E, the share of predictions that flip, the weight "
+    "in training, and accuracies go from 0 to 1; the interval of 95 % is over pictures. Other backgrounds: those of "
+    "the other colour.",
 )
 
 # %% [markdown]
-# Both networks are right as long as the two colours agree. Before a background of the other colour, the second is
-# always wrong. If the attack spares the object, E tells the two apart: that of the background reader is
-# {glue:text}`true-mask-e`.
+# In small pictures a marked square, the object, and its background are both reddish or both greenish. One network reads
+# the colour of the object alone, the other that of the background alone. Both are right as long as the two colours
+# agree. Before a background of the other colour, the second is always wrong. If the attack spares the object, E tells
+# the two apart: that of the background reader is {glue:text}`true-mask-e`.
 #
 # But P3 spares what the network's *own* explanation marks. The background reader explains itself by the background, so
 # the attack leaves the background alone. Its E is {glue:text}`own-mask-e` and its weight
@@ -301,7 +294,8 @@ measures = tables.scores_table(scores)
 page.table(
     tables.beside_each_other(measures),
     "measures",
-    "Every measure of every network, with 95 % intervals over images. All go from 0 to 1, but for differences (gap, "
+    f"Every measure on {len(images)} validation images of {images.num_classes} classes, with 95 % intervals over "
+    "images. All go from 0 to 1, but for differences (gap, "
     "above and below random). Chance: one in the number of classes, a map of the image's centre, or for insertion and "
     "deletion a random map; what has no such number has the untrained network beside it.",
     exact=measures,
@@ -467,8 +461,8 @@ page.figure(
 # %% [markdown]
 # ## What to doubt
 #
-# **Is it the explanation?** Most of the weight lies on images whose prediction flips, and these weigh one whatever
-# their maps do. Exercise 2 counts it.
+# **Is it the explanation?** In the kept studies {glue:text}`flips-low` to {glue:text}`flips-high` % of all weight lies
+# on images whose prediction flips, and these weigh one whatever their maps do. Exercise 2 counts it for this page.
 #
 # **Is a higher E better?** Not by itself. It rises with what is spared and with indifference to the image, and the
 # untrained network has a high one. So E is compared only among networks that are alike otherwise.
@@ -487,6 +481,7 @@ told = with_intervals(findings[findings["claim"] == "reweighting-accuracy"])
 told = [f"{case}, {value}, {verdict}" for case, value, verdict in told[["case", "value", "verdict"]].to_numpy()]
 page.say(p3_accuracy="; ".join(told) or "not measured in this run")
 ledger = Found(Kept.read()).numbers
+page.say({f"flips-{name}": value for name, value in ledger["flips"].items()})
 for name, claim in {"accuracy": "reweighting-accuracy", "choice": "choice-accuracy"}.items():
     page.say({f"ledger-{name}": f"{ledger[claim].row['verdict']}, {ledger[claim].bare}"})
 page.findings(findings)
@@ -537,7 +532,8 @@ page.say(two_of_ten=f"{2 / (2 + 8 * 0.1):.0%}", flips_here=f"{shares[-1]:.0%}" i
 # :::{dropdown} Answer
 # The eight weigh 0.1 each and the two weigh 1 each, so the two have {glue:text}`two-of-ten` of all weight. In the
 # training above, when the weights were last taken, images that flip had {glue:text}`flips-here`: divide the share of
-# flips by the mean weight. Reweighting by E is mostly reweighting by *flips*.
+# flips by the mean weight. Where this share is large, as in the kept studies, reweighting by E is mostly reweighting by
+# *flips*.
 # :::
 #
 # **3.** Which E has the untrained network, which E of right answers, and which accuracy? What does this say of E as a

@@ -82,11 +82,13 @@ page.table(
 
 # %% [markdown]
 # The kept studies of {doc}`08_explanation_consistency` ask all this with several seeds. Only those count in the ledger
-# whose numbers today's library would compute alike. Of this page these are the studies that the table above cites. The
-# others are shown below all the same, and wait to be run again. {doc}`09_results_p1` says how studies are kept,
-# {doc}`13_costs` what each was run on. Over all of them, {glue:text}`flips-low` to {glue:text}`flips-high` % of the
-# weight lies on images whose prediction changes when the background is attacked. So P3's weights say mostly *whether* a
-# prediction changes, and hardly how firm its explanation is.
+# whose numbers today's library would compute alike; the table above cites them. The other studies of this page are
+# shown below all the same, and wait to be run again. {doc}`09_results_p1` says how studies are kept, {doc}`13_costs`
+# what each was run on.
+#
+# In {glue:text}`flips-studies` studies, {glue:text}`flips-low` to {glue:text}`flips-high` % of the weight lies on
+# images whose prediction changes when the background is attacked. So P3's weights say mostly *whether* a prediction
+# changes, and hardly how firm its explanation is.
 #
 # ## A competent network
 #
