@@ -14,7 +14,7 @@ from neuron_consistency.plotting import SMALL, WIDTH
 
 def texts(figure: Figure) -> list[Text]:
     """All that is written in a drawn figure."""
-    found = [*figure.texts, *([figure._suptitle] if getattr(figure, "_suptitle", None) else [])]
+    found = [*figure.texts]  # the title above all is among them
     for legend in figure.legends:
         found += [*legend.get_texts(), legend.get_title()]
     for axes in figure.axes:
@@ -44,7 +44,7 @@ def faults(figure: Figure) -> list[str]:
     edge = Bbox.from_bounds(0, 0, width * figure.dpi, height * figure.dpi)
     boxes = {text: text.get_window_extent() for text in texts(figure)}
     for text, box in boxes.items():
-        if text.get_fontsize() < SMALL:
+        if float(text.get_fontsize()) < SMALL:
             found.append(f"{text.get_text()!r} is small")
         if min(box.x0, box.y0, edge.x1 - box.x1, edge.y1 - box.y1) < -1:
             found.append(f"{text.get_text()!r} is cut")
