@@ -154,6 +154,9 @@ def build_site(root: Path, site: Path) -> None:
     if pages.is_dir():
         for files in (root / site / "notebooks").glob("*_files"):  # which notebooks have left, see `run.files_of`
             shutil.copytree(files, pages / "notebooks" / files.name)
+        for source in (root / "notebooks").glob("*.ipynb"):  # a reader who downloads one wants it without our outputs
+            if (offered := pages / "_sources" / "notebooks" / source.name).exists():
+                shutil.copy(source, offered)
         faults += _faults(root, pages)
     if faults:
         raise _faulty(faults)
