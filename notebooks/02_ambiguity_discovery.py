@@ -26,6 +26,22 @@
 # fire for many things that have little in common {cite}`dong2019towards`. It calls the neuron *ambiguous*, and such
 # images its *singular points*. The left half of the picture repeats this; the right half asks what the paper does not.
 
+# %% tags=["remove-cell"]
+import sys
+
+if "google.colab" in sys.modules:  # there the book and its packages come first; elsewhere this does nothing
+    import os
+    import subprocess
+
+    if not os.path.exists("Snakefile"):
+        address = "https://github.com/consistent-neurons/consistent-neurons"
+        if not os.path.exists("consistent-neurons"):
+            subprocess.run(["git", "clone", "--quiet", "--depth", "1", address], check=True)
+        os.chdir("consistent-neurons")
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", ".[book]"], check=True)
+        if getattr(sys.modules.get("pandas"), "__version__", "3") < "3":
+            raise SystemExit("The packages are installed. Restart the session (menu Runtime), then run all cells.")
+
 # %% tags=["parameters", "hide-input"]
 # what is looked at
 architecture: str = "resnet18"  # which normally trained network is looked at

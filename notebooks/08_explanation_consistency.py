@@ -16,12 +16,28 @@
 # {glue:text}`p3-accuracy`.
 #
 # **Change it yourself.** `make notebook N=08 PARAMS="background_epsilon=0.016"` ({ref}`change-a-parameter`) halves the
-# attack. Then even the true mask finds nothing wrong with the network that reads the background.
+# attack. Then even the true mask finds no fault with that network.
 # :::
 #
 # P3 asks of a network that its *explanation*, a map of where it looks, stays where it is when the rest of the image is
 # attacked {cite}`wu2024improving`. The *explanation consistency* E says from 0 to 1 how well prediction and map
 # withstand it. What can E see? Let us ask two networks of which we know what they look at.
+
+# %% tags=["remove-cell"]
+import sys
+
+if "google.colab" in sys.modules:  # there the book and its packages come first; elsewhere this does nothing
+    import os
+    import subprocess
+
+    if not os.path.exists("Snakefile"):
+        address = "https://github.com/consistent-neurons/consistent-neurons"
+        if not os.path.exists("consistent-neurons"):
+            subprocess.run(["git", "clone", "--quiet", "--depth", "1", address], check=True)
+        os.chdir("consistent-neurons")
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", ".[book]"], check=True)
+        if getattr(sys.modules.get("pandas"), "__version__", "3") < "3":
+            raise SystemExit("The packages are installed. Restart the session (menu Runtime), then run all cells.")
 
 # %% tags=["parameters", "hide-input"]
 # what is looked at
@@ -244,14 +260,13 @@ page.table(
 # architecture.
 
 # %% tags=["remove-output"]
-probes = {architecture: weighting_of(page.parameters, architecture) for architecture in architectures}
+probes = {name: weighting_of(page.parameters, name) for name in architectures}
 trained = {page.titles[net.recipe.key]: (net.model, probes[net.recipe.architecture]) for net in nets}
 size = {"num_classes": images.num_classes, "image_size": image_size}
 untrained = {f"untrained {TITLES[name]}": (build_model(name, **size, seed=1), probes[name]) for name in architectures}
-scores = score_networks(
-    trained | untrained, images, page.on, epsilon=epsilon, pgd_steps=pgd_steps, backgrounds=backgrounds,
-    curve_images=curve_images, curve_steps=curve_steps,
-)  # fmt: skip
+how = {"epsilon": epsilon, "pgd_steps": pgd_steps, "backgrounds": backgrounds}
+how |= {"curve_images": curve_images, "curve_steps": curve_steps}
+scores = score_networks(trained | untrained, images, page.on, **how)
 
 # %% tags=["hide-input"]
 first, (model, probe) = next(iter(trained.items()))

@@ -8,11 +8,28 @@
 # **Answer.** Under attack, neurons are less consistent where images go by what they show: U changes by
 # {glue:text}`fall`. That most networks show it, *{glue:text}`fall-verdict`*. Where images go by what the network
 # says, U changes by {glue:text}`obedient`; that most networks show it, *{glue:text}`obedient-verdict`*. The consistent
-# loss adds {glue:text}`adds` to plain adversarial training; that most networks show a gain, *{glue:text}`adds-verdict`*.
+# loss adds {glue:text}`adds` to plain adversarial training; that most networks show a gain,
+# *{glue:text}`adds-verdict`*.
 #
 # **The number that decides** stands in {ref}`the table of verdicts <p1-verdicts>`, claim by claim; the
 # {doc}`ledger <14_claims>` shows every case behind it.
 # :::
+
+# %% tags=["remove-cell"]
+import sys
+
+if "google.colab" in sys.modules:  # there the book and its packages come first; elsewhere this does nothing
+    import os
+    import subprocess
+
+    if not os.path.exists("Snakefile"):
+        address = "https://github.com/consistent-neurons/consistent-neurons"
+        if not os.path.exists("consistent-neurons"):
+            subprocess.run(["git", "clone", "--quiet", "--depth", "1", address], check=True)
+        os.chdir("consistent-neurons")
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", ".[book]"], check=True)
+        if getattr(sys.modules.get("pandas"), "__version__", "3") < "3":
+            raise SystemExit("The packages are installed. Restart the session (menu Runtime), then run all cells.")
 
 # %% tags=["parameters", "hide-input"]
 # how it runs

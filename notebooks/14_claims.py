@@ -21,6 +21,22 @@
 # the study's record. The studies themselves are told in {doc}`09_results_p1`, {doc}`10_results_p2`,
 # {doc}`12_results_p3` and {doc}`15_own_network`.
 
+# %% tags=["remove-cell"]
+import sys
+
+if "google.colab" in sys.modules:  # there the book and its packages come first; elsewhere this does nothing
+    import os
+    import subprocess
+
+    if not os.path.exists("Snakefile"):
+        address = "https://github.com/consistent-neurons/consistent-neurons"
+        if not os.path.exists("consistent-neurons"):
+            subprocess.run(["git", "clone", "--quiet", "--depth", "1", address], check=True)
+        os.chdir("consistent-neurons")
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", ".[book]"], check=True)
+        if getattr(sys.modules.get("pandas"), "__version__", "3") < "3":
+            raise SystemExit("The packages are installed. Restart the session (menu Runtime), then run all cells.")
+
 # %% tags=["parameters"]
 # how it runs
 profile: str = "demo"  # whose chapters are read: artifacts/<profile>/
