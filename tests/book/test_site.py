@@ -109,7 +109,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def tab(browser: Any) -> Iterator[Any]:
     """One tab for all pages, in the colours that the reader's system asks for."""
-    context = browser.new_context(viewport=DESKTOP, color_scheme="light", offline=True)
+    context = browser.new_context(viewport=DESKTOP, color_scheme="light", reduced_motion="reduce", offline=True)
     yield context.new_page()
     context.close()
 
