@@ -89,7 +89,7 @@ def means(study):
 judged = found.ledger[found.ledger["chapter"] == "08_explanation_consistency"]
 behind = kept.findings().query("claim in @judged.claim")["study"].unique()
 page.table(
-    kept.cited(found.evidence(judged["claim"]).replace(r"^nan.*", "no number", regex=True), *behind),
+    kept.cited(found.evidence(judged["claim"]), *behind),
     "verdicts",
     "The verdicts on P3's claims, and on our own questions beside them: in how many cases each holds and fails, the "
     "pooled number with its 95 % interval, and the least difference that the median case could have shown. No number: "

@@ -106,6 +106,12 @@ def test_a_number_has_the_digits_its_interval_tells_and_its_verdict(more: dict[s
     assert VERDICT.sub(r"\2", str(number)) == expected
 
 
+def test_what_was_not_measured_has_no_number() -> None:
+    gap = float("nan")
+    number = Number(ROW | {"cases": 0, "unit": "share", "value": gap, "low": gap, "high": gap, "least": gap})
+    assert (number.bare, number.digits("least") + number.unit) == ("not measured", "not measured")
+
+
 def test_a_fall_has_its_interval_turned_round() -> None:
     number = Number({**ROW, "value": -0.1284, "low": -0.1998, "high": -0.0571})
     assert number.down.bare == "0.128 (0.057 to 0.200)"

@@ -53,12 +53,15 @@ class Number:
     @property
     def bare(self) -> str:
         """Without the verdict."""
+        if math.isnan(self.row["value"]):
+            return "not measured"
         return f"{self.digits('value')}{self.unit} ({self.digits('low')} to {self.digits('high')})"
 
     @property
     def unit(self) -> str:
-        """What stands after the number, if anything."""
-        return " points" if self.row["unit"] in ("share", "points") else ""
+        """What stands after the number, if there is one and it counts in something."""
+        counted_in = self.row["unit"] in ("share", "points") and not math.isnan(self.row["value"])
+        return " points" if counted_in else ""
 
     @property
     def down(self) -> Number:
@@ -78,6 +81,8 @@ class Number:
 
     def digits(self, name: str) -> str:
         """A number of the row, with two digits of half its interval. A share is given in points of a hundred."""
+        if math.isnan(self.row[name]):
+            return "not measured"
         scale = 100 if self.row["unit"] == "share" else 1
         half = scale * (self.row["high"] - self.row["low"]) / 2
         decimals = max(0, 1 - math.floor(math.log10(half))) if half > 0 else 3
