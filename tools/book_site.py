@@ -41,7 +41,8 @@ def prose_of(doctree: nodes.document) -> nodes.document:
 def description_of(doctree: nodes.document) -> str:
     """The first sentences of a page outside boxes, lists and tables, as many as a description needs, cut if long."""
     paragraphs = (each for each in doctree.findall(nodes.paragraph) if isinstance(each.parent, nodes.section))
-    text = " ".join(" ".join(each.astext().split()) for each in paragraphs)
+    texts = (part for each in paragraphs for part in [*each.findall(nodes.Text), nodes.Text(" ")])
+    text = " ".join("".join(text for text in texts if not isinstance(text.parent, nodes.raw)).split())  # no markup
     said = re.match(rf".{{{SHORTEST},}}?[.?!](?=\s|$)", text)
     sentence = said.group() if said else text
     return sentence if len(sentence) <= LONGEST else sentence[:LONGEST].rsplit(" ", 1)[0] + " …"
