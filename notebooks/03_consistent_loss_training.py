@@ -5,28 +5,26 @@
 # :class: in-short
 # **Question.** Can a network be trained so that an attack no longer moves what its neurons see?
 #
-# **Answer.** P1's cure is adversarial training that also keeps the *features* of an image in place. This page trains
-# networks normally, by P1's loss, and by adversarial training alone. Where the loss does what it asks for, the attack
-# moves the features of its networks least. Whether neurons then keep their meaning is for {doc}`04_evaluation`.
+# **Answer.** P1's loss is adversarial training that also keeps the *features* of an image in place. Where it works, an
+# attack moves them less than in normal and in plain adversarial training. Whether neurons then keep their meaning is
+# for {doc}`04_evaluation`.
 #
-# **The number that decides.** How far the attack moves the features of images that were held out of training, as a
-# share of their mean square: {glue:text}`moved-words`.
+# **The number that decides.** How far an attack moves the features of held-out images, as a share of their mean
+# square: {glue:text}`moved-words`.
 #
-# **Change it yourself.** `make notebook N=03 PARAMS="beta=10.0"` lets the consistent loss weigh ten times as much: it
-# ends lower, and accuracy may pay for that.
+# **Change it yourself.** `make notebook N=03 PARAMS="beta=10.0"` lets the consistent loss weigh ten times as much.
+# It ends lower, and accuracy may pay for that.
 # :::
 #
 # ## The idea
 #
 # Show the network an image $x$ and an attacked image $x^*$. Ask for the right class of both, and ask that the features
-# $\phi$ be alike {cite}`dong2019towards`. In P1's Eq. 6,
+# $\phi$ be alike {cite}`dong2019towards`. The last term of P1's Eq. 6 is the consistent loss:
 #
 # $$
 # L(\theta) = \alpha\,\ell(\theta, x, y) + (1-\alpha)\,\ell(\theta, x^*, y)
-#   + \beta\, d\big(\phi_\theta(x), \phi_\theta(x^*)\big),
+#   + \beta\, d\big(\phi_\theta(x), \phi_\theta(x^*)\big).
 # $$ (eq-consistent-loss)
-#
-# the last term is the consistent loss.
 
 # %% tags=["remove-cell"]
 import sys

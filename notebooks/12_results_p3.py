@@ -6,11 +6,11 @@
 # **Question.** Does training that weighs images by how stable their explanations are make networks better: more
 # accurate, more robust, with explanations that lie on the object, less tied to backgrounds?
 #
-# **Answer.** The ledger says of P3's claims: <a href="14_claims.html#claim-reweighting-accuracy">the weights raise
-# accuracy</a>, *{glue:text}`accuracy-verdict`*; <a href="14_claims.html#claim-reweighting-fgsm">they make a network
-# more robust to FGSM</a>, *{glue:text}`fgsm-verdict`*; <a
-# href="14_claims.html#claim-reweighting-consistency-of-right-answers">explanations hold better</a>,
-# *{glue:text}`holds-verdict`*. That it is <a href="14_claims.html#claim-choice-accuracy">the choice of images that
+# **Answer.** The ledger's verdicts: that <a href="14_claims.html#claim-reweighting-accuracy">P3's weights raise
+# accuracy</a> *{glue:text}`accuracy-verdict`*; that <a href="14_claims.html#claim-reweighting-fgsm">they make a network
+# more robust to FGSM</a> *{glue:text}`fgsm-verdict`*; that <a
+# href="14_claims.html#claim-reweighting-consistency-of-right-answers">explanations hold better</a>
+# *{glue:text}`holds-verdict`*; and that it is <a href="14_claims.html#claim-choice-accuracy">the choice of images that
 # raises accuracy</a>, and not unequal weights as such, *{glue:text}`choice-verdict`*.
 #
 # **The number that decides.** Accuracy after training with P3's weights, less that after normal training:

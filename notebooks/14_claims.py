@@ -74,7 +74,7 @@ ledger_list(table, example)
 # - *holds* or *fails*; it *mostly holds* or *mostly fails* where some case says the contrary;
 # - *differs by case* where a case holds and another fails, and neither side is surely more than half: a draw, or a
 #   majority that is not sure, as the numbers of cases tell;
-# - *cannot be told* where that is not so either;
+# - *cannot be told* where none of this is so: the claim itself says why;
 # - *holds for the null too* where something without meaning, such as a network of random weights, passes as well;
 # - is true *by construction* where it would hold whatever a network had learned. That is said and not counted;
 # - is *not measured* where no study that is up to date measures it.
@@ -98,7 +98,7 @@ case_tables(table, case_by_case(claims, found), kept.studies)
 # %% [markdown]
 # ## Beside the studies
 #
-# The chapters of this build train each network once, with the profile {glue:text}`ledger-profile`. What they found is
+# The chapters of this build train each network once, with the profile {glue:text}`ledger-profile`. What they find is
 # an example and is not counted: one seed of a small training changes from machine to machine.
 
 # %% tags=["remove-input"]

@@ -201,13 +201,18 @@ def weight_of_flips(kept: Kept) -> pd.Series[Any]:
     rows = kept.table(names, "consistency")
     rows = rows[(rows["mean weight"] < 0.999) & (rows["quantile"] == rows["quantile"].iloc[0])]
     shares = (100 * rows["flipped"] / rows["mean weight"]).groupby(rows["study"]).mean()
-    return pd.Series({"studies": f"{len(shares)}", "low": f"{shares.min():.0f}", "high": f"{shares.max():.0f}"})
+    when = " of an earlier version of the library" if {*shares.index} & {*kept.outdated()} else ""
+    ends = {"low": f"{shares.min():.0f}", "high": f"{shares.max():.0f}"}
+    return pd.Series({"studies": f"{len(shares)}", "when": when} | ends)
 
 
 def fall_gone(left: pd.DataFrame) -> pd.Series[Any]:
     """In how many networks more than half of the fall is gone where images are sorted by what the network says."""
     lost = 100 - left.pivot(index="network", columns="what", values="left")
-    return pd.Series({"networks": len(lost), "most": int((lost[SAID] < lost[TRUE] / 2).sum())})
+    most = lost[SAID] < lost[TRUE] / 2
+    others = "; ".join(map(str, most.index[~most]))
+    exception = f" Not so in {others}: there more than half stays." if others else ""
+    return pd.Series({"networks": len(lost), "most": int(most.sum()), "exception": exception})
 
 
 def _to_ledger(found: re.Match[str]) -> str:

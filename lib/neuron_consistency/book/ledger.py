@@ -90,6 +90,16 @@ def _word(row: Mapping[str, Any], p: float, claim: Claim) -> str:
     return SPLIT if row["holds"] and row["fails"] else OPEN
 
 
+def why_open(row: Mapping[str, Any]) -> str:
+    """Why a claim of `judged` cannot be told."""
+    if row["holds"] == row["fails"] == 0:
+        return "It cannot be told, since no case has an interval that leaves the line out."
+    if row["p"] < ERROR:
+        alone = f"Asked alone it would be told (p = {row['p']:.3f})"
+        return f"{alone}; among so many claims, chance gives such a p too often."
+    return "It cannot be told, since too few cases decide for a majority of all such cases to be sure."
+
+
 def counted(table: pd.DataFrame) -> dict[str, int]:
     """How many claims of `judged` have each verdict."""
     return {word: int((table["verdict"] == word).sum()) for word in WORDS}

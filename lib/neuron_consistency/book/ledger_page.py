@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML
 
-from neuron_consistency.book.ledger import BUILT, HARDLY, MOSTLY, NULL_TOO, SPLIT, UNMEASURED, WORDS, counted
+from neuron_consistency.book.ledger import BUILT, HARDLY, MOSTLY, NULL_TOO, SPLIT, UNMEASURED, WORDS, counted, why_open
 from neuron_consistency.book.stamps import CLASS, repository_file
 from neuron_consistency.show import number_text
 from neuron_consistency.statistics import FAILS, HOLDS, OPEN
@@ -251,6 +251,8 @@ def _studies_say(row: Row, example: bool) -> Iterator[str]:
     elif not math.isnan(p := row["p Holm"]):
         asked = "That most cases lie so: p" if row["cases"] > 1 else "p"
         yield f"{asked} {f'= {p:.3f}' if p >= 0.001 else 'is below 0.001'}, adjusted for all claims."
+    if row["verdict"] == OPEN:
+        yield why_open(row)
     if not math.isnan(row["least"]):
         least = f"{shown_number(row['least'], row['unit'])} {unit_word(row['unit'])}"
         yield f"The smallest difference that a typical case could have shown is {least}."
