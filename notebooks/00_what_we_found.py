@@ -46,8 +46,8 @@ page.figure(
     "dots: attacked images, sorted by what they show; little is left. Orange squares: the same images, sorted by what "
     "the network says they are; much more is left. Open diamonds: images that it gets wrong without any attack. A line "
     "a network, with the share of clean images that it gets right. 12 and 40 classes are of Tiny ImageNet; networks of "
-    "ImageNet and CIFAR-10 were trained by others, and “trained on” says that we went on. FGSM, last layer, intervals "
-    "of 95 %.",
+    "ImageNet and CIFAR-10 were trained by others, and “trained on” says that we went on. FGSM of 4/255, last layer, "
+    "intervals of 95 %. An interval may reach beyond the picture.",
     alt=alt_text(found.left),
 )
 
