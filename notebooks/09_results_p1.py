@@ -126,8 +126,9 @@ page.table(
 # %% [markdown]
 # ### Differences between trainings
 #
-# *FGSM of* a network are images made against that network, which is not compared, and shown to all. Older studies took
-# them from one of the networks compared, for which alone they are an attack that knows it. Such rows are left out.
+# Where a set is called *FGSM of* a network, its images were made against that one network and shown to all. The network
+# itself is not compared. In older studies it was one of those compared, for which alone such images are an attack that
+# knows the network; rows of that kind are left out.
 
 # %% tags=["hide-input"]
 rows = kept.table(evaluations, "differences").sort_values(["study", "first", "second"], kind="stable")
@@ -149,7 +150,7 @@ rows = rows.reset_index("study").sort_values(["study", "first", "second"], kind=
 page.table(
     kept.cited(rows.set_index(["study", "first", "second", "set", "labels"]), *several),
     "seeds",
-    "Each difference again, as the mean over seeds with the lowest and the highest seed in brackets, beside "
+    "The differences again, as the mean over seeds with the lowest and the highest seed in brackets, beside "
     "how far the "
     "seeds of one and the same training lie apart (the wider of the two trainings).",
 )
