@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from PIL import Image
 
 from neuron_consistency.book.exhibits import Exhibits
 from neuron_consistency.book.page import Page
@@ -174,8 +175,8 @@ def test_a_figure_says_what_it_is_and_is_closed() -> None:
     assert repr(found) == "Figure 4.1. See `U`."
     (image,) = (attrs for tag, attrs in Cells(found.html).tags if tag == "img")
     assert (image["alt"], image["loading"]) == ("Two lines", "lazy")
-    picture = base64.b64decode(str(image["src"]).removeprefix("data:image/png;base64,"))
-    assert plt.imread(io.BytesIO(picture)).shape[:2] == (int(str(image["height"])), int(str(image["width"])))
+    picture = base64.b64decode(str(image["src"]).removeprefix("data:image/webp;base64,"))
+    assert Image.open(io.BytesIO(picture)).size == (int(str(image["width"])), int(str(image["height"])))
 
 
 def test_numbers_follow_first_use_and_a_name_keeps_its_own() -> None:

@@ -157,6 +157,8 @@ def build_site(root: Path, site: Path) -> None:
         for source in (root / "notebooks").glob("*.ipynb"):  # a reader who downloads one wants it without our outputs
             if (offered := pages / "_sources" / "notebooks" / source.name).exists():
                 shutil.copy(source, offered)
+        for unread in pages.rglob("*.map"):  # what the theme's makers debug its scripts with
+            unread.unlink()
         faults += _faults(root, pages)
     if faults:
         raise _faulty(faults)
