@@ -79,6 +79,7 @@ def test_every_claim_of_the_book_has_its_place_and_its_cases_lead_back() -> None
     for part in behind.split("<details")[1:]:
         name = re.findall(r'id="cases-([a-z0-9-]+)"', part)[0]
         assert part.split("<tbody>")[1].count(f'href="#claim-{name}"') == part.split("<tbody>")[1].count("<tr>")
+        assert 'class="below"' in part  # where a long table's button goes; without, the page's script stops
     assert not re.search(r"\bnan\b", listed + behind)
     linked = re.findall(r"blob/main/(book/results/[^\"]+)", behind)
     assert len(linked) == 2 * len(found)

@@ -167,7 +167,7 @@ def case_tables(table: pd.DataFrame, cases: pd.DataFrame, studies: Mapping[str, 
             f'<div class="scroll" tabindex="0" role="region" aria-label="Cases: {says}"><table><thead><tr>'
             '<th scope="col">network</th><th scope="col" class="num">number</th><th scope="col">verdict</th>'
             f'<th scope="col">study</th></tr></thead><tbody>{body}'
-            "</tbody></table></div></figure></details>"
+            '</tbody></table></div><div class="below"></div></figure></details>'
         )
     return _html(f'<div class="ledger">{"".join(parts)}</div>')
 
@@ -187,7 +187,7 @@ def example_table(example: pd.DataFrame) -> HTML:
         '<div class="ledger"><details class="ledger-example"><summary>This build\'s own run</summary>'
         '<figure class="exhibit"><figcaption>What the chapters of this build found. It is not counted.</figcaption>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="This build\'s own run">{body}'
-        "</div></figure></details></div>"
+        '</div><div class="below"></div></figure></details></div>'
     )
 
 
