@@ -169,7 +169,7 @@ def look(site: Path, tab: Any) -> Any:
         tab.set_viewport_size(PHONE)
         seen.wider = tab.evaluate(WIDER)
         tab.set_viewport_size(DESKTOP)
-        tab.add_style_tag(content="*, ::before, ::after { transition: none !important }")  # no colour half way to another
+        tab.add_style_tag(content="*, ::before, ::after { transition: none !important }")  # no colour on its way
         tab.evaluate(THIN)
         tab.evaluate(axe())
         seen.barriers = barriers(tab, "light")
