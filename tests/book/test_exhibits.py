@@ -228,27 +228,6 @@ def test_a_page_tells_the_run_with_its_changed_parameter_or_what_is_cited() -> N
 # in a browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """The system's Chromium, without a network."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright drives the browser: install the extra test"
-    )
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium on this machine")
-    flags = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-    ]
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=program, args=flags)
-        yield started
-        started.close()
-
-
 Open = Callable[..., Any]
 COLOURS = "--pst-color-text-base: {}; --pst-color-background: {}; --pst-color-surface: {}; --pst-color-border: gray"
 

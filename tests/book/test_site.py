@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ import yaml
 
 from smoke import NOTEBOOKS, ROOT, smoke_site
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND"]
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 SCREENS = 1.5  # down to the first result
 # What reaches beyond the screen, but for what scrolls in a box of its own or is there for screen readers alone.
@@ -90,20 +88,6 @@ def site() -> Path:
     built = folder / "_build" / "html"
     assert (built / "index.html").is_file(), failure
     return built
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright drives the browser: install the extra test"
-    )
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=program, args=FLAGS)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +242,8 @@ def test_search_finds_chapters_first(site: Path, tab: Any, asked: str) -> None:
 
 def test_search_still_finds_a_function_by_its_name(site: Path, tab: Any) -> None:
     tab.goto(f"{(site / 'search.html').as_uri()}?q=unbiased_consistency")
-    tab.wait_for_selector('#search-results li a[href^="api/consistency.html"]')
+    tab.wait_for_function("document.querySelector('.search-summary').innerText.includes('found')")
+    assert tab.locator('#search-results li a[href^="api/consistency.html"]').count() > 0
 
 
 def test_citation_shows_its_reference_by_mouse_and_by_keyboard(site: Path, tab: Any) -> None:
