@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from neuron_consistency.book.kept import Kept
-from neuron_consistency.plotting import grid, spread
+from neuron_consistency.plotting import OTHER_LABEL, TRUE_LABEL, grid, spread
 from neuron_consistency.statistics import Estimate, pooled
 from neuron_consistency.training.recipes import TITLES
 from neuron_consistency.workflow.parameters import profile_parameters
@@ -19,8 +19,8 @@ FALL = "less-consistent-under-attack"  # the claim whose cases are the networks 
 TRUE, SAID = "attacked, sorted by what the images show", "attacked, sorted by what the network says"
 ERRORS = "ordinary mistakes, sorted by what it says"
 MARKS = {  # what is shown: set and kind of label in the studies' tables, place, colour (Okabe and Ito's), sign
-    TRUE: ("FGSM", "true", -0.1, "#0072B2", "o"),
-    SAID: ("FGSM", "predicted", 0.13, "#D55E00", "s"),
+    TRUE: ("FGSM", "true", -0.1, TRUE_LABEL, "o"),
+    SAID: ("FGSM", "predicted", 0.13, OTHER_LABEL, "s"),
     ERRORS: ("real, misclassified", "predicted", 0.34, "#7f7f7f", "D"),
 }
 DATASETS = {"imagenet-samples-224": "ImageNet", "cifar10-mini": "CIFAR-10"}
