@@ -115,6 +115,7 @@ def test_a_chapter_shows_its_proposals_with_their_commands() -> None:
     shown = try_this("04_evaluation").data
     assert shown.count("\n") == 1
     assert '1. `make notebook N=04 PARAMS="sigma=1.5"` (`sigma` is 2.0 here). Related classes' in shown
+    assert "(`epsilon` is 4/255 here)" in try_this("03_consistent_loss_training").data
 
 
 # the runner itself, on a planted notebook

@@ -52,7 +52,11 @@ def try_this(notebook: str) -> Markdown:
     standing = notebook_parameters(notebook_path(notebook))
     items = []
     for one in read_tries(notebook):
-        before = ", ".join(f"`{name}` is {standing[name].default!r} here" for name in one.change)
+        before = ", ".join(f"`{name}` is {_told(name, standing[name].default)} here" for name in one.change)
         command = f'make notebook N={notebook.partition("_")[0]} PARAMS="{one.words}"'
         items.append(f"1. `{command}` ({before}). {one.say.strip()}")
     return Markdown("\n".join(items))  # type: ignore[no-untyped-call]
+
+
+def _told(name: str, value: object) -> str:
+    return f"{255 * value:g}/255" if "epsilon" in name and isinstance(value, float) else repr(value)
