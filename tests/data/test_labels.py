@@ -145,7 +145,7 @@ def test_tables_that_are_refused(tmp_path: Path, text: str, message: str) -> Non
 
 def test_files_that_are_no_tables(tmp_path: Path) -> None:
     (tmp_path / "photo.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DatasetError, match=r"photo\.csv is no table of text in UTF-8"):
+    with pytest.raises(DatasetError, match=r"photo\.csv is no text in UTF-8"):
         class_distances(images_of("a", "b"), tmp_path / "photo.csv")
     with pytest.raises(DatasetError, match=r"nowhere\.csv cannot be read \(No such file or directory\)\. Give labels"):
         class_distances(images_of("a", "b"), tmp_path / "nowhere.csv")

@@ -1,16 +1,21 @@
 """Files of a dataset in a folder or inside a zip, read in place; tar archives unpacked; and batches loaded ahead."""
 
 import bisect
+import bz2
 import csv
 import gzip
 import hashlib
 import io
+import lzma
 import os
+import re
+import shutil
 import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,25 +24,42 @@ from neuron_consistency.errors import DatasetError
 
 MEMBER = 30  # bytes before a member's name in a zip
 END, END_64, LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"  # what ends a zip's directory
+LARGEST = 1 << 30  # bytes of one file: no image and no table of a set has more
+LZMA_MEMORY = 1 << 28  # bytes of a dictionary, which an archive declares
+STRAY = re.compile(r"\..*|__MACOSX|@eaDir|\$RECYCLE\.BIN|Thumbs\.db|desktop\.ini", re.IGNORECASE)
+DAMAGED = (OSError, EOFError, ValueError, NotImplementedError, OverflowError, struct.error, zlib.error, lzma.LZMAError)
+
+
+def is_stray(name: str) -> bool:
+    """Whether a file or folder is one that systems and programs leave beside others: .DS_Store, Thumbs.db, __MACOSX."""
+    return any(STRAY.fullmatch(part) for part in name.split("/"))
 
 
 class _Zip:
     """The members of a zip archive: zipfile lists them; their bytes are read at their place, without a lock."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.handle = path, os.open(path, os.O_RDONLY)
+        self.path, self.handle = path, -1
         try:
+            self.handle = os.open(path, os.O_RDONLY)
+            self.size = os.fstat(self.handle).st_size
             with zipfile.ZipFile(path) as archive:
                 entries, self.start = archive.infolist(), archive.start_dir
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
+        except (*DAMAGED, zipfile.BadZipFile) as error:
+            if isinstance(error, PermissionError):
+                raise DatasetError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
             entries = []
         if not entries or min(entry.header_offset for entry in entries) < 0:
             raise DatasetError(f"{path} is not a complete zip archive. Was its download cut short? Fetch it again.")
-        self.members = {entry.filename: entry for entry in entries if not entry.is_dir()}
+        named = {_name(entry): entry for entry in entries}
+        if not any("/" in name for name in named):  # some programs of Windows write folders so
+            named = {name.replace("\\", "/"): entry for name, entry in named.items()}
+        self.members = {name: entry for name, entry in named.items() if name[-1:] != "/" and not is_stray(name)}
         self.names = sorted(self.members)
 
     def __del__(self) -> None:
-        os.close(self.handle)
+        with suppress(OSError):
+            os.close(self.handle)
 
     def below(self, start: str) -> list[str]:
         """The members whose names begin so."""
@@ -46,23 +68,65 @@ class _Zip:
 
     def directory(self) -> bytes:
         """The central directory as it stands in the file: up to the records of its end, two in a large archive."""
-        rest = os.pread(self.handle, os.fstat(self.handle).st_size - self.start, self.start)
+        rest = os.pread(self.handle, self.size - self.start, self.start)
         end = rest.rfind(END)
         return rest[: rest.rfind(END_64, 0, end) if rest.startswith(LOCATOR_64, max(end - 20, 0)) else end]
 
-    def read(self, name: str) -> bytes | None:
-        """The content of a member; None where it differs from its checksum."""
-        member = self.members[name]
+    def read(self, name: str) -> bytes:
+        """The content of a member.
+
+        Raises:
+            DatasetError: it differs from its checksum, is too large, or packed in a way that is not read here.
+        """
+        member, where = self.members[name], f"{name} in {self.path}"
+        if member.flag_bits & 1:
+            raise DatasetError(f"{where} is encrypted: pack the archive again without a password.")
+        if member.compress_type not in UNPACK:
+            method = zipfile.compressor_names.get(member.compress_type, f"method {member.compress_type}")
+            raise DatasetError(f"{where} is packed by {method}: pack the archive again by Deflate.")
+        _bounded(member.file_size, where)
         data = os.pread(self.handle, MEMBER, member.header_offset)
-        if len(data) == MEMBER:
+        if len(data) == MEMBER and member.compress_size <= self.size:
             start = member.header_offset + MEMBER + sum(struct.unpack("<HH", data[26:]))
             data = os.pread(self.handle, member.compress_size, start)
-        try:
-            if member.compress_type == zipfile.ZIP_DEFLATED:
-                data = zlib.decompressobj(-15).decompress(data, member.file_size)
-        except zlib.error:
-            return None
-        return data if zlib.crc32(data) == member.CRC else None
+        with suppress(*DAMAGED):
+            if zlib.crc32(content := UNPACK[member.compress_type](data, member.file_size)) == member.CRC:
+                return content
+        raise DatasetError(f"{where} is damaged: its checksum differs. Fetch the archive again.")
+
+
+def _name(entry: zipfile.ZipInfo) -> str:
+    """A member's name; one that is not marked as UTF-8 but could be is taken for it."""
+    with suppress(UnicodeError):
+        if not entry.flag_bits & 0x800:
+            return entry.filename.encode("cp437").decode()
+    return entry.filename
+
+
+def _bounded(size: int, where: str) -> None:
+    if size > LARGEST:
+        raise DatasetError(f"{where} has {size / 2**30:.1f} GiB, more than any image or table: remove it.")
+
+
+def _inflated(data: bytes, size: int) -> bytes:
+    return zlib.decompressobj(-15).decompress(data, size or 1)  # 0 would be without bound
+
+
+def _bunzipped(data: bytes, size: int) -> bytes:
+    return bz2.BZ2Decompressor().decompress(data, size)
+
+
+def _lzma(data: bytes, size: int) -> bytes:
+    """A zip's stream has a version and a length before its properties, and .lzma the size behind them."""
+    return lzma.LZMADecompressor(lzma.FORMAT_ALONE, LZMA_MEMORY).decompress(
+        data[4:9] + struct.pack("<q", size) + data[9:], size
+    )
+
+
+UNPACK = {
+    zipfile.ZIP_STORED: lambda data, size: data, zipfile.ZIP_DEFLATED: _inflated,
+    zipfile.ZIP_BZIP2: _bunzipped, zipfile.ZIP_LZMA: _lzma,
+}  # fmt: skip
 
 
 class Files:
@@ -100,8 +164,7 @@ class Files:
     def folders(self, under: str = "") -> list[str]:
         """Names of the folders directly below `under` ("" or "train/"), sorted."""
         if self.zip is None:
-            with os.scandir(self.path / self.base / under) as entries:
-                return sorted(entry.name for entry in entries if entry.is_dir())
+            return sorted(entry.name for entry in self._entries(under) if entry.is_dir())
         start = self.base + under
         inner = (name[len(start) :] for name in self.zip.below(start))
         return sorted({name.split("/", 1)[0] for name in inner if "/" in name})
@@ -112,13 +175,24 @@ class Files:
             return [name[len(self.base) :] for name in self.zip.below(self.base + under)]
         return sorted(name for name, _ in self._sizes(under))
 
-    def _sizes(self, under: str) -> Iterator[tuple[str, int]]:
-        with os.scandir(self.path / self.base / under) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    yield from self._sizes(f"{under}{entry.name}/")
-                else:
-                    yield under + entry.name, entry.stat().st_size
+    def _entries(self, under: str) -> list[os.DirEntry[str]]:
+        """What lies in a folder, but for what systems and programs leave there."""
+        try:
+            with os.scandir(self.path / self.base / under) as entries:
+                return [entry for entry in entries if not is_stray(entry.name)]
+        except OSError as error:
+            raise DatasetError(f"{self}/{under} cannot be listed ({error.strerror}): check the folder.") from error
+
+    def _sizes(self, under: str, above: tuple[str, ...] = ()) -> Iterator[tuple[str, int]]:
+        """Names and sizes; a link that leads nowhere counts as a file, which cannot be read."""
+        for entry in self._entries(under):
+            if not entry.is_dir():
+                yield under + entry.name, entry.stat(follow_symlinks=os.path.exists(entry.path)).st_size
+                continue
+            real = os.path.realpath(entry.path)
+            if real in above:
+                raise DatasetError(f"{entry.path} is a link to a folder that it lies in: remove it.")
+            yield from self._sizes(f"{under}{entry.name}/", (*above, real))
 
     def signature(self, *under: str) -> str:
         """A hash that changes with the content, found without reading it.
@@ -147,16 +221,29 @@ class Files:
         if self.zip is not None:
             if self.base + name not in self.zip.members:
                 raise DatasetError(f"{name} is missing from {self}.")
-            if (data := self.zip.read(self.base + name)) is None:
-                raise DatasetError(f"{name} in {self} is damaged: its checksum differs. Fetch the archive again.")
-            return data
+            return self.zip.read(self.base + name)
         inside = PurePosixPath(name)
         if inside.is_absolute() or ".." in inside.parts:
             raise DatasetError(f"{self}: the name {name!r} leads out of the folder.")
+        path = self.path / self.base / name
         try:
-            return (self.path / self.base / name).read_bytes()
-        except OSError as error:
-            raise DatasetError(f"{name} cannot be read from {self} ({error.strerror}).") from error
+            _bounded(path.stat().st_size, str(path))
+            return path.read_bytes()
+        except (OSError, ValueError) as error:
+            why = "it is a link that leads nowhere" if path.is_symlink() else getattr(error, "strerror", None) or error
+            raise DatasetError(f"{name} cannot be read from {self} ({why}).") from error
+
+
+def text_of(data: bytes, name: str) -> str:
+    """A file of text; a mark that it is UTF-8 is no part of it.
+
+    Raises:
+        DatasetError: it is not in UTF-8.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{name} is no text in UTF-8 ({error}): save it so.") from error
 
 
 def table_rows(data: bytes, name: str) -> list[list[str]]:
@@ -167,13 +254,13 @@ def table_rows(data: bytes, name: str) -> list[list[str]]:
     Raises:
         DatasetError: it is empty, or no table in UTF-8.
     """
+    text = text_of(data, name)
     try:
-        text = data.decode("utf-8-sig")
         mark = next((mark for mark in "\t;" if mark in text.partition("\n")[0]), ",")
         table = csv.reader(io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=True)
         rows = [row for line in table if any(row := [cell.strip() for cell in line])]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{name} is no table of text in UTF-8 ({error}).") from error
+    except csv.Error as error:
+        raise DatasetError(f"{name} is no table of text ({error}).") from error
     if not rows:
         raise DatasetError(f"{name} is empty.")
     return rows
@@ -190,15 +277,23 @@ def unpacked(archive: Path) -> Path:
         return folder
     try:
         with tarfile.open(archive) as content, atomic_folder(folder) as part:
-            content.extractall(part, filter="data")
+            members = content.getmembers()
+            content.fileobj.seek(content.offset)  # type: ignore[union-attr]
+            if content.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # type: ignore[union-attr]
+                raise EOFError("its end is missing")
+            needed, free = sum(member.size for member in members), shutil.disk_usage(archive.parent).free
+            if needed > free:
+                raise DatasetError(f"{archive} unpacks to {needed} bytes, and {free} are free there: make room.")
+            content.extractall(part, members, filter="data")
     except tarfile.FilterError as error:
         raise DatasetError(f"{archive} is not unpacked: {error}. Fetch it from its official page.") from error
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, *DAMAGED) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise DatasetError(
+                f"{archive} cannot be unpacked beside itself ({error}). Unpack it into a folder of your own, and name "
+                "that."
+            ) from error
         raise DatasetError(
             f"{archive} is not a complete tar archive. Was its download cut short? Fetch it again."
-        ) from error
-    except OSError as error:
-        raise DatasetError(
-            f"{archive} cannot be unpacked beside itself ({error}). Unpack it into a folder of your own, and name that."
         ) from error
     return folder

@@ -5,6 +5,7 @@ Source: Bau et al. 2017 (Network Dissection) and the README of their `broden1_22
 
 import copy
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,8 @@ from neuron_consistency.data.sources.base import Layout
 from neuron_consistency.errors import DatasetError, ParameterError
 
 CATEGORIES = ("color", "texture", "material", "scene", "part", "object")  # the order of P1's Table 2
+LABELS = 256 * 256  # numbers that two channels of a map can tell apart
+SIDE = 10_000  # pixels of a map at most
 LAYOUT = "A folder or zip in Broden's format holds index.csv, label.csv and images/."
 
 
@@ -38,9 +41,11 @@ class BrodenSet:
         if self.index.empty:
             raise DatasetError(f"{files} has no images.")
         sizes = self.index[["sh", "sw"]].drop_duplicates().to_numpy()
-        if len(sizes) != 1 or not all(str(side).isdigit() for side in sizes[0]):
+        if len(sizes) != 1 or not all(map(_is_number, sizes[0])):
             raise DatasetError(f"{files}/index.csv: all label maps must have one size (columns sh, sw).")
         self.label_size = (int(sizes[0][0]), int(sizes[0][1]))
+        if not 0 < min(self.label_size) <= max(self.label_size) <= SIDE:
+            raise DatasetError(f"{files}/index.csv: a label map has from 1 to {SIDE} pixels a side (columns sh, sw).")
         self.labels = self._read_labels()
         self._codes: dict[str, np.ndarray] = {}
         for category in CATEGORIES:  # 0 for labels of other categories, -1 for those that label.csv lacks
@@ -104,7 +109,7 @@ class BrodenSet:
             DatasetError: a map is missing, corrupt, of another size, or holds a number that label.csv lacks.
         """
         fields = self._fields[category][index].split(";")
-        if all(field.isdigit() for field in fields):
+        if all(_is_number(field) for field in fields):
             return self._known(np.array(fields, dtype=np.int32), category, self._images[index])
         return torch.stack([self._known(self._map(field), category, field) for field in fields])
 
@@ -172,9 +177,12 @@ class BrodenSet:
         table["category"] = table["category"].str.findall(r"(\w+)(?:\(\d+\))?")
         labels = table.explode("category", ignore_index=True)[["number", "name", "category"]]
         try:
-            return labels.dropna(ignore_index=True).astype({"number": int})
-        except ValueError as error:
+            labels = labels.dropna(ignore_index=True).astype({"number": int})
+        except (ValueError, OverflowError) as error:
             raise DatasetError(f"{self.files}/label.csv: {error}.") from error
+        if not labels["number"].between(0, LABELS - 1).all():
+            raise DatasetError(f"{self.files}/label.csv: numbers are from 0 to {LABELS - 1}, which a map can hold.")
+        return labels
 
     def _image(self, index: int, size: int) -> Tensor:
         name = f"images/{self._images[index]}"
@@ -182,7 +190,7 @@ class BrodenSet:
 
     def _map(self, name: str) -> np.ndarray:
         """A field of the index as a map: the file of that name, or one number everywhere."""
-        if name.isdigit():
+        if _is_number(name):
             return np.full(self.label_size, int(name), dtype=np.int32)
         with opened(self.files.read(f"images/{name}"), f"{self.files}/images/{name}") as image:
             pixels = np.asarray(image.convert("RGB"))
@@ -201,3 +209,7 @@ class BrodenSet:
             number = int(unknown.flat[0] if unknown.size else numbers[values < 0].flat[0])
             raise DatasetError(f"{name} in {self.files}: its {category} label {number} is not in label.csv.")
         return torch.from_numpy(values)
+
+
+def _is_number(field: str) -> bool:
+    return bool(re.fullmatch(r"\d{1,9}", field, re.ASCII))

@@ -11,7 +11,7 @@ from neuron_consistency.data.find import SOURCES, open_source, own_place
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.load import read_images
 from neuron_consistency.data.sources.base import SPLITS
-from neuron_consistency.data.sources.folders import HIDDEN, ByFolder
+from neuron_consistency.data.sources.folders import ByFolder
 from neuron_consistency.errors import DatasetError, ParameterError
 
 
@@ -20,7 +20,7 @@ class OwnFolder(ByFolder):
 
     def __init__(self, place: Path, split: str | None) -> None:
         files = Files(place)
-        folders = [name for name in files.folders() if not name.startswith(HIDDEN)]
+        folders = files.folders()
         if len(folders) == 1 and folders[0] not in SPLITS and files.folders(f"{folders[0]}/"):
             files = files.within(folders[0])
         super().__init__("folder", split or ("val" if files.has("val/") else "train"), files)

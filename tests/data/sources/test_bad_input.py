@@ -38,7 +38,7 @@ FILES: list[tuple[str, str, Change, str]] = [
     ("cub200", "images/", None, r"CUB_200_2011 has no folder images/: unpack the official archive"),
     ("cub200", "classes.txt", None, r"classes.txt cannot be read from .*CUB_200_2011 .No such file"),
     ("cub200", "train_test_split.txt", None, r"train_test_split.txt cannot be read"),
-    ("voc2007", "Annotations/000005.xml", b"<annotation><size>", r"/000005.xml is not an annotation of VOC .*Unpack"),
+    ("voc2007", "Annotations/000005.xml", b"<annotation><size>", r"/000005.xml is not an annotation of .*unpack"),
     ("voc2007", "Annotations/000005.xml", (b">40<", b">0<"), r"000005.xml is not an annotation"),
     ("voc2007", "Annotations/000005.xml", (b"xmin", b"x"), r"000005.xml is not an annotation"),
     ("voc2007", "Annotations/000005.xml", None, r"Annotations/000005.xml cannot be read from .*VOC2007"),

@@ -3,7 +3,9 @@
 import difflib
 import os
 import re
+import warnings
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,9 @@ from neuron_consistency.data.decode import decode_image, fit
 from neuron_consistency.errors import DatasetError, ParameterError
 
 SPLITS = ("train", "val")
-IMAGES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")  # as torchvision has them
+IMAGES = (".jpeg", ".jpg", ".jfif", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+UNREAD = (".gif", ".heic", ".heif", ".avif", ".jp2", ".tga", ".svg", ".psd", ".raw", ".dng", ".cr2", ".nef", ".npy")
+COMPARED = 60  # letters of a name that other names are held against
 Box = tuple[int, int, int, int]
 Known = dict[str, tuple[str, str]]  # a class by what it is called in the files: its name and its synset
 
@@ -113,21 +117,45 @@ class Layout:
     tar: bool = False
 
     def find(self, root: Path) -> Files | None:
-        """The first fitting folder at or in `root`, folders before archives."""
-        inside = root.iterdir() if root.is_dir() else ()
-        named = [path for path in inside if re.fullmatch(self.archives, path.name)]
-        for place in [root, *sorted(named, key=lambda path: (path.is_file(), path.name != self.first, path.name))]:
-            if self.tar and place.is_file() and re.search(r"\.(tar(\.\w+)?|tgz)$", place.name):
+        """The fitting folder at or in `root`, folders before archives.
+
+        Raises:
+            DatasetError: several folders, or several zips, fit.
+        """
+        named = [path for path in (root.iterdir() if root.is_dir() else ()) if re.fullmatch(self.archives, path.name)]
+        found: dict[Path, Files] = {}
+        for place in [root, *sorted(named, key=lambda path: (_packed(path), path.name != self.first, path.name))]:
+            if found and _packed(place) and (_is_tar(place) or not any(map(_packed, found))):
+                break
+            if self.tar and place.is_file() and _is_tar(place):
                 place = unpacked(place)
             elif place.is_file() and place.suffix != ".zip" and (self.tar or place != root):
                 continue
-            files = Files(place)
-            below = files.folders() if "*" in self.folders and (files.zip or place != root) else []
-            for name in [name for folder in self.folders for name in (below if folder == "*" else [folder])]:
-                inner = files.within(name) if name else files
-                if self.known(inner):
-                    return inner
-        return None
+            if (inner := self._within(Files(place), below=place != root)) is not None:
+                found[place] = inner
+                if place in (root, root / self.first):
+                    break
+        if len(found) > 1:
+            raise DatasetError(
+                f"{root} holds several such sets: {', '.join(path.name for path in found)}. Name the one that is meant "
+                "as the folder of the data, or move the others away."
+            )
+        return next(iter(found.values()), None)
+
+    def _within(self, files: Files, *, below: bool) -> Files | None:
+        inside = files.folders() if "*" in self.folders and (files.zip or below) else []
+        names = [name for folder in self.folders for name in (inside if folder == "*" else [folder])]
+        places = (files.within(name) if name else files for name in names)
+        return next((place for place in places if self.known(place)), None)
+
+
+def _is_tar(path: Path) -> bool:
+    return bool(re.search(r"\.(tar(\.\w+)?|t[gbx]z2?)$", path.name))
+
+
+def _packed(path: Path) -> bool:
+    """Whether it is an archive, or was unpacked from one beside it."""
+    return path.is_file() or path.suffix == ".unpacked"
 
 
 class FileSource(Source):
@@ -138,7 +166,7 @@ class FileSource(Source):
     interpolation = "bilinear"
 
     def __init__(self, name: str, split: str, files: Files) -> None:
-        self.name, self.split, self.files = name, split, files
+        self.name, self.split, self.files, self.unread = name, split, files, Counter[str]()
 
     @staticmethod
     @abstractmethod
@@ -179,9 +207,10 @@ class FileSource(Source):
             raise DatasetError(f"{self.files} has no folder {missing[0]}: unpack the official archive there again.")
 
     def images_in(self, folder: str) -> list[str]:
-        """Names of the image files below a folder."""
+        """Names of the image files below a folder; those of kinds that are not read are counted."""
         names = self.files.names(f"{folder}/") if self.files.has(f"{folder}/") else []
-        return [name for name in names if name.lower().endswith(IMAGES) and "/._" not in name]  # macOS's own notes
+        self.unread.update(name[name.rindex(".") :] for name in names if name.lower().endswith(UNREAD))
+        return [name for name in names if name.lower().endswith(IMAGES)]
 
     def read(self, item: Any, size: int, classes: Sequence[str]) -> tuple[Tensor, list[Box]]:
         name = os.fsdecode(item)
@@ -198,24 +227,38 @@ def choose(known: Known, classes: int | Sequence[str] | None, dataset: str) -> K
         if not 1 <= classes <= len(keys):
             raise ParameterError(f"classes={classes}, but this copy of {dataset} has {len(keys)} classes.")
         return {key: known[key] for key in (keys[place * len(keys) // classes] for place in range(classes))}
-    key_of = {}
-    for key, (name, wnid) in known.items():
-        alone = wnid and synsets.count(wnid) == 1
-        own = [taxonomy.lemma(wnid).lower(), taxonomy.synset_name(wnid), wnid] if alone else []
-        for called in [*own, name]:  # a synset that several classes share names none of them
-            key_of[called] = key
-    for name in classes:
-        if name not in key_of and name.lower() not in key_of:
-            close = ", ".join(difflib.get_close_matches(name.lower(), key_of, n=3, cutoff=0.4))
+    shown = display([name for name, _ in known.values()], synsets)
+    exact, loose = dict[str, list[str]](), dict[str, list[str]]()
+    for (key, (name, wnid)), said in zip(known.items(), shown, strict=True):
+        alone = wnid and synsets.count(wnid) == 1  # a synset that several classes share names none of them
+        own = [taxonomy.lemma(wnid), taxonomy.synset_name(wnid), wnid] if alone else []
+        for called in {name, said, *own[1:]}:
+            exact.setdefault(called, []).append(key)
+        for called in {word.lower() for word in (name, said, *own)}:
+            loose.setdefault(called, []).append(key)
+    chosen: dict[str, str] = {}
+    for asked in classes:
+        keys = exact.get(asked) or loose.get(asked.lower(), [])
+        if not keys:
+            close = ", ".join(difflib.get_close_matches(asked.lower()[:COMPARED], loose, n=3, cutoff=0.4))
             names = ", ".join([name for name, _ in known.values()][:10])
-            raise DatasetError(f"Unknown class {name!r} of {dataset}. Closest: {close or names}.")
-    return {key: known[key] for key in (key_of.get(name) or key_of[name.lower()] for name in classes)}
+            raise DatasetError(f"Unknown class {asked[:COMPARED]!r} of {dataset}. Closest: {close or names}.")
+        if len(keys) > 1:
+            which = ", ".join(f"{known[key][0]} ({known[key][1]})" for key in keys)
+            raise DatasetError(f"The class {asked!r} of {dataset} may be each of {which}. Name the one that is meant.")
+        if keys[0] in chosen:
+            raise DatasetError(f"The classes {chosen[keys[0]]!r} and {asked!r} of {dataset} are one: name it once.")
+        chosen[keys[0]] = asked
+    return {key: known[key] for key in chosen}
 
 
 def gather(
     source: Source, chosen: Known, images: Mapping[str, Sequence[str] | Sequence[int]], per_class: int | None
 ) -> Listing:
     """The first `per_class` images of each of the chosen classes as one list."""
+    if unread := getattr(source, "unread", None):
+        kinds = ", ".join(f"{count} of {kind}" for kind, count in sorted(unread.items()))
+        warnings.warn(f"Left out of {source.name}, as no kind of image that is read here: {kinds}.", stacklevel=3)
     names, synsets = zip(*chosen.values(), strict=True) if chosen else ((), ())
     empty = [name for key, (name, _) in chosen.items() if not images[key]]
     if empty or not names:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency import taxonomy
+from neuron_consistency.data.archive import text_of
 from neuron_consistency.data.decode import fit_points, opened
 from neuron_consistency.data.sources.base import FileSource, Layout, Listing, choose, gather
 from neuron_consistency.errors import DatasetError
@@ -93,10 +94,13 @@ class Birds(FileSource):
 
     def _rows(self, name: str, fields: int, *, of: Iterable[str] = ()) -> dict[str, list[str]]:
         """A table of so many fields by its first column, the number of an image (it must know those `of`) or class."""
-        lines = [line.split() for line in self.files.read(name).decode(errors="replace").splitlines() if line.strip()]
+        text = text_of(self.files.read(name), f"{self.files}/{name}")
+        lines = [line.split() for line in text.splitlines() if line.strip()]
         if wrong := [line for line in lines if not line[0].isdigit() or len(line) != fields + 1]:
             raise DatasetError(f"{self.files}/{name}: {' '.join(wrong[0])!r} is not a row of this table. {CURE}")
         rows = {number: row for number, *row in lines}
+        if len(rows) < len(lines):
+            raise DatasetError(f"{self.files}/{name} has a number twice. {CURE}")
         if missing := [number for number in of if number not in rows]:
             raise DatasetError(f"{self.files}/{name} has no row of image {missing[0]}. {CURE}")
         return rows

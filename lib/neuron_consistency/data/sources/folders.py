@@ -12,19 +12,25 @@ import torch
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.archive import Files, table_rows
+from neuron_consistency.data.archive import Files, table_rows, text_of, unpacked
 from neuron_consistency.data.decode import fit
 from neuron_consistency.data.sources.base import SPLITS, Box, FileSource, Layout, Listing, Source, choose, gather
 from neuron_consistency.errors import DatasetError
 
 CLASS_FOLDERS = "{train,val}/<class>/*.JPEG"
-ARRAYS = {"cifar10": "cifar-10-batches-py", "stl10": "stl10_binary"}  # the folders torchvision makes
-HIDDEN = (".", "__MACOSX")  # how folders begin that other programs leave
+# the folders that torchvision makes, and the archives it makes them from
+ARRAYS = {
+    "cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz"),
+    "stl10": ("stl10_binary", "stl10_binary.tar.gz"),
+}
 BOXED = 64  # side of Tiny ImageNet's images, in whose pixels its boxes are
 
 
 class TinyImageNet(FileSource):
-    """The official layout: train/<wnid>/images and <wnid>_boxes.txt; val/images and val_annotations.txt."""
+    """The official layout: train/<wnid>/images and <wnid>_boxes.txt; val/images and val_annotations.txt.
+
+    A copy whose images lie sorted in folders of classes, as others prepare it, is read, too; it tells no boxes.
+    """
 
     archive = ("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de")
     sets: ClassVar = {
@@ -46,19 +52,21 @@ class TinyImageNet(FileSource):
         return self.files.signature("wnids.txt", f"{self.split}/")
 
     def listing(self, classes: int | Sequence[str] | None, per_class: int | None) -> Listing:
-        wnids = sorted(self.files.read("wnids.txt").decode().split())
+        wnids = sorted(text_of(self.files.read("wnids.txt"), f"{self.files}/wnids.txt").split())
         if self.files.has("train/"):  # a part of the archive: the classes that are there
             there = set(self.files.folders("train/"))
             wnids = [wnid for wnid in wnids if wnid in there]
         chosen = choose({wnid: (wnid, wnid) for wnid in wnids}, classes, self.name)
         boxes: dict[str, list[int]] = {}
+        if self.split == "train" or not self.files.has("val/val_annotations.txt"):
+            images = {wnid: self.images_in(f"{self.split}/{wnid}") for wnid in chosen}
         if self.split == "train":
-            images = {wnid: self.files.names(f"train/{wnid}/images/") for wnid in chosen}
             for wnid in filter(lambda wnid: self.files.has(f"train/{wnid}/{wnid}_boxes.txt"), chosen):
                 for name, *box in self._rows(f"train/{wnid}/{wnid}_boxes.txt", 5):
                     boxes[f"train/{wnid}/images/{name}"] = [int(side) for side in box]
-        else:
-            images, there = {wnid: [] for wnid in chosen}, set(self.files.names("val/images/"))
+        elif self.files.has("val/val_annotations.txt"):
+            self.require("val/images/")
+            images, there = {wnid: [] for wnid in chosen}, set(self.images_in("val/images"))
             for name, wnid, *box in sorted(self._rows("val/val_annotations.txt", 6)):
                 if wnid in images and f"val/images/{name}" in there:
                     images[wnid].append(f"val/images/{name}")
@@ -71,7 +79,8 @@ class TinyImageNet(FileSource):
         return replace(listing, boxes=corners / BOXED)
 
     def _rows(self, name: str, fields: int) -> list[list[str]]:
-        rows = [line.split("\t") for line in self.files.read(name).decode().splitlines() if line]
+        lines = text_of(self.files.read(name), f"{self.files}/{name}").splitlines()
+        rows = [line.split("\t") for line in lines if line]
         wrong = [row for row in rows if len(row) != fields or not all(side.isdigit() for side in row[-4:])]
         if wrong:
             raise DatasetError(f"{self.files}/{name}: {wrong[0]} is not a row of a Tiny ImageNet list of boxes.")
@@ -100,8 +109,9 @@ class ByFolder(FileSource):
 
         if name == "folder":
             return Layout(r"(?!)", ("", "*"), of_any)
-        archives = r"imagenette2?.*" if name == "imagenette" else r"(imagenet(?!te).*|ILSVRC.*)"
-        return Layout(archives, ("", "*"), of_wnids)
+        if name == "imagenette":
+            return Layout(r"imagenette2?.*", ("", "*"), of_wnids, tar=True)
+        return Layout(r"(imagenet(?!te).*|ILSVRC.*)", ("", "*"), of_wnids)
 
     @classmethod
     def download(cls, name: str, split: str, root: Path) -> None:
@@ -114,7 +124,8 @@ class ByFolder(FileSource):
         super().__init__(name, split, files)
         self.own, self.file_backed = name == "folder", name == "imagenet"
         self.margin = 1 if self.own else 256 / 224
-        self.halves = files.has("train/") or files.has("val/")
+        # a folder of that name that holds no folders is one of images, of railway trains
+        self.halves = any(files.has(f"{half}/") and files.folders(f"{half}/") for half in SPLITS)
         if self.halves and not files.has(f"{split}/"):
             raise DatasetError(f"{files} has no folder {split}/, only the other split.")
         self.places = ("train/" if files.has("train/") else f"{split}/", f"{split}/") if self.halves else ("", "")
@@ -130,8 +141,8 @@ class ByFolder(FileSource):
         return gather(self, chosen, {folder: self._images(folder) for folder in chosen}, per_class)
 
     def class_folders(self) -> list[str]:
-        """Names of the folders that are classes: not those that other programs hide there."""
-        return [name for name in self.files.folders(self.places[0]) if not name.startswith(HIDDEN)]
+        """Names of the folders that are classes."""
+        return self.files.folders(self.places[0])
 
     def _images(self, folder: str) -> list[str]:
         names = self.images_in(f"{self.places[1]}{folder}")
@@ -165,19 +176,22 @@ class Arrays(Source):
     """CIFAR-10 and STL-10, read by torchvision, which checks their sums."""
 
     sets: ClassVar = {
-        "cifar10": (ARRAYS["cifar10"] + "/", "https://www.cs.toronto.edu/~kriz/cifar.html"),
-        "stl10": (ARRAYS["stl10"] + "/", "https://cs.stanford.edu/~acoates/stl10/"),
+        "cifar10": ("{}/ or {}".format(*ARRAYS["cifar10"]), "https://www.cs.toronto.edu/~kriz/cifar.html"),
+        "stl10": ("{}/ or {}".format(*ARRAYS["stl10"]), "https://cs.stanford.edu/~acoates/stl10/"),
     }
 
     @classmethod
     def open(cls, name: str, split: str, root: Path | None, *, download: bool, **options: Any) -> Source | None:
-        if root is None or not ((root / ARRAYS[name]).is_dir() or download):
+        folder, archive = ARRAYS[name]
+        if root is not None and not (root / folder).is_dir() and (root / archive).is_file():
+            root = unpacked(root / archive)
+        if root is None or not ((root / folder).is_dir() or download):
             return None
         return cls(name, split, root, download=download)
 
     def __init__(self, name: str, split: str, root: Path, *, download: bool) -> None:
         self.name, self.split, self.root, self.download = name, split, root, download
-        self.folder = root / ARRAYS[name]
+        self.folder = root / ARRAYS[name][0]
         if not self.folder.is_dir():
             self._content  # noqa: B018  (torchvision fetches it)
 
@@ -192,7 +206,10 @@ class Arrays(Source):
             if self.name == "cifar10":
                 cifar = CIFAR10(self.root, train=self.split == "train", download=self.download)
                 return torch.from_numpy(cifar.data).permute(0, 3, 1, 2), np.array(cifar.targets)
-            stl = STL10(self.root, split="train" if self.split == "train" else "test", download=self.download)
+            # 2.6 of its 3 GB are images without labels, which nothing here reads, and need not be there
+            labelled = {"train_list": [entry for entry in STL10.train_list if "unlabeled" not in entry[0]]}
+            kind = STL10 if self.download else type("STL10", (STL10,), labelled)
+            stl = kind(self.root, split="train" if self.split == "train" else "test", download=self.download)
             return torch.from_numpy(stl.data), np.array(stl.labels)
         except (RuntimeError, OSError, ValueError) as error:
             raise DatasetError(f"{self.folder} is incomplete or damaged, or cannot be fetched ({error}).") from error

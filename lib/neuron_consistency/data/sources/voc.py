@@ -1,6 +1,7 @@
 """Pascal VOC in its official layout: several labels an image, a box for each object, and some images with masks."""
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.archive import Files
+from neuron_consistency.data.archive import Files, text_of
 from neuron_consistency.data.decode import fit_map, opened
 from neuron_consistency.data.sources.base import FileSource, Layout, Listing, choose
 from neuron_consistency.errors import DatasetError
@@ -74,9 +75,9 @@ class Voc(FileSource):
         place_of = {name: place for place, name in enumerate(names)}
         counts, items, labels = np.zeros(len(names), dtype=int), list[bytes](), list[Tensor]()
         boxes, owners = list[tuple[float, ...]](), list[tuple[int, int]]()
-        there = set(self.files.names("JPEGImages/"))
+        there = {name.lower(): name for name in self.files.names("JPEGImages/")}
         for stem in self._stems():
-            if f"JPEGImages/{stem}.jpg" not in there:
+            if (image := there.get(f"jpegimages/{stem}.jpg".lower())) is None:
                 continue
             things = [(place_of[name], box) for name, box in self._things(stem) if name in place_of]
             present = sorted({place for place, _ in things})
@@ -86,7 +87,7 @@ class Voc(FileSource):
             owners += [(len(items), place) for place, _ in things]
             boxes += [box for _, box in things]
             labels.append(torch.zeros(len(names)).index_fill(0, torch.tensor(present), 1))
-            items.append(f"JPEGImages/{stem}.jpg".encode())
+            items.append(image.encode())
         empty = [name for name, count in zip(names, counts, strict=True) if not count]
         if empty and (classes is not None or not items):  # a part of the archive keeps the classes of the whole
             raise DatasetError(f"{self.name} has no {self.split} images of {', '.join(empty[:5])} in {self.files}.")
@@ -113,27 +114,36 @@ class Voc(FileSource):
         return torch.tensor(numbers, dtype=torch.uint8)[fit_map(coded, size, margin=None).long()]
 
     def _stems(self) -> list[str]:
-        lines = [line.split() for line in self.files.read(self.list).decode().splitlines() if line.strip()]
+        text = text_of(self.files.read(self.list), f"{self.files}/{self.list}")
+        lines = [line.split() for line in text.splitlines() if line.strip()]
         if not lines:
             raise DatasetError(f"{self.files}/{self.list} lists no images. Unpack the official archive again.")
         return [line[0] for line in lines]
 
     def _things(self, stem: str) -> list[tuple[str, tuple[float, ...]]]:
         """The class of each object, and its box in a unit square; VOC's begin at pixel 1 and include their last."""
-        name = f"Annotations/{stem}.xml"
+        name, known = f"Annotations/{stem}.xml", taxonomy.class_synsets("voc")
         try:
             root = ElementTree.parse(io.BytesIO(self.files.read(name))).getroot()
+            if (year := root.findtext("folder", "").strip().lower()) in SETS and year != self.name:
+                raise ValueError(f"it is of {year}, not of {self.name}")
             width, height = (float(root.findtext(f"size/{side}", "")) for side in ("width", "height"))
             things = []
             for thing in root.findall("object"):
-                x0, y0, x1, y1 = (float(thing.findtext(f"bndbox/{at}", "")) for at in ("xmin", "ymin", "xmax", "ymax"))
+                ends = [float(thing.findtext(f"bndbox/{at}", "")) for at in ("xmin", "ymin", "xmax", "ymax")]
+                if not all(map(math.isfinite, (*ends, width, height))):
+                    raise ValueError("a side is not a finite number")
+                (x0, x1), (y0, y1) = sorted(ends[::2]), sorted(ends[1::2])
                 box = ((x0 - 1) / width, (y0 - 1) / height, x1 / width, y1 / height)
+                if (called := thing.findtext("name", "").strip().lower()) not in known:
+                    raise ValueError(f"{called!r} is none of its classes")
                 if self.difficult or thing.findtext("difficult", "0").strip() != "1":
-                    things.append((thing.findtext("name", ""), tuple(min(max(end, 0.0), 1.0) for end in box)))
+                    things.append((called, tuple(min(max(end, 0.0), 1.0) for end in box)))
             return things
-        except (ElementTree.ParseError, ValueError, ZeroDivisionError) as error:
+        except (ElementTree.ParseError, LookupError, ValueError, ZeroDivisionError) as error:
             raise DatasetError(
-                f"{self.files}/{name} is not an annotation of VOC ({error}). Unpack the official archive again."
+                f"{self.files}/{name} is not an annotation of {self.name} ({error}). Correct it, or unpack the "
+                "official archive again."
             ) from error
 
 
