@@ -5,16 +5,27 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
+import re
 import shutil
 import subprocess
+import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 
 from neuron_consistency.errors import ParameterError, StoreError
+
+# Room for a checksum, to be among the first that a file holds: `atomic_path` sets in that of the whole file, as it is
+# with these digits. JSON and the metadata of safetensors can hold it; the name comes first where names are sorted.
+SEAL = {"_checksum": "crc32:00000000"}
+_SEALED = re.compile(rb"_checksum\W{3,6}crc32:([0-9a-f]{8})")  # with JSON's marks between, escaped or not
+_PART = re.compile(r"\.(\d{1,9})@(.+)\.part")
+_DAY = 86400  # seconds
 
 
 def artifacts(profile: str) -> Path:
@@ -37,16 +48,27 @@ def artifacts(profile: str) -> Path:
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` when the context ends well, and vanishes otherwise.
 
+    Where the first bytes have room for a checksum (`SEAL`), it is set in. Then the file is on the disk itself, whole,
+    before it has its name: a loss of power leaves the old file or the new one.
+
     Write through Python's own files or safetensors: torch's writer does not say that a disk is full.
 
     Raises:
         StoreError: the disk is full, or the folder cannot be written.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = _part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(path.parent)
         yield part
+        with part.open("r+b") as file:
+            if found := _checksum(file):
+                file.seek(found[0])
+                file.write(found[2])
+                file.flush()
+            os.fsync(file.fileno())
         os.replace(part, path)
+        _sync(path.parent)
     except OSError as error:
         raise explained(error, path) from error
     except SafetensorError as error:  # holds the system's error as text alone
@@ -62,14 +84,80 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
     Two who fill the same at once keep apart, and the second to end drops its own.
     """
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    part = _part_of(folder)
+    clear_leftovers(folder.parent)
     shutil.rmtree(part, ignore_errors=True)
     try:
         yield part
         if not folder.exists():
+            os.sync()  # of many files, faster than one by one
             part.rename(folder)
+            _sync(folder.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}@{platform.node()}.part")
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Removes what killed processes have left half-written in a folder; what may still be written stays.
+
+    Of another machine's processes nothing is known but that none writes at one file for a day.
+    """
+    for part in folder.glob("*.part"):
+        with suppress(OSError):  # another process clears, too, or only reading is allowed
+            if not (named := _PART.search(part.name)):
+                continue
+            dead = named[2] == platform.node() and not _runs(int(named[1]))
+            if dead or time.time() - part.stat().st_mtime > _DAY:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)  # it may be another user's
+    return True
+
+
+def _sync(folder: Path) -> None:
+    """Puts a folder's names onto the disk itself, where the file system can."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def _checksum(file: BinaryIO) -> tuple[int, bytes, bytes] | None:
+    """Where a file's checksum stands, what it is, and what it should be; None where the file has none."""
+    head = file.read(128)
+    if not (found := _SEALED.search(head)):
+        return None
+    start, end = found.span(1)
+    value = zlib.crc32(head[:start] + b"0" * 8 + head[end:])
+    while chunk := file.read(1 << 20):
+        value = zlib.crc32(chunk, value)
+    return start, found[1], b"%08x" % value
+
+
+def verify(path: Path) -> None:
+    """Holds a file against its checksum, if it has one: files of an earlier version and released ones have none.
+
+    Raises:
+        StoreError: it cannot be read, or is not what was written.
+    """
+    try:
+        with path.open("rb") as file:
+            found = _checksum(file)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error}): remove it and run again") from error
+    if found and found[1] != found[2]:
+        raise StoreError(f"{path} is damaged, its checksum differs: remove it and run again")
 
 
 def explained(error: OSError, path: Path) -> StoreError:
@@ -85,16 +173,25 @@ def write_json(path: Path, content: Any) -> None:
         part.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
+def read_json(path: Path, **fields: Any) -> Any:
+    """Reads a JSON file, without its checksum.
+
+    Args:
+        **fields: what it must hold, by name, with the types that these may have; none lets it hold anything.
 
     Raises:
-        StoreError: it is missing or damaged.
+        StoreError: it is missing, damaged, or holds something else.
     """
+    verify(path)
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read ({error}): remove it and run again") from error
+    held = content if isinstance(content, dict) else {}
+    held.pop(*SEAL, None)
+    if wrong := [name for name, kind in fields.items() if not isinstance(held.get(name), kind)]:
+        raise StoreError(f"{path} does not hold what it should ({', '.join(wrong)}): remove it and run again")
+    return content
 
 
 def commit() -> str:

@@ -262,7 +262,7 @@ def respond(
         )
         for name in names
     }
-    state = unfinished.read() if unfinished else {}
+    state = unfinished.read(_state(tops, kinds["predicted"])) if unfinished else {}
     begun = int(state.pop("done", torch.zeros(()))) if state else 0
     if report is not None and begun:
         report(begun)

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from neuron_consistency.artifacts import atomic_path
+from neuron_consistency.artifacts import SEAL, atomic_path, verify
 from neuron_consistency.errors import StoreError
 
 
@@ -30,21 +30,27 @@ class Unfinished:
     seconds: float = 60.0
     written: float = 0.0
 
-    def read(self) -> dict[str, Tensor]:
+    def read(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state, the attack's generator set to it; nothing where the pass has not begun.
 
+        Args:
+            like: a state of this pass: names, types and shapes but for the first dimension are the same.
+
         Raises:
-            StoreError: the file is damaged.
+            StoreError: the file is damaged, or of another pass.
         """
         self.written = time.monotonic()
         if not self.path.exists():
             return {}
+        verify(self.path)
         try:
             state = safetensors.torch.load_file(self.path)
-        except (safetensors.SafetensorError, OSError) as error:
+            if self.generator is not None:
+                self.generator.set_state(state["generator"])
+            if any(_kind(state[name]) != _kind(value) for name, value in like.items()):
+                raise ValueError("it is of another pass")
+        except (safetensors.SafetensorError, OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
             raise StoreError(f"{self.path} cannot be read ({error}): remove it, and the pass begins again") from error
-        if self.generator is not None:
-            self.generator.set_state(state["generator"])
         return state
 
     def write(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
@@ -56,6 +62,10 @@ class Unfinished:
         if self.generator is not None:
             kept["generator"] = self.generator.get_state()
         with atomic_path(self.path) as part:
-            safetensors.torch.save_file(kept, part)
+            safetensors.torch.save_file(kept, part, SEAL)
         self.written = time.monotonic()
         self.seconds = max(self.seconds, 20 * (self.written - began))
+
+
+def _kind(value: Tensor) -> tuple[torch.dtype, torch.Size]:
+    return value.dtype, value.shape[1:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -234,11 +236,17 @@ def test_the_writer_makes_a_shard_anew_that_is_not_whole(
     assert contents(folder) == whole
 
 
-def test_leftovers_of_a_kill_are_cleared_with_their_shard(models: dict[str, Classifier], folder: Path) -> None:
-    (folder / SHARDS[2]).unlink()
-    (folder / f"{SHARDS[2]}.123.part").write_bytes(b"half")
+def test_the_leftover_of_a_kill_is_cleared_and_what_another_writes_is_not(
+    models: dict[str, Classifier], folder: Path
+) -> None:
+    """Also where all shards are there; else it lies in the folder for ever, or a writer takes another's file away."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, own = (folder / f"{SHARDS[2]}.{pid}@{platform.node()}.part" for pid in (ended.pid, os.getppid()))
+    left.write_bytes(b"half")
+    own.write_bytes(b"being written")
     write(folder, models)
-    assert sorted(contents(folder)) == ["manifest.json", *SHARDS]
+    assert sorted(contents(folder)) == ["manifest.json", *SHARDS[:3], own.name, SHARDS[3]]
 
 
 def test_a_full_disk_is_one_clear_error_and_whole_shards_stay(
@@ -321,7 +329,7 @@ def test_a_shard_that_is_not_whole_is_named_with_its_cure(folder: Path, damage: 
 def test_a_shard_damaged_after_opening_is_named(folder: Path) -> None:
     made = AdversarialSet.open(folder)
     _cut(folder / SHARDS[3])
-    with pytest.raises(StoreError, match=r"shard-00003\.safetensors is cut short"):
+    with pytest.raises(StoreError, match=r"shard-00003\.safetensors is damaged.*remove it and run again"):
         list(made.batches(5, device=CPU))
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from neuron_consistency.artifacts import read_json
-from neuron_consistency.errors import DatasetError, StoreError, TrainingError
+from neuron_consistency.errors import StoreError, TrainingError
 from neuron_consistency.training import obtain as trained
 from neuron_consistency.training.obtain import evaluation_images, obtain
 from neuron_consistency.training.recipes import Recipe
@@ -109,7 +109,7 @@ def test_damaged_files_are_named_with_their_cure() -> None:
     obtain(recipe, CPU)
     weights = recipe.path.read_bytes()
     recipe.path.write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(DatasetError, match=r"safetensors does not hold weights.*remove it"):
+    with pytest.raises(StoreError, match=r"safetensors is damaged.*remove it"):
         obtain(recipe, CPU)
     recipe.path.write_bytes(weights)
     recipe.path.with_suffix(".json").write_text("{")

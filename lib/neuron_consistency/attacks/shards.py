@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from neuron_consistency.artifacts import atomic_path, read_json, write_json
+from neuron_consistency.artifacts import SEAL, atomic_path, read_json, verify, write_json
 from neuron_consistency.attacks.targeted import optimise_targeted
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.sources.base import Box, Listing, Source
@@ -22,6 +23,8 @@ from neuron_consistency.versions import ATTACK
 MANIFEST = "manifest.json"
 OPTIONS: dict[str, Any] = dict(optimise_targeted.__kwdefaults__ or {})
 SMALL = ("indices", "labels", "targets", "success", "rmsd")  # all but the pixels
+FIELDS: dict[str, type] = dict.fromkeys(("images", "image_size", "shard_size", "targets_each"), int)  # of a manifest
+FIELDS |= dict.fromkeys(("classes", "synsets", "networks"), list) | dict.fromkeys(("name", "split", "source"), str)
 
 
 class Shards(Source):
@@ -38,6 +41,7 @@ class Shards(Source):
         self.folder, self.manifest = folder, dict(manifest)
         self.size: int = manifest["shard_size"]
         self.number = -(-manifest["images"] // self.size)
+        self.verified: set[int] = set()
 
     def path(self, number: int) -> Path:
         return self.folder / f"shard-{number:05d}.safetensors"
@@ -50,20 +54,20 @@ class Shards(Source):
         """A hash of all that the set is made of."""
         return hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()[:32]
 
-    def _header(self, number: int) -> dict[str, str]:
-        """What a shard says of itself; one entry, since the order of several would differ from file to file."""
-        return {"shard": json.dumps([self.signature(), number])}
+    def write(self, number: int, tensors: dict[str, Tensor], record: Callable[[], object]) -> None:
+        """Writes a shard, whole or not at all.
 
-    def write(self, number: int, tensors: dict[str, Tensor]) -> None:
-        """Writes a shard, whole or not at all, and clears away what a killed run has left of it.
+        Args:
+            record: called once the bytes are there and before they count as a shard, so that none is unrecorded.
 
         Raises:
             StoreError: the disk is full.
         """
+        # one entry, since the order of several would differ from file to file
+        said = json.dumps([SEAL, _checksum(tensors), self.signature(), number])
         with atomic_path(self.path(number)) as part:
-            safetensors.torch.save_file(tensors, part, self._header(number))
-        for leftover in self.folder.glob(f"{self.path(number).name}.*.part"):
-            leftover.unlink()
+            safetensors.torch.save_file(tensors, part, {"shard": said})
+            record()
 
     @contextmanager
     def _opened(self, number: int) -> Iterator[Any]:
@@ -84,7 +88,8 @@ class Shards(Source):
         """
         places, side = self.places(number), self.manifest["image_size"]
         with self._opened(number) as file:
-            if file.metadata()["shard"] != self._header(number)["shard"]:
+            said = json.loads(file.metadata()["shard"])
+            if said[-2:] != [self.signature(), number]:
                 raise StoreError(
                     f"{self.path(number)} belongs to another adversarial set: remove it and write the set again"
                 )
@@ -93,6 +98,8 @@ class Shards(Source):
                 raise ValueError("its pixels have another shape")
             if small["indices"].tolist() != [place // self.manifest["targets_each"] for place in places]:
                 raise ValueError("its images are others")
+            if len(said) > 2 and said[-3] != _checksum(small):  # those of earlier versions have none
+                raise ValueError("its checksum differs")
         return small
 
     def is_whole(self, number: int) -> bool:
@@ -125,10 +132,18 @@ class Shards(Source):
         return Listing(names, synsets, self.read_all()["labels"], np.arange(self.manifest["images"]))
 
     def read(self, item: Any, size: int, classes: Sequence[str] = ()) -> tuple[Tensor, list[Box]]:
-        """One image, as it is stored."""
+        """One image, as it is stored; the first of a shard has all of it held against its checksum."""
         number, row = divmod(int(item), self.size)
+        if number not in self.verified:
+            verify(self.path(number))
+            self.verified.add(number)
         with self._opened(number) as file:
             return file.get_slice("pixels")[row : row + 1][0], []
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    """Of all but the pixels, so that a set is opened without reading these."""
+    return zlib.crc32(b"".join(tensors[name].numpy().tobytes() for name in SMALL))
 
 
 def describe_set(
@@ -187,9 +202,9 @@ def claim_folder(folder: Path, manifest: dict[str, Any], *, write: bool) -> None
     path = folder / MANIFEST
     if not path.exists():
         if write:
-            write_json(path, manifest)
+            write_json(path, SEAL | manifest)
         return
-    there = read_json(path)
+    there = read_json(path, **FIELDS)
     if there != json.loads(json.dumps(manifest)):
         differing = [name for name in manifest if manifest[name] != there.get(name)]
         shown = [f"{name} is {there.get(name)!s:.120} there, {manifest[name]!s:.120} here" for name in differing]

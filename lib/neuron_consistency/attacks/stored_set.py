@@ -1,7 +1,7 @@
 """The set of targeted adversarial images of P2: made in shards by any number of processes, resumed, streamed back.
 
 A folder holds `manifest.json`, which says what the set is made of; the shards, each written whole or not at all;
-and `runs-<rank>.json`, which says what each run has made, where and how fast.
+and for each run `runs-<rank>-<time>.json`, which says what it has made, where and how fast.
 """
 
 import datetime
@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,8 +18,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.artifacts import commit, read_json, write_json
-from neuron_consistency.attacks.shards import MANIFEST, SMALL, Shards, claim_folder, describe_set
+from neuron_consistency.artifacts import SEAL, clear_leftovers, commit, read_json, write_json
+from neuron_consistency.attacks.shards import FIELDS, MANIFEST, SMALL, Shards, claim_folder, describe_set
 from neuron_consistency.attacks.targeted import optimise_targeted, say_target
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.pixels import FilePixels
@@ -63,7 +64,7 @@ class AdversarialSet(ImageSet):
         """
         if not (folder / MANIFEST).is_file():
             raise StoreError(f"{folder} holds no adversarial set: write one there with write_adversarial_set")
-        manifest = read_json(folder / MANIFEST)
+        manifest = read_json(folder / MANIFEST, **FIELDS)
         made_on = manifest["networks"]
         if networks is not None and set(wanted := list(networks)) != set(made_on):
             raise StoreError(
@@ -74,8 +75,8 @@ class AdversarialSet(ImageSet):
         told: dict[str, Any] = {name: manifest[name] for name in ("name", "split", "source")}
         told |= {name: tuple(manifest[name]) for name in ("classes", "synsets", "networks")}
         pixels = FilePixels(shards, np.arange(manifest["images"]), manifest["image_size"])
-        runs = tuple(run for path in sorted(folder.glob("runs-*.json")) for run in read_json(path))
-        return cls(**told, **shards.read_all(), pixels=pixels, fingerprint=shards.signature(), runs=runs)
+        runs = [run for path in sorted(folder.glob("runs-*.json")) for run in _recorded(path)]
+        return cls(**told, **shards.read_all(), pixels=pixels, fingerprint=shards.signature(), runs=tuple(runs))
 
     @property
     def rate(self) -> float:
@@ -92,16 +93,9 @@ class AdversarialSet(ImageSet):
 
 
 def write_adversarial_set(
-    folder: Path,
-    models: Mapping[str, Classifier],
-    images: ImageSet,
-    targets: Tensor,
-    on: Runtime,
-    *,
-    shard_size: int = SHARD_SIZE,
-    image_sizes: Mapping[str, int] | None = None,
-    **options: Any,
-) -> None:
+    folder: Path, models: Mapping[str, Classifier], images: ImageSet, targets: Tensor, on: Runtime, *,
+    shard_size: int = SHARD_SIZE, image_sizes: Mapping[str, int] | None = None, **options: Any,
+) -> None:  # fmt: skip
     """Makes a set of targeted adversarial images in `folder`, or what is missing of it.
 
     Whole shards that are there already are kept, so a run that was killed is resumed by calling it again, with any
@@ -130,8 +124,8 @@ def write_adversarial_set(
     manifest = describe_set(list(models), images, targets, shard_size=shard_size, precision=on.precision, **options)
     _check_networks(models, images, image_sizes or {}, on.device)
     claim_folder(folder, manifest, write=rank == 0)
-    shards, record = Shards(folder, manifest), folder / f"runs-{rank}.json"
-    earlier = read_json(record) if record.exists() else []
+    clear_leftovers(folder)
+    shards, record = Shards(folder, manifest), folder / f"runs-{rank}-{time.time_ns()}.json"
     run: dict[str, Any] = {"rank": rank, "images": 0, "seconds": 0.0}
     run |= {"device": describe_device(on.device), "commit": commit(), "torch": torch.__version__}
     with evaluating(nn.ModuleList(models.values()).to(on.device)):
@@ -141,11 +135,11 @@ def write_adversarial_set(
             began, parts = time.perf_counter(), []
             for places in torch.tensor(shards.places(number)).split(on.batch_size):  # type: ignore[no-untyped-call]
                 parts.append(_make(list(models.values()), images, targets, places, on, **manifest["options"]))
-            shards.write(number, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
             run["images"] += len(shards.places(number))
             run["seconds"] += time.perf_counter() - began
             run["finished"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            write_json(record, [*earlier, run])
+            tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            shards.write(number, tensors, partial(write_json, record, [SEAL | run]))
 
 
 def obtain_adversarial_set(
@@ -162,6 +156,15 @@ def obtain_adversarial_set(
     own = folder / Shards(folder, manifest).signature()[:12]
     write_adversarial_set(own, models, images, targets, on, **options)
     return AdversarialSet.open(own, networks=models)
+
+
+def _recorded(path: Path) -> list[dict[str, Any]]:
+    found = read_json(path)
+    if not isinstance(found, list) or not all(
+        isinstance(r, dict) and {"rank", "images", "seconds"} <= r.keys() for r in found
+    ):
+        raise StoreError(f"{path} does not tell of runs: remove it; the images stay")
+    return found
 
 
 def _check_networks(

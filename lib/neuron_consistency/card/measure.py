@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuron_consistency.artifacts import atomic_path, read_json
+from neuron_consistency.artifacts import SEAL, atomic_path, read_json
 from neuron_consistency.attacks.predictions import auto_attack_predictions
 from neuron_consistency.consistency.ambiguity import FGSM, NOISE, PGD, REAL, WRONG, attacks_of
 from neuron_consistency.consistency.measure import Neurons, chance, consistency_row
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.errors import ParameterError, StoreError
+from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import Attack
 from neuron_consistency.responses import Responses, respond
@@ -117,16 +117,14 @@ class Measuring:
                 continue  # they say nothing of consistency
             kept = folder / f"{name}.json"
             each = self.cost(name)
-            if kept.exists():
-                found[name] = read_json(kept)
-                if not isinstance(found[name], dict) or not set(PARTS) <= found[name].keys():
-                    raise StoreError(f"{kept} is no pass of a card: remove it and run again")
-                report(each * len(images))
-                continue
             attack, generator = attacks.get(name, (None, None))
             unfinished = Unfinished(folder / f"{name}.unfinished", generator)
-            found[name] = self._pass(images, attack, unfinished, found.get(REAL), lambda done: report(each * done))  # noqa: B023
-            _keep(kept, found[name])
+            if kept.exists():
+                found[name] = read_json(kept, predictions=list, **dict.fromkeys(PARTS[1:], dict))
+                report(each * len(images))
+            else:
+                found[name] = self._pass(images, attack, unfinished, found.get(REAL), lambda done: report(each * done))  # noqa: B023
+                _keep(kept, found[name])
             unfinished.path.unlink(missing_ok=True)
         if self.setting.auto_attack:
             found[AUTO_ATTACK] = self._auto_attack(folder / f"{AUTO_ATTACK}.json")
@@ -157,7 +155,7 @@ class Measuring:
         """AutoAttack on evenly spaced images, a batch at a time, each kept."""
         count = min(self.setting.auto_attack, len(self.images))
         places = torch.arange(count) * len(self.images) // count
-        found: Piece = read_json(path) if path.exists() else {"predictions": []}
+        found: Piece = read_json(path, predictions=list) if path.exists() else {"predictions": []}
         while (done := len(found["predictions"])) < count:
             chosen = self.images.take(places[done : done + self.on.batch_size])
             said = auto_attack_predictions(self.model, chosen, self.on, epsilon=self.setting.epsilon)
@@ -215,7 +213,7 @@ def _pairs(counts: Tensor) -> list[list[int]]:
 def _keep(path: Path, piece: Piece) -> None:
     """Without line breaks, since the encoder is many times faster so."""
     with atomic_path(path) as part:
-        part.write_text(json.dumps(piece), "utf-8")
+        part.write_text(json.dumps(SEAL | piece), "utf-8")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from neuron_consistency.artifacts import atomic_path, read_json, write_json
+from neuron_consistency.artifacts import SEAL, atomic_path, read_json, write_json
 from neuron_consistency.card.measure import Measuring, Piece, Setting
 from neuron_consistency.card.page import write_page
 from neuron_consistency.card.pictures import strongest, ways
@@ -25,7 +25,7 @@ from neuron_consistency.card.tables import (
     layer_table,
     neuron_table,
     reading,
-)
+)  # fmt: skip
 from neuron_consistency.consistency.ambiguity import REAL, WRONG
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.labels import class_distances
@@ -41,16 +41,9 @@ WRITTEN = ("neurons.csv", "layers.csv", "accuracy.csv", "summary.md", "index.htm
 
 
 def score(
-    model: Classifier,
-    images: ImageSet,
-    out: Path,
-    on: Runtime,
-    *,
-    setting: Setting | None = None,
-    labels: str | Path | None = None,
-    source: str = "",
-    keyed: bool = False,
-) -> dict[str, Piece]:
+    model: Classifier, images: ImageSet, out: Path, on: Runtime, *, setting: Setting | None = None,
+    labels: str | Path | None = None, source: str = "", keyed: bool = False,
+) -> dict[str, Piece]:  # fmt: skip
     """Measures a network and writes its card: neurons.csv, layers.csv, accuracy.csv, summary.md, index.html, card.json.
 
     Stopped and called again with the same arguments it goes on; once finished, it only reads.
@@ -112,7 +105,7 @@ def score(
     what = {"source": source, "images": images.fingerprint, "setting": asdict(setting), "versions": current_versions()}
     ended = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     when = {"seconds": round(time.perf_counter() - began, 1), "at": ended}
-    write_json(out / RECORD, {"key": key, "finished": True, **what, **how, **when})
+    write_json(out / RECORD, SEAL | {"key": key, "finished": True, **what, **how, **when})
     return pieces
 
 
@@ -124,15 +117,18 @@ def claim(folder: Path, key: str) -> bool:
     """
     record = folder / RECORD
     if record.exists():
-        found = read_json(record)
-        if not isinstance(found, dict) or found.get("key") != key:
+        try:
+            found = read_json(record, key=str)
+        except StoreError as error:
+            raise StoreError(f"{record} is damaged, or not of a card: name a new folder") from error
+        if found["key"] != key:
             raise StoreError(
                 f"{folder} holds the card of another network, other images or another setting: name a new folder"
             )
         return bool(found.get("finished"))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"{folder} is not an empty folder: name a new one; nothing in it has been changed")
-    write_json(record, {"key": key, "finished": False})
+    write_json(record, SEAL | {"key": key, "finished": False})
     return False
 
 
@@ -185,13 +181,9 @@ two images activate are excluded, their share is in that column. Predicted label
 
 
 def _summary(
-    facts: Sequence[tuple[str, str]],
-    said: str,
-    accuracies: pd.DataFrame,
-    changes: pd.DataFrame,
-    layers: pd.DataFrame,
+    facts: Sequence[tuple[str, str]], said: str, accuracies: pd.DataFrame, changes: pd.DataFrame, layers: pd.DataFrame,
     last: str,
-) -> str:
+) -> str:  # fmt: skip
     """The card as a page of Markdown."""
     columns = ["U", "U low", "U high", "U chance", "excluded"]
     own = layers[layers["layer"] == last].set_index(["set", "labels"])[["images", "m", *columns]]

@@ -16,14 +16,14 @@ import safetensors
 import safetensors.torch
 import torch
 
-from neuron_consistency.artifacts import atomic_path
+from neuron_consistency.artifacts import SEAL, atomic_path, verify
 from neuron_consistency.data.broden import BrodenSet
 from neuron_consistency.data.find import open_source
 from neuron_consistency.data.image_set import ImageSet, MultiLabelSet
 from neuron_consistency.data.pixels import FilePixels, LabelMaps, Loaded
 from neuron_consistency.data.scenes.write import scene_fingerprint, write_scenes
 from neuron_consistency.data.sources.base import Source
-from neuron_consistency.errors import DatasetError, ParameterError
+from neuron_consistency.errors import DatasetError, ParameterError, StoreError
 
 FORMAT = 1  # of prepared images: one more makes every cached array and every fingerprint a new one
 SEED = 1  # of the dense rendered scenes: not the 0 that networks are trained and evaluated on
@@ -126,7 +126,7 @@ def _fingerprint(
 
 def _prepare(path: Path, loaded: Loaded) -> None:
     tensors = {"pixels": loaded.pixels.permute(0, 2, 3, 1), "places": torch.tensor(loaded.places)}
-    notes = json.dumps({"failures": loaded.failures, "boxes": loaded.boxes})
+    notes = json.dumps(SEAL | {"failures": loaded.failures, "boxes": loaded.boxes})
     with atomic_path(path) as part:
         safetensors.torch.save_file(tensors, part, {"notes": notes})
 
@@ -136,11 +136,12 @@ def _prepared(path: Path, skip_corrupt: bool) -> Loaded | None:
     if not path.is_file():
         return None
     try:
+        verify(path)
         with safetensors.safe_open(path, framework="pt") as file:
             notes = json.loads(file.metadata()["notes"])
             pixels, places = file.get_tensor("pixels").permute(0, 3, 1, 2), file.get_tensor("places").tolist()
             loaded = Loaded(places, pixels, notes["boxes"], notes["failures"])
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError):
+    except (StoreError, safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError):
         return None
     if loaded.failures and not skip_corrupt:
         return None

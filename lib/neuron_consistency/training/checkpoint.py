@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,16 @@ def load_checkpoint(
         TrainingError: the file is damaged, or of a run with another key.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # what torch writes has checksums of its own, which torch does not read
+            if damaged := archive.testzip():
+                raise ValueError(f"the checksum of {damaged} differs")
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        found = state["key"]
     except Exception as error:  # torch raises many kinds for a damaged file
         raise TrainingError(f"the checkpoint {path} cannot be read ({error}): remove it to train again") from error
-    if state["key"] != key:
+    if found != key:
         raise TrainingError(
-            f"the checkpoint {path} belongs to a training with other parameters (key {state['key']}, this one "
+            f"the checkpoint {path} belongs to a training with other parameters (key {found}, this one "
             f"has {key}): remove it, or give this training a file of its own"
         )
     model.load_state_dict(state["model"])

@@ -70,17 +70,9 @@ def training_step(
 
 
 def _epoch(
-    model: Classifier,
-    images: ImageSet,
-    loss_of_batch: Loss,
-    schedule: Schedule,
-    optimiser: torch.optim.Optimizer,
-    on: Runtime,
-    *,
-    epoch: int,
-    weights: Tensor | None,
-    grouping: Grouping | None,
-) -> dict[str, float]:
+    model: Classifier, images: ImageSet, loss_of_batch: Loss, schedule: Schedule, optimiser: torch.optim.Optimizer,
+    on: Runtime, *, epoch: int, weights: Tensor | None, grouping: Grouping | None,
+) -> dict[str, float]:  # fmt: skip
     """One pass over the training set, each process with its part of every batch; one synchronisation, at the end."""
     share, seed = this_process(), schedule.seed * 100_003 + epoch
     generator = torch.Generator().manual_seed(seed)
@@ -138,23 +130,15 @@ def _check(images: ImageSet, schedule: Schedule, weighting: Weighting | None, gr
 
 
 def train(
-    model: Classifier,
-    images: ImageSet,
-    objective: Objective,
-    schedule: Schedule,
-    *,
-    device: torch.device,
-    weighting: Weighting | None = None,
-    filter_groups: FilterGroups | None = None,
-    validation: ImageSet | None = None,
-    checkpoint: Path | None = None,
-    checkpoint_key: str = "",
-    report: Report | None = None,
-) -> History:
+    model: Classifier, images: ImageSet, objective: Objective, schedule: Schedule, *, device: torch.device,
+    weighting: Weighting | None = None, filter_groups: FilterGroups | None = None, validation: ImageSet | None = None,
+    checkpoint: Path | None = None, checkpoint_key: str = "", report: Report | None = None,
+) -> History:  # fmt: skip
     """Trains `model` in place and returns its history, one row an epoch.
 
     After every epoch the state is written to `checkpoint`; a call that finds a checkpoint of the same key goes
-    on from there, and ends with the weights of an uninterrupted run (bit for bit on the CPU in float32).
+    on from there, and ends with the weights of an uninterrupted run (bit for bit on the CPU in float32, where it has
+    as many threads).
 
     Within a `process_group` all processes call this alike and end with the same weights. Each takes its part of every
     batch, augmented as it would be in one process, and gradients are averaged. The statistics of batch norm and the

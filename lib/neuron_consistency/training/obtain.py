@@ -13,11 +13,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from neuron_consistency.artifacts import atomic_path, commit, read_json, write_json
+from neuron_consistency.artifacts import SEAL, atomic_path, commit, read_json, verify, write_json
 from neuron_consistency.data.find import options_of
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.labels import imagenet_outputs
 from neuron_consistency.data.load import load_images
+from neuron_consistency.errors import StoreError
 from neuron_consistency.networks.models import Classifier, build_model, load_weights
 from neuron_consistency.runtime import Runtime, broadcast, describe_device, this_process
 from neuron_consistency.training.loop import loss_of, train, training_step
@@ -25,6 +26,9 @@ from neuron_consistency.training.recipes import Recipe, data_arguments
 from neuron_consistency.training.released import fetched
 from neuron_consistency.training.schedule import optimiser_of
 from neuron_consistency.versions import TRAINING
+
+RECORD = {"num_classes": int, "history": list, "seconds": float | int}  # what is read of it, by others too
+RECORD |= dict.fromkeys(("key", "device", "torch", "precision", "commit"), str)
 
 
 def training_images(recipe: Recipe) -> tuple[ImageSet, ImageSet]:
@@ -74,7 +78,7 @@ def obtain(recipe: Recipe, device: torch.device) -> TrainedModel:
     Raises:
         TrainingError: see `loop.train`.
         DatasetError: the images or the weights cannot be read.
-        StoreError: the disk is full.
+        StoreError: the disk is full; a file is damaged, or of another network.
     """
     record_path = recipe.path.with_suffix(".json")
     there = recipe.path.exists() and record_path.exists()
@@ -82,7 +86,11 @@ def obtain(recipe: Recipe, device: torch.device) -> TrainedModel:
         with _one_thread(device):
             _train(recipe, device)
         broadcast(None)  # the first process has written what the others read
-    record = read_json(record_path)
+    recipe.path.with_suffix(".checkpoint").unlink(missing_ok=True)
+    record = read_json(record_path, **RECORD)
+    if record["key"] != recipe.key:
+        raise StoreError(f"{record_path} is the record of another network ({record['key']}): remove it and run again")
+    verify(recipe.path)
     model = _build(recipe, record["num_classes"], seed=recipe.seed)
     load_weights(model, recipe.path)
     return TrainedModel(recipe, model.to(device).eval(), record)
@@ -127,24 +135,17 @@ def _train(recipe: Recipe, device: torch.device) -> None:
 
     checkpoint = recipe.path.with_suffix(".checkpoint")
     history = train(
-        model,
-        images,
-        recipe.loss,
-        recipe.schedule,
-        device=device,
-        weighting=recipe.weighting,
-        filter_groups=recipe.filter_groups,
-        validation=held_out if len(held_out) else None,
-        checkpoint=checkpoint,
-        checkpoint_key=recipe.key,
-        report=report,
-    )
+        model, images, recipe.loss, recipe.schedule, device=device, weighting=recipe.weighting,
+        filter_groups=recipe.filter_groups, validation=held_out if len(held_out) else None, checkpoint=checkpoint,
+        checkpoint_key=recipe.key, report=report,
+    )  # fmt: skip
     if this_process().rank != 0:
         return
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     with atomic_path(recipe.path) as unfinished:
-        safetensors.torch.save_file(state, unfinished)
+        safetensors.torch.save_file(state, unfinished, SEAL)
     record = {
+        **SEAL,
         "key": recipe.key,
         "version": TRAINING,
         "spec": recipe.spec,
@@ -159,7 +160,6 @@ def _train(recipe: Recipe, device: torch.device) -> None:
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     write_json(recipe.path.with_suffix(".json"), record)
-    checkpoint.unlink(missing_ok=True)
 
 
 def step_of(net: TrainedModel, batch: Tensor, labels: Tensor) -> Callable[[], object]:

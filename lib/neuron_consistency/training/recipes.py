@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import TypeAdapter
+
 from neuron_consistency.artifacts import artifacts
 from neuron_consistency.data.load import dataset_fingerprint
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.explanation.filter_groups import FilterGroups
 from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.runtime import Runtime
@@ -69,9 +71,20 @@ class Recipe:
 
     @classmethod
     def read(cls, profile: str, spec: Mapping[str, Any]) -> Self:
-        """The recipe that a record holds as its `spec`."""
-        fields = {name: PARTS[name](**value) if name in PARTS else value for name, value in spec.items()}
-        return cls(profile=profile, **fields)
+        """The recipe that a record holds as its `spec`.
+
+        Raises:
+            StoreError: it is none of this version.
+        """
+        try:
+            TypeAdapter(cls).validate_json(json.dumps({"profile": profile, **spec}), strict=True)  # 1 would become 1.0
+            fields = {name: PARTS[name](**value) if name in PARTS else value for name, value in spec.items()}
+            recipe = cls(profile=profile, **fields)
+            _ = recipe.title, recipe.dataset, recipe.image_size
+        except (TypeError, ValueError, AttributeError, KeyError, ParameterError) as error:
+            cure = "remove models/current.json of the profile's artifacts and run notebook 03 again"
+            raise StoreError(f"no network is described by {spec!s:.200} ({error}): {cure}") from error
+        return recipe
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -140,26 +153,19 @@ def recipes_of(profile: str, parameters: Mapping[str, Any]) -> list[Recipe]:
     fingerprint = dataset_fingerprint(**data_arguments(data, "train", profile))
     precision = Runtime.of(p["device"], p["precision"]).precision
     groups = FilterGroups(**_named(p, GROUPING, "filter_groups")) if p.get("filter_groups") else None
+    own = {name: p[name] for name in SCHEDULE if name in p} | {"precision": precision}
+    shared: dict[str, Any] = {"profile": profile, "data": data, "fingerprint": fingerprint, "filter_groups": groups}
+    shared |= {"weights": p["weights"] or None, "held_out": p["held_out"]}
     return [
         Recipe(
-            profile=profile,
             architecture=architecture,
             objective=objective,
             seed=seed,
-            data=data,
-            fingerprint=fingerprint,
             loss=_loss(p, objective),
-            schedule=Schedule(
-                epochs=p["epochs_of"].get(architecture, p["epochs"]),
-                precision=precision,
-                seed=seed,
-                **{name: p[name] for name in SCHEDULE if name in p},
-            ),
-            weights=p["weights"] or None,
-            held_out=p["held_out"],
+            schedule=Schedule(epochs=p["epochs_of"].get(architecture, p["epochs"]), seed=seed, **own),
             weighting=weighting_of(p, architecture, objective) if objective in WEIGHTED else None,
-            filter_groups=groups,
-        )
+            **shared,
+        )  # fmt: skip
         for architecture, objective, seed in itertools.product(p["architectures"], p["objectives"], p["seeds"])
     ]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 
-from neuron_consistency.artifacts import atomic_path, read_json, repository_root, write_json
+from neuron_consistency.artifacts import atomic_path, read_json, repository_root, verify, write_json
 from neuron_consistency.training.recipes import Recipe
 
 # One release for all: a network's file is named by a key of all that made it, so that a new one never replaces another.
@@ -77,8 +77,8 @@ def list_release(recipes: Iterable[Recipe]) -> list[Path]:
         StoreError: a network is not trained, or the list is damaged.
     """
     files = [file for recipe in recipes for file in _files(recipe)]
-    for record in files[1::2]:
-        read_json(record)
+    for file in files:
+        verify(file)
     sums = read_json(listed()) if listed().is_file() else {}
     write_json(listed(), sums | {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files})
     return files
