@@ -175,10 +175,16 @@ def test_eq4_fools_every_network_of_an_ensemble(ensemble: list[nn.Module], batch
     assert found.success.float().mean() > 0.8
 
 
-@pytest.mark.parametrize("bad", [{"steps": 0}, {"search_steps": 0}, {"trade_off": 0.0}])
+@pytest.mark.parametrize(
+    "bad", [{"steps": 0}, {"search_steps": 0}, {"trade_off": 0.0}, {"halvings": -1}, {"learning_rate": math.nan}]
+)
 def test_eq4_refuses_settings_that_cannot_work(bad: dict[str, Any], trained_toy: Classifier, batch: Batch) -> None:
-    with pytest.raises(ParameterError, match="positive"):
+    with pytest.raises(ParameterError, match=f"{next(iter(bad))}="):
         optimise_targeted([trained_toy], *batch, **bad)
+    with pytest.raises(ParameterError, match="floats"):
+        optimise_targeted([trained_toy], batch[0] * 255, batch[1])
+    with pytest.raises(ParameterError, match="from 0 to 3"):
+        optimise_targeted([trained_toy], batch[0], batch[1] + 1)
     with pytest.raises(ParameterError, match="needs a model"):
         optimise_targeted([], *batch)
 

@@ -10,7 +10,55 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, require
+
+ROUNDING = 1e-3  # so far outside of [0, 1] the arithmetic of whoever made the images may have brought them
+
+
+def check_radius(epsilon: float) -> None:
+    """Refuses a radius that is no share of the pixel range, as `errors.require` does."""
+    require(0, 1, cure="as a share of the pixel range (8 / 255)", epsilon=epsilon)
+
+
+def check_images(images: Tensor) -> None:
+    """Refuses what is no batch of images in [0, 1]: attacks would cut off what is outside, in silence.
+
+    Shape:
+        images: (B, 3, H, W).
+
+    Raises:
+        ParameterError: they are bytes, or of another range, normalised, NaN, or no batch.
+    """
+    low, high = torch.stack(images.aminmax()).tolist() if images.numel() else (0, 1)
+    if images.ndim != 4 or not images.is_floating_point() or not -ROUNDING <= low <= high <= 1 + ROUNDING:
+        raise ParameterError(
+            f"images of shape {tuple(images.shape)} are {images.dtype} from {low:.3g} to {high:.3g}: an attack needs "
+            "floats (B, 3, H, W) in [0, 1]. Divide bytes by 255, and let the network normalise (mean, std of wrap)"
+        )
+
+
+def check_answer(logits: object, labels: Tensor) -> None:
+    """Refuses labels that are no classes of the network, and what is no logits.
+
+    Shape:
+        logits: (B, K); labels: (B,) int64, or (B, K) of 0 and 1.
+
+    Raises:
+        ParameterError: they are of another shape, kind or range.
+    """
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        said = (
+            f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        )
+        raise ParameterError(f"the network gives {said}, not logits (B, K): let it return the logits alone")
+    fits = labels.shape == logits.shape
+    if labels.ndim == 1 and labels.dtype == torch.int64 and len(labels) == len(logits):
+        fits = bool(((labels >= 0) & (labels < logits.shape[1])).all())
+    if not fits:
+        raise ParameterError(
+            f"labels {labels.dtype} of shape {tuple(labels.shape)} do not fit {len(logits)} images and a network of "
+            f"{logits.shape[1]} classes: one int64 from 0 to {logits.shape[1] - 1} for each image is needed"
+        )
 
 
 def fgsm_step(images: Tensor, gradient: Tensor, *, epsilon: float) -> Tensor:
@@ -53,12 +101,15 @@ def linf_attack(
         images, result: (B, 3, H, W) in [0, 1]; labels: (B,) int64, or (B, K) of 0 and 1; mask: broadcastable to images.
 
     Raises:
-        ParameterError: epsilon, step_size or steps is negative.
+        ParameterError: epsilon, step_size or steps is out of range, images or labels are, or no gradient reaches the
+            images.
 
     Source: Goodfellow et al. 2015, Kurakin et al. 2016, Madry et al. 2018; the loss of several labels is ours.
     """
-    if epsilon < 0 or step_size < 0 or steps < 0:
-        raise ParameterError(f"epsilon={epsilon}, step_size={step_size}, steps={steps}: none may be negative")
+    check_radius(epsilon)
+    require(0, step_size=step_size)
+    require(0, whole=True, steps=steps)
+    check_images(images)
     clean = images.detach()
     allowed = epsilon if mask is None else epsilon * mask.to(clean.dtype)
     low, high = (clean - allowed).clamp_(0, 1), (clean + allowed).clamp_(0, 1)
@@ -67,15 +118,23 @@ def linf_attack(
         noise = torch.empty_like(clean).uniform_(-1, 1, generator=generator)
         adversarial = (clean + allowed * noise).clamp(0, 1)
     step = -step_size if targeted else step_size
-    for _ in range(steps):
+    for done in range(steps):
         adversarial = adversarial.detach().requires_grad_()
         with torch.enable_grad():
-            logits = model(adversarial).float()
+            said = model(adversarial)
+            if not done:
+                check_answer(said, labels)
+            logits = said.float()
             if labels.ndim == 1:
                 loss = functional.cross_entropy(logits, labels, reduction="sum")
             else:
                 loss = functional.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, adversarial)
+        (gradient,) = torch.autograd.grad(loss, adversarial, allow_unused=True) if loss.requires_grad else (None,)
+        if gradient is None:
+            raise ParameterError(
+                "no gradient reaches the images, so that no attack can be made: leave no_grad and detach out of the "
+                "network's forward pass, or measure real images alone (epsilon=0)"
+            )
         adversarial = torch.clamp(adversarial.detach() + step * gradient.sign(), low, high)
     return adversarial.detach()
 
@@ -101,6 +160,8 @@ def pgd(
 
     Source: Madry et al. 2018. Not in the papers: here so that FGSM alone is not mistaken for robustness.
     """
+    check_radius(epsilon)
+    require(0, whole=True, steps=steps)
     size = 2.5 * epsilon / max(steps, 1)
     return linf_attack(
         model, images, labels, epsilon=epsilon, step_size=size, steps=steps, random_start=True, generator=generator
@@ -114,6 +175,8 @@ def least_likely(model: nn.Module, images: Tensor, *, epsilon: float, step_size:
 
     Source: Kurakin et al. 2016; P1 makes its adversarial Broden images so.
     """
+    check_radius(epsilon)
+    check_images(images)
     with torch.no_grad():
         targets = model(images).argmin(dim=1)
     radius = epsilon * 255
@@ -143,6 +206,8 @@ def background_attack(
     expected = (len(images), 1, *images.shape[2:])
     if mask.shape != expected:
         raise ParameterError(f"a mask of shape {tuple(mask.shape)}: these images need {expected}")
+    check_radius(epsilon)
+    require(0, whole=True, steps=steps)
     size = epsilon if steps <= 1 else 2.5 * epsilon / steps
     return linf_attack(model, images, labels, epsilon=epsilon, step_size=size, steps=steps, mask=mask.logical_not())
 
@@ -152,6 +217,11 @@ def sign_noise(images: Tensor, *, epsilon: float, generator: torch.Generator | N
 
     Shape:
         images, result: (B, 3, H, W) in [0, 1].
+
+    Raises:
+        ParameterError: epsilon or the images are out of range.
     """
+    check_radius(epsilon)
+    check_images(images)
     signs = torch.empty_like(images).bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
     return (images + epsilon * signs).clamp_(0, 1)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuron_consistency.attacks.linf import check_answer, check_images
 from neuron_consistency.attacks.predictions import class_scores
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, require
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.runtime import Runtime
 
@@ -108,13 +109,17 @@ def optimise_targeted(
         images: (B, 3, H, W) in [0, 1]; targets: (B,) int64.
 
     Raises:
-        ParameterError: no model, steps, trade_off or search_steps not positive, or an unknown fusion.
+        ParameterError: no model, a setting or the images out of range, targets that are no classes, an unknown fusion.
 
     Source: P1, Eq. 4; P2, its adversarial images. Optimiser, its length, the search, the rule for stopping and the way
     back are ours (the papers leave them open).
     """
-    if not models or min(steps, search_steps) < 1 or trade_off <= 0:
-        raise ParameterError("the optimisation attack needs a model, and positive steps, search_steps, trade_off")
+    if not models:
+        raise ParameterError("the optimisation attack needs a model or more, and has none")
+    require(1, whole=True, steps=steps, search_steps=search_steps)
+    require(0, whole=True, halvings=halvings)
+    require(0, above=True, trade_off=trade_off, learning_rate=learning_rate)
+    check_images(images)
     clean = images.detach()
     best, last = clean.clone(), clean.clone()
     best_norm = clean.new_full((len(clean),), torch.inf)
@@ -128,7 +133,11 @@ def optimise_targeted(
             aims = targets[rows]
             point.requires_grad_()
             with torch.enable_grad():
-                logits = torch.stack([model(point).float() for model in models])
+                said = [model(point) for model in models]
+                if step == 0:
+                    for each in said:
+                        check_answer(each, aims)
+                logits = torch.stack([each.float() for each in said])
                 norm = (point - clean[rows]).flatten(1).square().sum(1).add(1e-12).sqrt()  # finite slope at x* = x
                 objective = norm + weight[rows] * ensemble_loss(logits, aims, fusion=fusion)
             fooled = (logits.argmax(dim=2) == aims).all(dim=0)
