@@ -82,8 +82,7 @@ class Recipe:
             recipe = cls(profile=profile, **fields)
             _ = recipe.title, recipe.dataset, recipe.image_size
         except (TypeError, ValueError, AttributeError, KeyError, ParameterError) as error:
-            cure = "remove models/current.json of the profile's artifacts and run notebook 03 again"
-            raise StoreError(f"no network is described by {spec!s:.200} ({error}): {cure}") from error
+            raise StoreError(f"no network of this version has the description {spec!s:.200} ({error})") from error
         return recipe
 
     @property
@@ -158,16 +157,12 @@ def recipes_of(profile: str, parameters: Mapping[str, Any]) -> list[Recipe]:
     shared |= {"weights": p["weights"] or None, "held_out": p["held_out"]}
     return [
         Recipe(
-            architecture=architecture,
-            objective=objective,
-            seed=seed,
-            loss=_loss(p, objective),
+            architecture=architecture, objective=objective, seed=seed, loss=_loss(p, objective),
             schedule=Schedule(epochs=p["epochs_of"].get(architecture, p["epochs"]), seed=seed, **own),
-            weighting=weighting_of(p, architecture, objective) if objective in WEIGHTED else None,
-            **shared,
-        )  # fmt: skip
+            weighting=weighting_of(p, architecture, objective) if objective in WEIGHTED else None, **shared,
+        )
         for architecture, objective, seed in itertools.product(p["architectures"], p["objectives"], p["seeds"])
-    ]
+    ]  # fmt: skip
 
 
 def _named(p: Mapping[str, Any], names: Mapping[str, str], what: str) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from neuron_consistency.artifacts import artifacts, read_json, write_json
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.artifacts import SEAL, artifacts, read_json, write_json
+from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.training.recipes import Recipe, recipes_of
 from neuron_consistency.workflow.parameters import all_parameters
 
@@ -30,14 +30,17 @@ def write_current(profile: str, recipes: Iterable[Recipe], *, chosen: bool) -> N
     """
     path = _current_path(profile)
     entries = [{"name": recipe.path.stem, "spec": recipe.spec} for recipe in recipes]
-    book = read_json(path)["book"] if chosen and path.exists() else []
-    write_json(path, {"book": book if chosen else entries, "chosen": entries if chosen else []})
+    book = read_json(path, book=list)["book"] if chosen and path.exists() else []
+    write_json(path, SEAL | {"book": book if chosen else entries, "chosen": entries if chosen else []})
 
 
 def _listed(profile: str, *whose: str) -> list[Recipe]:
     path = _current_path(profile)
-    entries = read_json(path) if path.exists() else {}
-    return [Recipe.read(profile, entry["spec"]) for name in whose for entry in entries.get(name, [])]
+    entries = read_json(path, book=list, chosen=list) if path.exists() else dict.fromkeys(whose, ())
+    try:
+        return [Recipe.read(profile, entry["spec"]) for name in whose for entry in entries[name]]
+    except (StoreError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} names no networks ({error}): remove it and run notebook 03 again") from error
 
 
 def book_models(profile: str) -> list[Recipe]:
