@@ -42,6 +42,9 @@ test: environment  ## lint, types, unit tests, pairs, every notebook with the pr
 	$(BIN)/mypy
 	$(BIN)/pytest -n $(or $(CORES),auto) --dist loadfile --no-loadscope-reorder
 
+test-faults: environment  ## kill, damage and fill what is kept, hundreds of times   (ROUNDS=60 of each)
+	@$(BIN)/pytest -p no:cacheprovider tests/faults/hundreds.py
+
 notebook: environment  ## run one notebook with checked parameters   (N=04 PARAMS="sigma=1.5" PROFILE DEVICE DATA)
 	@$(RUN) run "$$N" $(OPTIONS) --set "$$PARAMS"
 

@@ -56,59 +56,47 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         StoreError: the disk is full, or the folder cannot be written.
     """
-    part = _part_of(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        clear_leftovers(path.parent)
-        yield part
-        with part.open("r+b") as file:
-            if (found := _checksum(file)) and found[0]:
-                file.seek(found[0])
-                file.write(found[2])
-                file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        _sync(path.parent)
+        with _beside(path) as part:
+            yield part
+            with part.open("r+b") as file:
+                if (found := _checksum(file)) and found[0]:
+                    file.seek(found[0])
+                    file.write(found[2])
+                    file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+            _sync(path.parent)
     except OSError as error:
         raise explained(error, path) from error
     except SafetensorError as error:  # holds the system's error as text alone
         raise explained(OSError(str(error)), path) from error
-    finally:
-        with suppress(OSError):  # most often it has become `path`
-            part.unlink()
 
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """The path of a folder to fill beside `folder`, which it becomes when the context ends well; else it vanishes.
+    """The path of a folder to fill, which becomes `folder` when the context ends well; else it vanishes.
 
     Two who fill the same at once keep apart, and the second to end drops its own.
     """
-    part = _part_of(folder)
-    clear_leftovers(folder.parent)
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with _beside(folder) as part:
         yield part
         if not folder.exists():
             os.sync()  # of many files, faster than one by one
             part.rename(folder)
             _sync(folder.parent)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A path of the same name in a folder of this process beside it, with which all goes that writers leave there."""
+    clear_leftovers(path.parent)
+    part = path.with_name(f"{path.name}.{os.getpid()}@{platform.node()}.part")
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        yield part / path.name
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def replace_folder(folder: Path, new: Path) -> None:
-    """Puts a whole new folder in the place of one, of which nothing is removed before that."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    with suppress(FileNotFoundError):
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _part_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{os.getpid()}@{platform.node()}.part")
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -122,7 +110,13 @@ def clear_leftovers(folder: Path) -> None:
                 continue
             dead = named[2] == platform.node() and not _runs(int(named[1]))
             if dead or time.time() - part.stat().st_mtime > _DAY:
-                shutil.rmtree(part) if part.is_dir() else part.unlink()
+                shutil.rmtree(part)
+
+
+def discard(path: Path) -> None:
+    """Removes a file that is of no use any more, where it is there and may be removed."""
+    with suppress(OSError):
+        path.unlink()
 
 
 def _runs(process: int) -> bool:
@@ -216,7 +210,11 @@ def library_tree() -> str:
 
 def _git_name(revision: str, *folders: str) -> str:
     try:
-        git = ["git", "-C", str(repository_root())]
+        root = repository_root()
+        git = ["git", "-C", str(root)]
+        own = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=True)
+        if not root.samefile(own.stdout.strip()):  # another repository's folder that a copy without .git lies in
+            return "unknown"
         name, changed = (
             subprocess.run([*git, *words], capture_output=True, text=True, check=True).stdout.strip()
             for words in (["rev-parse", "--short=12", revision], ["status", "--porcelain", "--", *folders])

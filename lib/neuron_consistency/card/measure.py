@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuron_consistency.artifacts import SEAL, atomic_path, read_json
+from neuron_consistency.artifacts import SEAL, atomic_path, discard, read_json
 from neuron_consistency.attacks.predictions import auto_attack_predictions
 from neuron_consistency.consistency.ambiguity import FGSM, NOISE, PGD, REAL, WRONG, attacks_of
 from neuron_consistency.consistency.measure import Neurons, chance, consistency_row
@@ -125,7 +125,7 @@ class Measuring:
             else:
                 found[name] = self._pass(images, attack, unfinished, found.get(REAL), lambda done: report(each * done))  # noqa: B023
                 _keep(kept, found[name])
-            unfinished.path.unlink(missing_ok=True)
+            discard(unfinished.path)
         if self.setting.auto_attack:
             found[AUTO_ATTACK] = self._auto_attack(folder / f"{AUTO_ATTACK}.json")
         return found

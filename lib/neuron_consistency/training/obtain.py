@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from neuron_consistency.artifacts import SEAL, atomic_path, commit, read_json, verify, write_json
+from neuron_consistency.artifacts import SEAL, atomic_path, commit, discard, read_json, verify, write_json
 from neuron_consistency.data.find import options_of
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.labels import imagenet_outputs
@@ -86,7 +86,7 @@ def obtain(recipe: Recipe, device: torch.device) -> TrainedModel:
         with _one_thread(device):
             _train(recipe, device)
         broadcast(None)  # the first process has written what the others read
-    recipe.path.with_suffix(".checkpoint").unlink(missing_ok=True)
+    discard(recipe.path.with_suffix(".checkpoint"))
     record = read_json(record_path, **RECORD)
     if record["key"] != recipe.key:
         raise StoreError(f"{record_path} is the record of another network ({record['key']}): remove it and run again")
