@@ -13,8 +13,10 @@ PARAMS ?=
 export PYTHONUNBUFFERED := 1
 export PROFILE DEVICE CORES PROCESSES WORKFLOW FROM N PARAMS  # recipes read them as data, not as words of a command
 ifneq ($(DATA),)
-export NEURON_CONSISTENCY_DATA := $(abspath $(DATA))
+export NEURON_CONSISTENCY_DATA := $(DATA)
 endif
+export PYTHONPATH := $(CURDIR)/lib  # the library of this checkout, also where .venv came with a copy of another one
+export PIP_USER := 0
 
 BIN := .venv/bin
 RUN := $(BIN)/python -m neuron_consistency.workflow
@@ -40,7 +42,7 @@ test: environment  ## lint, types, unit tests, pairs, every notebook with the pr
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest -n $(or $(CORES),auto) --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n "$${CORES:-auto}" --dist loadfile --no-loadscope-reorder
 
 test-faults: environment  ## kill, damage and fill what is kept, hundreds of times   (ROUNDS=60 of each)
 	@$(BIN)/pytest -p no:cacheprovider tests/faults/hundreds.py
@@ -53,14 +55,14 @@ lab: .venv/lab  ## change the notebooks in JupyterLab: both halves of a pair are
 		--FileContentsManager.pre_save_hook=neuron_consistency.workflow.pairs.bare
 
 results: environment  ## run the long studies anew; their tables go to book/results/   (N="name ..." DATA DEVICE)
-	@$(RUN) results $$N --device "$$DEVICE"
+	@$(RUN) results "$$N" --device "$$DEVICE"
 
 golden: environment  ## keep the numbers of topics whose version in versions.py was raised; tests hold the code to them
 	@PYTHONPATH=tests $(BIN)/python -m golden.write
 
 bench: environment  ## time every fast path beside a plain one; the tables go to book/results/   (DATA DEVICE)
 	@$(BIN)/python benchmarks/growth.py
-	@$(BIN)/python benchmarks/table.py $(if $(DATA),--data "$(DATA)") $(if $(DEVICE),--device "$(DEVICE)")
+	@$(BIN)/python benchmarks/table.py $(if $(DATA),--data "$$NEURON_CONSISTENCY_DATA") $(if $(DEVICE),--device "$$DEVICE")
 
 pairs: environment  ## write each notebook from its script (FROM=ipynb: each script from its notebook)
 	@$(RUN) pairs --edited "$$FROM"
@@ -69,7 +71,7 @@ environment: .venv/complete  ## create .venv from requirements.lock
 
 .venv/complete: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'error: python 3.11 or newer is needed (PYTHON=... names one)'; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo 'error: python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv'; exit 1; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv; $(PYTHON) -m venv .venv; } || { rm -rf .venv; echo 'error: python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv'; exit 1; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet 'uv>=0.9'
 	@echo 'installing the packages of requirements.lock into .venv (some 5 GB; a minute or a few) ...'
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode -r requirements.lock

@@ -3,24 +3,43 @@
 # same rules to a cluster.
 import json
 import logging
+import os
+import shlex
 from modulefinder import ModuleFinder
 from pathlib import Path
 
 from snakemake.logging import LogEvent, get_event
 
 from neuron_consistency.artifacts import artifacts, read_json
-from neuron_consistency.workflow.parameters import profile_parameters
+from neuron_consistency.workflow.parameters import notebooks, profile_parameters
 
 PROFILE = config.get("profile", "demo")
 SITE = config.get("site", "book")
 DEVICE = config.get("device") or ""
 PROCESSES = int(config.get("processes", 1))
-RUN = f"{sys.executable} -m neuron_consistency.workflow"
-TOGETHER = f"-m torch.distributed.run --standalone --nproc-per-node={PROCESSES} " if PROCESSES > 1 else ""
-TRAIN = f"{sys.executable} {TOGETHER}-m neuron_consistency.workflow train"
 
-NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
-MODELS = artifacts(PROFILE) / "models"
+
+
+def quoted(text):
+    """A text as one word of a shell command in which braces name wildcards."""
+    return shlex.quote(str(text)).replace("{", "{{").replace("}", "}}")
+
+
+PYTHON = quoted(sys.executable)
+RUN = f"{PYTHON} -m neuron_consistency.workflow"
+TOGETHER = f"-m torch.distributed.run --standalone --nproc-per-node={PROCESSES} " if PROCESSES > 1 else ""
+TRAIN = f"{PYTHON} {TOGETHER}-m neuron_consistency.workflow train"
+
+NOTEBOOKS = [path.stem for path in notebooks()]
+
+
+def inside(folder):
+    """A folder of this checkout as seen from it, so that the names of those above it mean nothing here."""
+    here = os.path.relpath(folder)
+    return folder if here.startswith("..") else Path(here)
+
+
+MODELS = inside(artifacts(PROFILE) / "models")
 CURRENT = MODELS / "current.json"
 NETWORKS = [str(MODELS / f"{net['name']}.safetensors") for net in read_json(CURRENT)["book"]] if CURRENT.exists() else []
 PROSE = [
@@ -79,7 +98,7 @@ rule train:
     threads: CORES if CARD else PROCESSES
     priority: 1
     shell:
-        f"OMP_NUM_THREADS=1 {TRAIN} {{wildcards.model}} --profile {PROFILE} --device {{resources.device}}"
+        f"OMP_NUM_THREADS=1 {TRAIN} {{wildcards.model}} --profile {quoted(PROFILE)} --device {{resources.device:q}}"
 
 
 # The script, not the .ipynb: the pair agrees, and saving outputs in Jupyter is no change.
@@ -103,17 +122,17 @@ rule notebook:
     threads: max(1, CORES // 2)
     shell:
         "OMP_NUM_THREADS={threads} "
-        + f"{RUN} run {{wildcards.notebook}} {{output}} --profile {PROFILE} --device '{DEVICE}'"
+        + f"{RUN} run {{wildcards.notebook}} {{output:q}} --profile {quoted(PROFILE)} --device {quoted(DEVICE)}"
 
 
 # One at a time, since studies share networks. Its tables go to book/results/ once it is whole, which hold their record:
 # `make results` asks for those whose record is not what the study and the library ask for.
 rule study:
     output:
-        str(artifacts("studies") / "{study}.ipynb"),
+        str(inside(artifacts("studies")) / "{study}.ipynb"),
     threads: CORES
     shell:
-        "OMP_NUM_THREADS={threads} " + f"{RUN} study {{wildcards.study}} {{output}} --device '{DEVICE}'"
+        "OMP_NUM_THREADS={threads} " + f"{RUN} study {{wildcards.study}} {{output:q}} --device {quoted(DEVICE)}"
 
 
 rule pages:
@@ -126,4 +145,4 @@ rule pages:
         f"{SITE}/_build/html/index.html",
     threads: CORES
     shell:
-        f"{RUN} pages --site {SITE}"
+        f"{RUN} pages --site {quoted(SITE)}"

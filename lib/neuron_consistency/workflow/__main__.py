@@ -10,6 +10,7 @@ from pathlib import Path
 from neuron_consistency.artifacts import artifacts, repository_root
 from neuron_consistency.errors import NeuronConsistencyError, ParameterError
 from neuron_consistency.workflow.build import ERRORS, build_site, make_book, make_results
+from neuron_consistency.workflow.files import read_words
 from neuron_consistency.workflow.pairs import sync_pairs, write_pair
 from neuron_consistency.workflow.parameters import (
     DEMO,
@@ -45,7 +46,7 @@ def _run(chosen: argparse.Namespace) -> None:
     notebook = notebook_path(chosen.notebook)
     known = notebook_parameters(notebook)
     values = profile_parameters(chosen.profile, notebook.stem, chosen.device)
-    for name, _, text in (word.partition("=") for word in shlex.split(chosen.set)):
+    for name, text in read_words(chosen.set).items():
         values[name] = read_value(text, known[name]) if name in known else text
     output = chosen.output or artifacts(chosen.profile) / "runs" / notebook.name
     run_notebook(notebook, output, profile=chosen.profile, values=values)
@@ -60,11 +61,14 @@ def _step(chosen: argparse.Namespace) -> int:
     root = repository_root()
     match chosen.command:
         case "book":
-            words = ["--cores", chosen.cores, *shlex.split(chosen.snakemake)]
+            try:
+                words = ["--cores", chosen.cores, *shlex.split(chosen.snakemake)]
+            except ValueError as error:
+                raise ParameterError(f"WORKFLOW={chosen.snakemake!r}: {error}; close its quotes") from error
             where = {"profile": chosen.profile, "device": chosen.device, "processes": chosen.processes}
             return make_book(chosen.site, words, strict=chosen.strict, **where)
         case "results":
-            return make_results(chosen.names, chosen.device)
+            return make_results(" ".join(chosen.names).split(), chosen.device)
         case "train":
             train_planned(chosen.profile, chosen.name, chosen.device or "auto")
         case "run":
@@ -93,12 +97,33 @@ def _step(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def _cores(text: str) -> str:
+    return text if text == "all" else str(_number(text))
+
+
+def _own_caches() -> None:
+    """Where the home folder cannot be written, what the tools keep there goes below the artifacts."""
+    home = Path(os.environ.get("HOME") or os.path.expanduser("~"))
+    if home.is_dir() and os.access(home, os.W_OK):
+        return
+    for name in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
+        folder = artifacts("") / "home" / name.lower()
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ[name] = str(folder)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m neuron_consistency.workflow", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     book = commands.add_parser("book", help="run what is out of date and build the book")
-    book.add_argument("--cores", default="all")
-    book.add_argument("--processes", type=int, default=1, help="that train a network together, one a GPU")
+    book.add_argument("--cores", type=_cores, default="all", help="a number, or all")
+    book.add_argument("--processes", type=_number, default=1, help="that train a network together, one a GPU")
     book.add_argument("--strict", action="store_true", help="a notebook pair that differs is an error")
     book.add_argument("--snakemake", default="", help="further arguments for Snakemake")
     results = commands.add_parser("results", help="run studies; their tables go to book/results/")
@@ -130,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; exit code 2 for a parameter that cannot work, 1 for any other failure."""
     try:
+        _own_caches()
         return _step(_parser().parse_args(arguments))
     except NeuronConsistencyError as error:
         print(f"error: {error}", file=sys.stderr)

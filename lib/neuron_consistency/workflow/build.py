@@ -1,6 +1,5 @@
 """Snakemake, called for the whole book or for the long studies, one call at a time; the pages it ends in, checked."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -10,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from neuron_consistency.artifacts import artifacts, explained, repository_root
+from neuron_consistency.artifacts import artifacts, repository_root
 from neuron_consistency.errors import DatasetError, NeuronConsistencyError, ParameterError
+from neuron_consistency.workflow.files import replace_folder
 from neuron_consistency.workflow.pairs import sync_pairs
 from neuron_consistency.workflow.parameters import notebooks, profile_parameters
+from neuron_consistency.workflow.run import alone
 
 DATA = "NEURON_CONSISTENCY_DATA"
 ERRORS = "NEURON_CONSISTENCY_ERRORS"  # names the file that gathers the errors of the steps of one call
@@ -22,30 +23,16 @@ BUILT = ("notebooks", "_build")  # what a build writes into its site folder
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[int]:
-    """Holds a lock, which the kernel frees however this process and the one it is handed to end.
-
-    Raises:
-        NeuronConsistencyError: another process holds it.
-        StoreError: its file cannot be written.
-    """
-    try:
-        lock = path.open("a+")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = path.read_text()
-        raise NeuronConsistencyError(
-            f"the workflow runs here already (process {holder}): wait for it, or end it"
-        ) from error
-    except OSError as error:
-        raise explained(error, path) from error
-    with lock:
-        lock.truncate(0)
-        print(os.getpid(), end="", file=lock, flush=True)
-        yield lock.fileno()
+def _workflow_alone() -> Iterator[list[int]]:
+    """Holds the locks of the checkout and of its artifacts: of two runs that share either, one has to wait."""
+    with (
+        alone(artifacts("") / ".lock", "the workflow") as artifacts_lock,
+        alone(repository_root() / ".snakemake" / "running", "the workflow") as checkout_lock,
+    ):
+        yield [artifacts_lock, checkout_lock]
 
 
-def _snakemake(lock: int, words: Sequence[str], **config: object) -> tuple[int, str]:
+def _snakemake(locks: list[int], words: Sequence[str], **config: object) -> tuple[int, str]:
     """Runs Snakemake, whose errors, triggers of reruns and lines on the terminal are the Snakefile's and these.
 
     Returns:
@@ -57,7 +44,7 @@ def _snakemake(lock: int, words: Sequence[str], **config: object) -> tuple[int, 
     command += [f"{name}={value}" for name, value in config.items()]
     errors = artifacts("") / "errors.txt"
     errors.unlink(missing_ok=True)
-    done = subprocess.run(command, cwd=repository_root(), pass_fds=[lock], env=os.environ | {ERRORS: str(errors)})
+    done = subprocess.run(command, cwd=repository_root(), pass_fds=locks, env=os.environ | {ERRORS: str(errors)})
     return done.returncode, errors.read_text() if errors.is_file() else ""
 
 
@@ -81,7 +68,7 @@ def make_book(site: Path, words: Sequence[str], *, profile: str, device: str, pr
     root = repository_root()
     if os.environ.get(DATA) and not Path(os.environ[DATA]).is_dir():
         raise DatasetError(f"{DATA} (DATA= of make) is {os.environ[DATA]!r}: there is no such folder")
-    with _alone(artifacts("") / ".lock") as lock:
+    with _workflow_alone() as locks:
         sync_pairs(root, strict=strict)
         for notebook in notebooks():
             profile_parameters(profile, notebook.stem, device)
@@ -89,7 +76,7 @@ def make_book(site: Path, words: Sequence[str], *, profile: str, device: str, pr
         from neuron_consistency.workflow.networks import training_parameters, write_current
 
         write_current(profile, recipes_of(profile, training_parameters(profile, device)), chosen=False)
-        code, errors = _snakemake(lock, words, profile=profile, site=site, device=device, processes=processes)
+        code, errors = _snakemake(locks, words, profile=profile, site=site, device=device, processes=processes)
     if code:  # said again, below whatever ran on beside the failed step
         print(f"The book is not complete.\n{errors}", end="", file=sys.stderr, flush=True)
     else:
@@ -113,9 +100,9 @@ def make_results(names: Sequence[str], device: str) -> int:
     if not wanted:
         print("every study is up to date")
         return 0
-    with _alone(artifacts("") / ".lock") as lock:
+    with _workflow_alone() as locks:
         copies = [str(artifacts("studies") / f"{name}.ipynb") for name in wanted]
-        code, errors = _snakemake(lock, [*copies, "--cores", "all", "--force"], device=device)
+        code, errors = _snakemake(locks, [*copies, "--cores", "all", "--force"], device=device)
     print(errors, end="", file=sys.stderr)
     return code
 
@@ -162,8 +149,7 @@ def build_site(root: Path, site: Path) -> None:
         faults += _faults(root, pages)
     if faults:
         raise _faulty(faults)
-    shutil.rmtree(built / "html", ignore_errors=True)
-    shutil.move(pages, built / "html")
+    replace_folder(built / "html", pages)
     shutil.rmtree(stage)
 
 

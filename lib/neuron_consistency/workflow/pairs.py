@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from neuron_consistency.artifacts import write_json
+from neuron_consistency.artifacts import atomic_path, write_json
 from neuron_consistency.errors import ParameterError
+from neuron_consistency.workflow.files import read_notebook, read_text
+from neuron_consistency.workflow.parameters import CHAPTER
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}  # papermill asks for it
 
@@ -17,6 +20,7 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 def _content(path: Path) -> list[tuple[str, str, tuple[str, ...]]]:
     import jupytext
 
+    read_notebook(path) if path.suffix == ".ipynb" else read_text(path)
     cells = jupytext.read(path).cells
     return [(cell.cell_type, cell.source, tuple(cell.metadata.get("tags", ()))) for cell in cells]
 
@@ -53,15 +57,18 @@ def write_pair(script: Path, *, edited: str) -> None:
     """Write the other half of a pair from the `edited` one (".py" or ".ipynb"); a written .ipynb has no outputs."""
     notebook = script.with_suffix(".ipynb")
     if edited == ".ipynb":
-        command = [sys.executable, "-m", "jupytext", "-q", "--to", "py:percent", "--output", str(script), str(notebook)]
-        subprocess.run(command, check=True)
+        read_notebook(notebook)
+        with atomic_path(script) as part:
+            words = ["-q", "--to", "py:percent", "--output", str(part), str(notebook)]
+            subprocess.run([sys.executable, "-m", "jupytext", *words], check=True)
         return
     import jupytext
     import nbformat
 
     cells = jupytext.read(script)
     bare({"type": "notebook", "content": cells})
-    nbformat.write(cells, notebook)  # type: ignore[no-untyped-call]
+    with atomic_path(notebook) as part:
+        nbformat.write(cells, part)  # type: ignore[no-untyped-call]
 
 
 def sync_pairs(root: Path, *, strict: bool = False) -> None:
@@ -75,7 +82,13 @@ def sync_pairs(root: Path, *, strict: bool = False) -> None:
     record = root / "artifacts" / "pairs.json"
     now, agreed = dict[str, str](), dict[str, str]()
     with suppress(OSError, ValueError):  # none yet, or one that a full disk cut off
-        agreed = json.loads(record.read_text())
+        agreed = dict(json.loads(record.read_text()))
+    for notebook in sorted((root / "notebooks").glob("*.ipynb")):
+        if re.fullmatch(CHAPTER, notebook.stem) and not notebook.with_suffix(".py").is_file():
+            raise ParameterError(
+                f"notebooks/{notebook.stem}.py is missing: `git checkout` takes it back. To leave the "
+                "chapter out, remove its .ipynb and its line in book/_toc.yml, too"
+            )
     for script in sorted((root / "notebooks").glob("*.py")):
         halves = [script, script.with_suffix(".ipynb")]
         hashes = {half.name: _hash(half) for half in halves}
@@ -103,5 +116,8 @@ def _hash(path: Path) -> str:
 
 
 def _committed(path: Path) -> str:
-    shown = subprocess.run(["git", "show", f"HEAD:./{path.name}"], cwd=path.parent, capture_output=True)
+    try:
+        shown = subprocess.run(["git", "show", f"HEAD:./{path.name}"], cwd=path.parent, capture_output=True)
+    except OSError:  # there is no git
+        return ""
     return hashlib.sha256(shown.stdout).hexdigest() if shown.returncode == 0 else ""

@@ -4,20 +4,21 @@ import ast
 import difflib
 import functools
 import inspect
-import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from neuron_consistency.artifacts import repository_root
 from neuron_consistency.errors import ParameterError
+from neuron_consistency.workflow.files import literal, parse_yaml, read_notebook, read_text
 
 DEMO = "demo"  # the profile that injects nothing: the values that stand in the notebooks
+CHAPTER = r"\d\d_\w+"  # the stem of a notebook of the book
 Entry = TypeVar("Entry")
 KINDS = ("int", "float", "bool", "str", "list[str]", "list[int]", "list[float]", "dict[str, int]")
 
@@ -31,8 +32,9 @@ class Parameter:
 
 
 def notebooks() -> list[Path]:
-    """All notebooks (.ipynb), in the order of the chapters."""
-    return sorted((repository_root() / "notebooks").glob("*.ipynb"))
+    """All notebooks (.ipynb), in the order of the chapters; copies and others that lie beside them are none."""
+    found = (repository_root() / "notebooks").glob("*.ipynb")
+    return sorted(path for path in found if re.fullmatch(CHAPTER, path.stem))
 
 
 def notebook_path(notebook: str) -> Path:
@@ -43,16 +45,21 @@ def notebook_path(notebook: str) -> Path:
     """
     stem, paths = Path(notebook).stem, notebooks()
     found = [path for path in paths if stem in (path.stem, path.stem.split("_")[0])]
-    if len(found) != 1:
+    folders = {path.parent.resolve() for path in paths}
+    elsewhere = Path(notebook).is_file() and Path(notebook).resolve().parent not in folders
+    if len(found) != 1 or elsewhere:
         known = ", ".join(path.stem for path in paths) or "none"
         raise ParameterError(f"no notebook {notebook!r}; there are: {known}")
     return found[0]
 
 
 @functools.lru_cache(maxsize=8)
-def _parsed(text: str) -> dict[str, dict[str, Any]]:
+def _parsed(text: str, name: object) -> dict[str, dict[str, Any]]:
     """What a YAML text holds; parsed once, since each finding looks up its claim."""
-    return yaml.safe_load(text)  # type: ignore[no-any-return]
+    entries = parse_yaml(text, name)
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        raise ParameterError(f"{name} is no list of entries: write names, each with lines `field: value` below it")
+    return entries
 
 
 def read_list(file: str, kind: Callable[..., Entry]) -> dict[str, Entry]:
@@ -69,7 +76,7 @@ def read_list(file: str, kind: Callable[..., Entry]) -> dict[str, Entry]:
     path = repository_root() / "notebooks" / file
     fields = inspect.signature(kind).parameters
     wanted = {name for name, field in fields.items() if field.default is field.empty} - {"name"}
-    entries = _parsed(path.read_text("utf-8"))
+    entries = _parsed(read_text(path), path)
     for name, entry in entries.items():
         known = fields.keys() - {"name"}
         if not wanted <= entry.keys() <= known:
@@ -126,9 +133,9 @@ def validate(values: Mapping[str, object], parameters: Mapping[str, Parameter], 
 
 
 def read_value(text: str, parameter: Parameter) -> object:
-    """The value that a text from a command line stands for: 1e-3, True, [resnet18, vgg16] or plain text."""
-    for read in (ast.literal_eval, yaml.safe_load):
-        with suppress(ValueError, SyntaxError, yaml.YAMLError):
+    """The value that a text from a command line stands for: 1e-3, 8 / 255, True, [resnet18, vgg16] or plain text."""
+    for read in (literal, functools.partial(parse_yaml, name="a value")):
+        with suppress(ValueError, ParameterError):
             if _fits(value := read(text), parameter.annotation):
                 return value
     return text
@@ -140,18 +147,24 @@ def notebook_parameters(path: str | Path) -> dict[str, Parameter]:
     Raises:
         ParameterError: no cell is tagged `parameters`, or a line of it is no annotated assignment of a supported type.
     """
-    cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
+    cells = read_notebook(Path(path))["cells"]
     tagged = (cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
     source = "".join(next(tagged, {"source": []})["source"])
     if not source:
         raise ParameterError(f"{path} has no cell tagged 'parameters'")
+    try:
+        lines = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ParameterError(f"{path}, parameters cell: {error}") from error
     found: dict[str, Parameter] = {}
-    for line in ast.parse(source).body:
+    for line in lines:
         if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name) or line.value is None:
             raise ParameterError(f"{path}, parameters cell: write `name: type = value` for `{ast.unparse(line)}`")
         name, annotation = line.target.id, ast.unparse(line.annotation)
-        # an expression of plain values such as 8 / 255: nothing is callable in it
-        default = eval(compile(ast.Expression(line.value), str(path), "eval"), {"__builtins__": {}})
+        try:
+            default = literal(ast.unparse(line.value))
+        except ValueError as error:
+            raise ParameterError(f"{path}, parameters cell, line {line.lineno}: `{name}`: {error}") from error
         _check_type(name, default, annotation)
         found[name] = Parameter(annotation, default)
     return found
@@ -197,14 +210,11 @@ def _sections(profile: str) -> tuple[Path, dict[str, Any]]:
     if profile not in profile_names():
         raise ParameterError(f"unknown profile {profile!r}; there are: {', '.join(profile_names())}")
     file = repository_root() / "notebooks" / "profiles" / f"{profile}.yaml"
-    try:
-        sections = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{file} is not valid YAML: {str(error).splitlines()[0]}") from error
+    sections = parse_yaml(read_text(file), file) or {}
     known = ["common", *(path.stem for path in notebooks())]
     if not isinstance(sections, dict) or any(not isinstance(part or {}, dict) for part in sections.values()):
         raise ParameterError(f"{file}: write sections ({', '.join(known)}), each with lines `name: value`")
-    if strangers := set(sections) - set(known):
+    if strangers := {*map(str, sections)} - set(known):
         raise ParameterError(f"{file}: no notebook {', '.join(sorted(strangers))}; sections are {', '.join(known)}")
     return file, sections
 

@@ -12,10 +12,18 @@ from typing import Any
 
 import pandas as pd
 
-from neuron_consistency.artifacts import atomic_path, commit, library_tree, read_json, repository_root, write_json
+from neuron_consistency.artifacts import (
+    atomic_path,
+    commit,
+    library_tree,
+    read_json,
+    repository_root,
+    write_json,
+)
 from neuron_consistency.errors import StoreError
 from neuron_consistency.training.obtain import TrainedModel
 from neuron_consistency.versions import MEASURES, current_versions
+from neuron_consistency.workflow.files import replace_folder
 from neuron_consistency.workflow.parameters import (
     all_parameters,
     notebook_parameters,
@@ -159,8 +167,7 @@ def keep_tables(name: str, tables: Mapping[str, pd.DataFrame], facts: Mapping[st
         hashes[path.name] = _hash(path)
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write_json(new / RECORD, {**facts, "study": name, "finished": finished, "tables": hashes})
-    shutil.rmtree(folder, ignore_errors=True)
-    new.rename(folder)
+    replace_folder(folder, new)
     return folder
 
 
@@ -192,6 +199,9 @@ def record_faults(folder: Path) -> list[str]:
         return [str(error)]
     if not isinstance(record, dict):
         return [f"{RECORD} lacks everything"]
+    kinds = {"study": str, "commit": str, "tables": dict, "parameters": dict, "notebook": str}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(record.get(name, kind()), kind)]:
+        return [f"{RECORD} has no {' or '.join(wrong)} of the right kind"]
     of_study = {"notebook", "versions", "parameters"} & record.keys()
     if missing := (FIELDS | STUDY_FIELDS if of_study else FIELDS) - record.keys():
         return [f"{RECORD} lacks {', '.join(sorted(missing))}"]

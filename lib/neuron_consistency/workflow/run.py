@@ -1,12 +1,39 @@
 """One notebook run by papermill, its parameters checked first."""
 
+import fcntl
+import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from neuron_consistency.artifacts import artifacts, repository_root
+from neuron_consistency.artifacts import artifacts, explained, repository_root
 from neuron_consistency.errors import NeuronConsistencyError
 from neuron_consistency.workflow.parameters import notebook_parameters, notebooks, validate
+
+
+@contextmanager
+def alone(path: Path, what: str) -> Iterator[int]:
+    """Holds a lock, which the kernel frees however this process and the one it is handed to end.
+
+    Raises:
+        NeuronConsistencyError: another process holds it.
+        StoreError: its file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = path.read_text()
+        raise NeuronConsistencyError(f"{what} runs here already (process {holder}): wait for it, or end it") from error
+    except OSError as error:
+        raise explained(error, path) from error
+    with lock:
+        lock.truncate(0)
+        print(os.getpid(), end="", file=lock, flush=True)
+        yield lock.fileno()
 
 
 class _Stream:
@@ -44,9 +71,14 @@ def run_notebook(notebook: Path, output: Path, *, profile: str, values: dict[str
 
     Raises:
         ParameterError: a parameter is unknown or has the wrong type; nothing was executed.
-        NeuronConsistencyError: a cell failed; the message ends with the path of the partial copy.
+        NeuronConsistencyError: it runs already; or a cell failed, and the message ends with the path of the copy.
     """
     validate(values, notebook_parameters(notebook), notebook.stem)
+    with alone(artifacts(profile) / "partial" / f"{notebook.stem}.lock", f"{notebook.stem}, with the same artifacts,"):
+        _execute(notebook, output, profile, values)
+
+
+def _execute(notebook: Path, output: Path, profile: str, values: dict[str, object]) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
