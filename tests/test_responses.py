@@ -377,11 +377,11 @@ def test_a_model_in_train_mode_is_read_in_eval_mode_and_given_back_in_train_mode
 # errors and precision
 
 
-@pytest.mark.parametrize(("quantile", "top_k"), [(0.0, 5), (1.5, 5), (0.1, 0)])
+@pytest.mark.parametrize(("quantile", "top_k"), [(0.0, 5), (1.5, 5), (math.nan, 5), (0.1, 0), (0.1, True), (0.1, 2.0)])
 def test_values_out_of_range_are_refused(
     trained_toy: Classifier, fresh_images: ImageSet, quantile: float, top_k: int
 ) -> None:
-    with pytest.raises(ParameterError, match="quantile"):
+    with pytest.raises(ParameterError, match=r"(quantile|top_k)=.* is needed"):
         respond(trained_toy, fresh_images, ON, quantile=quantile, top_k=top_k)
 
 

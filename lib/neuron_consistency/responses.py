@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, require
 from neuron_consistency.networks.models import Classifier
-from neuron_consistency.networks.reading import Attack, over
+from neuron_consistency.networks.reading import Attack, check_set, over
 from neuron_consistency.runtime import Runtime
 from neuron_consistency.unfinished import Unfinished
 
@@ -235,16 +235,21 @@ def respond(
         report: called after every batch with its number of images.
 
     Raises:
-        ParameterError: quantile or top_k out of range, an unknown layer, or logits that are NaN.
-        StoreError: the state of an unfinished pass is damaged or cannot be written.
+        ParameterError: a setting out of range, an unknown layer, thresholds of others, or NaN; see also `check_set`.
+        DatasetError, StoreError: images are damaged; the state of a pass is, or cannot be written.
 
     Source: P1, Eq. 1; P1 leaves "activates" open, the threshold is ours (as Bau et al. 2017 threshold).
     """
-    if not 0 < quantile <= 1 or top_k < 1:
-        raise ParameterError(f"quantile={quantile} must be in (0, 1] and top_k={top_k} at least 1")
+    require(0, 1, above=True, quantile=quantile)
+    require(1, whole=True, top_k=top_k)
+    check_set(images)
+    if not isinstance(model, Classifier) or images.labels.ndim != 1:
+        raise ParameterError("neurons are read of a Classifier (see wrap), on images that have one label each")
     names = list(layers) if layers is not None else [model.last_layer]
     for name in names:
         model.layer_module(name)  # an unknown one is refused
+        if thresholds is not None and (name not in thresholds or thresholds[name].shape != (model.layers[name],)):
+            raise ParameterError(f"thresholds of the {model.layers[name]} neurons of {name} are needed, and not there")
     labels = images.labels.to(on.device)
     kinds = {"true": labels, "predicted": torch.zeros_like(labels)}
     groups = deal(labels)
@@ -271,12 +276,11 @@ def respond(
         for name in names:
             tops[name].restore({key.removeprefix(f"{name}/"): value for key, value in state.items()})
     rest = images.take(torch.arange(begun, len(images))) if begun else images
-    for seen in over(model, rest, on, layers=names, attack=attack) if len(rest) else ():
+    for seen in over(model, rest, on, layers=names, attack=attack, whole=True) if len(rest) else ():
         places = seen.places.to(on.device) + begun
-        if bool((bad := seen.logits.isnan().any(1)).any()):
-            first = int(places[bad][0])
-            named = first if images.names is None else images.names[first]
-            raise ParameterError(f"{model.architecture} gives NaN as logits, first for image {named}: try float32")
+        if seen.logits.shape[1] > images.num_classes:
+            outputs = f"{seen.logits.shape[1]} outputs, more than the {images.num_classes} classes of the images"
+            raise ParameterError(f"{model.architecture} has {outputs}: give it a head for them")
         kinds["predicted"][places] = seen.logits.argmax(1)
         for name in names:
             tops[name].add(seen.maps[name].amax(dim=(2, 3)), places)
@@ -286,6 +290,8 @@ def respond(
             done = int(places[-1]) + 1
             unfinished.write(lambda done=done: _state(tops, kinds["predicted"][:done]))  # type: ignore[misc]
     found = {name: top.result() for name, top in tops.items()}
+    if wrong := [name for name, each in found.items() if not bool((each.top_values < math.inf).all())]:
+        raise ParameterError(f"the layer {wrong[0]} gives NaN or infinity: leave it out, or use precision float32")
     return Responses(images.labels.cpu(), kinds["predicted"].cpu(), images.num_classes, found)
 
 

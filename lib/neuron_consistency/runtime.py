@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from neuron_consistency.errors import NeuronConsistencyError, ParameterError, TrainingError
+from neuron_consistency.errors import NeuronConsistencyError, ParameterError, TrainingError, require
 
 SPREAD = 2654435761  # keeps the rows of neighbouring seeds apart; a generator on the CPU reads 32 bits of its seed
 
@@ -31,12 +31,14 @@ def resolve_device(device: str = "auto") -> torch.device:
         return torch.device(next(kind for kind, found in there.items() if found))
     try:
         resolved = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         resolved = None
     if resolved is None or resolved.type not in there:
         raise ParameterError(f"device={device!r} is unknown: use 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'")
     if not there[resolved.type]:
         raise ParameterError(f"device={device!r}, but PyTorch sees no GPU here: use device='auto' or 'cpu'")
+    if resolved.type == "cuda" and (resolved.index or 0) >= (count := torch.cuda.device_count()):
+        raise ParameterError(f"device={device!r}, but there are {count} GPUs here: use 'cuda:0' to 'cuda:{count - 1}'")
     return resolved
 
 
@@ -73,8 +75,7 @@ class Runtime:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise ParameterError(f"batch_size={self.batch_size!r}: a whole number, at least one image, is needed")
+        require(1, whole=True, batch_size=self.batch_size)
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ParameterError(f"precision={self.precision!r}: use 'auto', 'float32' or 'bfloat16'")
         if self.precision == "auto":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import math
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -200,9 +203,20 @@ def test_networks_that_fail_in_a_pass_are_explained(tmp_path: Path, detached: bo
 
 def test_impossible_settings_are_refused() -> None:
     """Else epsilon=4, meant as 4/255, measures white noise."""
-    for wrong in ({"epsilon": 4}, {"epsilon": -0.1}, {"pgd_steps": -1}, {"auto_attack": -1}):
-        with pytest.raises(ParameterError, match="units of the pixel range"):
-            Setting(**wrong)  # type: ignore[arg-type]
+    wrongs: list[dict[str, Any]] = [{"epsilon": 4}, {"epsilon": -0.1}, {"pgd_steps": -1}, {"auto_attack": -1}]
+    wrongs += [
+        {"top_k": 0},
+        {"top_k": 2.5},
+        {"quantile": 0},
+        {"sigma": math.inf},
+        {"sigma": True},
+        {"epsilon": "4/255"},
+    ]
+    for wrong in wrongs:
+        with pytest.raises(ParameterError, match=f"{next(iter(wrong))}=.* is needed"):
+            Setting(**wrong)
+    assert Setting(top_k=np.int64(7), sigma=np.float32(2)) == Setting(top_k=7, sigma=2.0)
+    json.dumps(asdict(Setting(top_k=np.int64(7), sigma=np.float32(2))))  # as the record of a card
 
 
 def test_the_change_is_that_of_u_above_its_own_chance_level(tmp_path: Path) -> None:

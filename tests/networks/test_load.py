@@ -176,7 +176,8 @@ def scripted(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "says"),
     [
-        (lambda path: None, "no weights at"),
+        (lambda path: None, "no weights at .*: check the path"),
+        (lambda path: path.mkdir(), "that is a folder"),
         (lambda path: path.write_bytes(b"junk" * 99), "is damaged, or no file of weights"),
         (lambda path: path.write_bytes(b""), "is damaged, or no file of weights"),
         (lambda path: torch.save({"state_dict": Harmful()}, path), "wants more than tensors .*never run"),

@@ -150,13 +150,16 @@ def test_weights_missing_damaged_or_of_another_network_are_told_apart(tmp_path: 
     model = toy_model()
     with pytest.raises(DatasetError, match="no weights at"):
         load_weights(model, tmp_path / "none.safetensors")
+    with pytest.raises(DatasetError, match="that is a folder"):
+        load_weights(model, tmp_path)
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"not a safetensors file")
-    with pytest.raises(DatasetError, match="remove it"):
+    with pytest.raises(DatasetError, match="is damaged, or no file of weights") as refused:
         load_weights(model, damaged)
+    assert "remove" not in str(refused.value)  # the file is its owner's
     other = tmp_path / "other.safetensors"
     safetensors.torch.save_file({"w": torch.zeros(2)}, other)
-    with pytest.raises(DatasetError, match="does not hold weights of this network"):
+    with pytest.raises(DatasetError, match="does not fit toy: 14 missing"):
         load_weights(model, other)
 
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional
 
 from neuron_consistency import wrap
 from neuron_consistency.consistency.measure import unbiased_consistency
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import DatasetError, ParameterError
 from neuron_consistency.networks.models import Classifier, Site, build_model
 from neuron_consistency.networks.reading import read_layers
 from neuron_consistency.responses import respond
@@ -271,6 +272,14 @@ class Gives(nn.Module):
         (lambda maps: maps, r"float32 of shape \(2, 4, 16, 16\) for 2 images"),
         (lambda maps: maps.mean((1, 2, 3)), r"shape \(2,\)"),
         (lambda maps: maps.mean(), r"shape \(\)"),
+        (lambda maps: maps.mean((2, 3)).softmax(1), "gives probabilities, not logits: each row sums to 1"),
+        (lambda maps: functional.dropout(maps, 0.5).mean((2, 3)), "other logits each time, in eval mode too"),
+        (lambda maps: [maps.mean((2, 3))], "gives a list, not logits"),
+        (lambda maps: None, "gives a NoneType, not logits"),
+        (lambda maps: maps.mean((2, 3)).argmax(1), r"int64 of shape \(2,\)"),
+        (lambda maps: maps[:, :1].mean((2, 3)), r"float32 of shape \(2, 1\)"),
+        (lambda maps: maps.repeat(2, 1, 1, 1)[:2].mean((2, 3)), r"no logits \(1, 4\) for one image alone"),
+        (lambda maps: maps.view(2, 4, 16, 16).mean((2, 3)), "refuses images .*one image must do as well"),
         (lambda maps: maps.mean((2, 3)) * math.nan, "NaN or infinite"),
         (lambda maps: maps.mean((2, 3)), "no layer whose output is a map"),  # the maps' means are the logits
         (lambda maps: maps.mean((2, 3)) @ torch.rand(5, 5), r"refuses images of 16 x 16 pixels .*mat1 and mat2"),
@@ -293,6 +302,52 @@ def test_networks_that_cannot_be_run_are_refused(change: Any, says: str) -> None
     """Else they end in a traceback, the second at the last batch if that has one image."""
     with pytest.raises(ParameterError, match=says):
         wrap(change(blocks()), **PLAIN)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_named(value: float) -> None:
+    """Else all neurons of a layer fire alike, or none does."""
+    network = blocks()
+    network.get_submodule("3.0").conv1.bias.data[2] = value
+    with pytest.raises(DatasetError, match=r"Sequential holds values in 3\.0\.conv1\.bias that are NaN or infinite"):
+        wrap(network, **PLAIN)
+
+
+def test_a_mask_of_infinities_is_no_weight() -> None:
+    network = blocks()
+    network.register_buffer("mask", torch.full((2, 2), -math.inf))
+    assert wrap(network, **PLAIN).num_classes == 4
+
+
+def test_maps_that_are_not_square_keep_their_channels_first() -> None:
+    """16 channels of 16 x 8 places would be read as 8 channels of 16 x 16."""
+    network = nn.Sequential(nn.Conv2d(3, 16, 3, stride=(1, 2), padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    model = wrap(nn.Sequential(network, nn.Flatten(), nn.Linear(16, 4)), **PLAIN)
+    assert model.layers == {"0.1": 16}
+    assert maps_of(model, torch.rand(2, 3, 16, 16))["0.1"].shape == (2, 16, 16, 8)
+
+
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), "images torch.uint8 of shape"),
+        (torch.zeros(2, 3, 16, 16, dtype=torch.float64), "images torch.float64 of shape .*torch.float32"),
+        (torch.zeros(3, 16, 16), r"of shape \(3, 16, 16\)"),
+        (torch.zeros(2, 1, 16, 16), r"of shape \(2, 1, 16, 16\)"),
+        (torch.zeros(2, 3, 16, 16, device="meta"), "on meta: .* on cpu is needed"),
+    ],
+)
+def test_images_that_are_not_where_the_network_is_are_told(images: Tensor, says: str) -> None:
+    with pytest.raises(ParameterError, match=says):
+        wrap(blocks(), **PLAIN)(images)
+
+
+def test_a_batch_of_one_that_batch_norm_cannot_learn_from_is_told() -> None:
+    head = [nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(6, 4)]
+    model = wrap(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), *head), **PLAIN).train()
+    assert model(torch.rand(2, 3, 16, 16)).shape == (2, 4)
+    with pytest.raises(ParameterError, match=r"batch_size=1 leaves batch norm .*two or more"):
+        model(torch.rand(1, 3, 16, 16))
 
 
 class Squeezed(nn.Module):

@@ -6,9 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from neuron_consistency.attacks.linf import pgd
+from neuron_consistency.attacks.linf import check_radius, pgd
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, require
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import Attack, each_batch, over
 from neuron_consistency.runtime import Runtime, gather_rows
@@ -64,6 +64,8 @@ def restarted_predictions(model: Classifier, images: ImageSet, on: Runtime, *, a
 
     Source: Madry et al. 2018; restarts as is customary since. Not in the papers.
     """
+
+    require(1, whole=True, restarts=restarts)
 
     def withstood(_places: Tensor, batch: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
@@ -156,6 +158,8 @@ def auto_attack_predictions(
             "AutoAttack needs the package pyautoattack: install the extra autoattack (pip install -e '.[autoattack]'), "
             "or leave auto_attack off"
         ) from error
+    check_radius(epsilon)
+    require(1, whole=True, n_queries=n_queries)
     if images.num_classes < 4:
         raise ParameterError(f"AutoAttack needs four classes or more, and {images.name} has {images.num_classes}")
     network = copy.deepcopy(model).requires_grad_(False).eval().to(on.device)  # no gradient is left in the caller's

@@ -11,15 +11,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from neuron_consistency.artifacts import SEAL, atomic_path, discard, read_json
+from neuron_consistency.attacks.linf import check_radius
 from neuron_consistency.attacks.predictions import auto_attack_predictions
 from neuron_consistency.consistency.ambiguity import FGSM, NOISE, PGD, REAL, WRONG, attacks_of
 from neuron_consistency.consistency.measure import Neurons, chance, consistency_row
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, require
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import Attack
 from neuron_consistency.responses import Responses, respond
@@ -53,11 +55,14 @@ class Setting:
     auto_attack: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.epsilon <= 1 or self.pgd_steps < 0 or self.auto_attack < 0:
-            raise ParameterError(
-                f"epsilon={self.epsilon} must be in [0, 1], in units of the pixel range (4/255); "
-                f"pgd_steps={self.pgd_steps} and auto_attack={self.auto_attack} not negative"
-            )
+        check_radius(self.epsilon)
+        require(0, whole=True, pgd_steps=self.pgd_steps, auto_attack=self.auto_attack)
+        require(1, whole=True, top_k=self.top_k)
+        require(0, 1, above=True, quantile=self.quantile)
+        require(0, above=True, sigma=self.sigma)
+        for name, value in vars(self).items():
+            if isinstance(value, np.generic):  # which no record in JSON can hold
+                object.__setattr__(self, name, value.item())
 
 
 @dataclass(frozen=True)
@@ -170,17 +175,10 @@ def piece_of(responses: Responses, images: ImageSet, correlation: Tensor, top_k:
     Shape:
         correlation: (K, K).
 
-    Raises:
-        ParameterError: a layer gives NaN.
     """
     piece: Piece = {"predictions": responses.predictions.tolist()}
     piece |= {name: {} for name in PARTS[1:]}
     for layer, found in responses.layers.items():
-        if bool(found.top_values.isnan().any()):
-            raise ParameterError(
-                f"the layer {layer} gives NaN: are the weights finite, and mean and std those of this network? Leave "
-                "the layer out, or use precision float32"
-            )
         firing = found.top_values >= found.floor
         piece["thresholds"][layer] = found.thresholds.tolist()
         piece["top"][layer] = torch.where(firing, found.top_indices, -1)[:shown].T.tolist()
@@ -218,15 +216,10 @@ def _keep(path: Path, piece: Piece) -> None:
 
 @contextmanager
 def explaining(on: Runtime) -> Iterator[None]:
-    """Within the context, a lack of memory is one error that says which batch size to try; so is one of gradients."""
+    """Within the context, a lack of memory is one error that says which batch size to try."""
     try:
         yield
     except RuntimeError as error:  # torch.OutOfMemoryError is one
-        if any(words in str(error) for words in ("does not require grad", "not have been used in the graph")):
-            raise ParameterError(
-                "no gradient reaches the images, so that no attack can be made: leave no_grad and detach out of the "
-                "network's forward pass, or measure real images alone (epsilon=0)"
-            ) from error
         if not any(words in str(error) for words in ("out of memory", "not enough memory", "can't allocate memory")):
             raise
         raise ParameterError(

@@ -22,8 +22,15 @@ def consistency(counts: Tensor, correlation: Tensor) -> Tensor:
     Shape:
         counts: (..., K) active images of each class; correlation: (K, K) A of Eq. 2; result: (...,) float64.
 
+    Raises:
+        ParameterError: the correlation is of another number of classes, or none.
+
     Source: P1, Eq. 3; P2 calls it LC.
     """
+    a = correlation
+    if a.shape != counts.shape[-1:] * 2 or not bool(((a >= 0) & (a <= 1)).all()):
+        said = f"a correlation of shape {tuple(a.shape)} for counts of {counts.shape[-1]} classes"
+        raise ParameterError(f"{said}: it must be (K, K) and in [0, 1], as correlation(distance_matrix(synsets)) is")
     counts = counts.to(torch.float64)
     m = counts.sum(-1)
     paired = torch.einsum("...i,ij,...j->...", counts, correlation.to(torch.float64), counts)
@@ -74,12 +81,14 @@ def chance(labels: Tensor, correlation: Tensor) -> Chance:
         labels: (N,) int64; correlation: (K, K).
 
     Raises:
-        ParameterError: fewer than two images.
+        ParameterError: fewer than two images, or labels that are no rows of the correlation.
 
     Source: ours; exact for finite N (drawing m of N images without replacement).
     """
     if len(labels) < 2:
         raise ParameterError(f"a chance level needs two images or more, not {len(labels)}")
+    if labels.ndim != 1 or labels.is_floating_point() or not 0 <= int(labels.min()) <= labels.max() < len(correlation):
+        raise ParameterError(f"labels from {labels.min()} to {labels.max()}: 0 to {len(correlation) - 1} are needed")
     frequencies = torch.bincount(labels.cpu(), minlength=len(correlation))
     return Chance(float(unbiased_consistency(frequencies, correlation)))
 

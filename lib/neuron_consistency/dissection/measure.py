@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from neuron_consistency.data.broden import CATEGORIES, BrodenSet
 from neuron_consistency.dissection.overlap import Overlap, OverlapCounter, partners, upsampling_matrix
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, require
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import evaluating, read_layers
 from neuron_consistency.runtime import Runtime, drawn_by_row
@@ -126,12 +126,12 @@ def unit_thresholds(layer_maps: LayerMaps, *, quantile: float = 0.005, max_kept:
         result: (U,) float32, on the maps' device, in the units of the layer's responses.
 
     Raises:
-        ParameterError: quantile outside (0, 1), or maps below 7x7.
+        ParameterError: quantile outside (0, 1], max_kept negative, or maps below 7x7.
 
     Source: Bau et al. 2017, section 2.2, P(a_k > T_k) = .005; theirs is an approximate streaming quantile.
     """
-    if not 0 < quantile < 1:
-        raise ParameterError(f"quantile={quantile}: must lie between 0 and 1")
+    require(0, 1, above=True, quantile=quantile)
+    require(0, whole=True, max_kept=max_kept)
     wanted = quantile * len(layer_maps.broden)  # of each position
     largest, k = torch.empty(0), 0
     for places, maps in tqdm(layer_maps, "thresholds", disable=None):

@@ -83,11 +83,11 @@ def _is_leaf(module: nn.Module) -> bool:
     return not _is_container(module) and (not any(module.children()) or "Norm" in kind.split()[0] or "_ConvNd" in kind)
 
 
-def _place(output: Tensor, last: bool, prefix: int | None) -> tuple[int, str, int] | None:
+def _place(output: Tensor, last: bool, prefix: int | None, first_of: set[torch.Size]) -> tuple[int, str, int] | None:
     """Channels, form and prefix tokens of an output; None where it is no map of two by two or more.
 
-    Images are square, so of four dimensions the two equal ones are height and width. Where all three are equal, `last`
-    says whether channels come last.
+    Images are square, so of four dimensions the two equal ones are height and width, unless the shape is one of
+    `first_of`, whose channels come first. Where all three are equal, `last` says whether channels come last.
     """
     _, first, second, *third = output.shape
     if not third:
@@ -95,7 +95,7 @@ def _place(output: Tensor, last: bool, prefix: int | None) -> tuple[int, str, in
         if prefix is not None and (skipped > 0 or math.isqrt(max(first - prefix, 0)) ** 2 == first - prefix):
             skipped = prefix
         return (second, "tokens", skipped) if first - skipped >= 4 else None
-    if first == second and (last or first != third[0]):
+    if first == second and (last if first == third[0] else output.shape not in first_of):
         return (third[0], "channels last", 0) if first > 1 else None
     return (first, "map", 0) if min(second, third[0]) > 1 else None
 
@@ -122,11 +122,12 @@ def readable(network: nn.Module, calls: list[Call], batch: int, *, before: bool)
         if len(out) == batch or (out.ndim == 3 and out.shape[1] == batch)
         if out.ndim == 4 or not any(each is out or each is call.given for each in rows)
     ]
+    planes = {call.output.shape for call in calls if call.output is not None and "2d" in _kind(call.module)}
     blocks = [o.shape for _, call, o in outputs if o.ndim == 4 and min(o.shape) > 1 and any(call.module.children())]
     last = next((shape[1] == shape[2] for shape in reversed(blocks) if shape[1] != shape[3]), False)
     found: dict[str, Site] = {}
     for index, call, output in outputs:
-        place = _place(output if len(output) == batch else output.transpose(0, 1), last, prefix)
+        place = _place(output if len(output) == batch else output.transpose(0, 1), last, prefix, planes)
         if place is None:
             continue
         if len(output) != batch:

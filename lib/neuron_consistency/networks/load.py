@@ -23,7 +23,7 @@ from neuron_consistency.errors import DatasetError, ParameterError
 from neuron_consistency.networks import weights as files
 from neuron_consistency.networks.models import Classifier, downloading
 from neuron_consistency.networks.packaged import packaged
-from neuron_consistency.networks.wrap import bare, first_line, wrap
+from neuron_consistency.networks.wrap import bare, wrap
 
 _EXPORTED = re.compile(  # what an archive may hold; compiled code and pickled objects are not among it
     r"[^/]+/(\w+|\.data/\w+|byteorder|models/\w+\.json|data/sample_inputs/\w+\.pt|extra/.*"
@@ -166,7 +166,7 @@ def _torchvision(name: str, image_size: int | None) -> _Origin:
             options |= {"init_weights": False, "aux_logits": any("aux" in key.lower() for key in checkpoint.state)}
         elif name.startswith("vit_") and image_size:
             options["image_size"] = image_size
-        with downloading(name, "give weights of your own"):
+        with downloading(name, published.url, "give weights of your own"):
             return cast(nn.Module, torchvision.models.get_model(name, **options))
 
     size, margin = seen.crop_size[0], seen.resize_size[0] / seen.crop_size[0]
@@ -186,9 +186,11 @@ def _timm(name: str, image_size: int | None) -> _Origin:
         options = {} if num_classes is None or checkpoint is None else {"num_classes": num_classes}
         try:
             module = timm.create_model(name, pretrained=checkpoint is None, **options)
-        except (OSError, RuntimeError) as error:
-            cure = "give weights of your own"
-            raise DatasetError(f"the weights of timm:{name} cannot be had ({first_line(error)}): {cure}") from error
+        except Exception as error:  # of several libraries
+            cure = "give weights of your own, or remove what is cached of them"
+            raise DatasetError(
+                f"the weights of timm:{name} cannot be had ({files.first_line(error)}): {cure}"
+            ) from error
         if not module.num_classes:
             raise ParameterError(f"timm:{name} has no classes: give the weights of one with a head, and num_classes")
         if image_size and hasattr(module, "set_input_size"):
@@ -232,7 +234,7 @@ def _exported(path: Path, image_size: int) -> nn.Module:
         with torch.no_grad():
             module(torch.zeros(3, 3, image_size, image_size))
     except Exception as error:
-        said = f"{path} takes no 3 images of {image_size} x {image_size} pixels ({first_line(error)})"
+        said = f"{path} takes no 3 images of {image_size} x {image_size} pixels ({files.first_line(error)})"
         cure = "export it with this version of torch and a batch of any size (dynamic_shapes)"
         raise ParameterError(f"{said}: give its image_size, or {cure}") from error
     return module

@@ -9,14 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import safetensors.torch
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from neuron_consistency.errors import DatasetError, ParameterError
 from neuron_consistency.networks.packaged import packaged
-from neuron_consistency.networks.weights import fill, read_checkpoint
+from neuron_consistency.networks.weights import check_finite, fill, first_line, read_checkpoint, without_prefix
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -79,6 +78,10 @@ class Classifier(nn.Module):
     Shape:
         images: (B, 3, H, W) float in [0, 1]. logits: (B, num_classes).
 
+    Raises:
+        ParameterError: called on images of another shape, device or precision than the network's, or on one image in
+            train mode where batch norm has a single value to normalise.
+
     Source: P1, "neurons" are the channels of the last convolutional layer.
     """
 
@@ -108,8 +111,22 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        exact = torch.promote_types(images.dtype, self.mean.dtype) == self.mean.dtype  # else convolutions refuse them
+        fits = images.is_floating_point() and (exact or torch.is_autocast_enabled(images.device.type))
+        if not fits or images.device != self.mean.device or images.ndim != 4 or images.shape[1] != 3:
+            said = f"images {images.dtype} of shape {tuple(images.shape)} on {images.device}"
+            needed = f"{self.mean.dtype} (B, 3, H, W) in [0, 1] on {self.mean.device}"
+            raise ParameterError(f"{said}: {needed} is needed, where the network is (both have .to)")
         normalised = (images - self.mean) / self.std
-        logits: Tensor | tuple[Tensor, ...] = self.network(normalised.contiguous() if self.contiguous else normalised)
+        try:
+            logits: Tensor | tuple[Tensor, ...] = self.network(
+                normalised.contiguous() if self.contiguous else normalised
+            )
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            said = f"batch_size=1 leaves batch norm a single value of {images.shape[2]} px images to learn from"
+            raise ParameterError(f"{said}: take batches of two or more, or larger images") from error
         return logits[0] if isinstance(logits, tuple) else logits  # in train mode some add an auxiliary head's
 
     def layer_module(self, name: str) -> nn.Module:
@@ -210,7 +227,7 @@ def build_model(
     Args:
         image_size: side of the images it will be trained on, which decides the form.
         weights: None for random ones, "imagenet" for torchvision's (downloaded once), "published" for those that a
-            packaged network came with, or the path of a .safetensors file of this library.
+            packaged network came with, or the path of a file of them, see `read_checkpoint`.
         seed: of the random initialisation; the global random state is left as it was.
         outputs: which of ImageNet's outputs stand for the classes. A packaged network of ImageNet keeps their rows of
             its head; without them, or from other classes, the head for other classes is random.
@@ -244,7 +261,7 @@ def build_model(
         if num_classes != IMAGENET_CLASSES:
             raise ParameterError(f"weights='imagenet' are for {IMAGENET_CLASSES} classes, not {num_classes}")
         known = torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"]
-        with downloading(architecture, "set weights to None"):
+        with downloading(architecture, known.url, "set weights to None"):
             network.load_state_dict(known.get_state_dict(progress=True, check_hash=True))
     elif weights is not None:
         load_weights(model, Path(weights))
@@ -252,32 +269,31 @@ def build_model(
 
 
 @contextmanager
-def downloading(name: str, cure: str) -> Iterator[None]:
+def downloading(name: str, url: str, cure: str) -> Iterator[None]:
     """Within the context torchvision's weights are downloaded; where that fails, the error says what else to do.
 
     Raises:
-        DatasetError: the weights cannot be had.
+        DatasetError: the weights cannot be had, or what is cached of them is damaged.
     """
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     try:
         yield
-    except OSError as error:
+    except Exception as error:  # of torch.hub, and of what reads a damaged file
+        if cached.exists() and not isinstance(error, OSError):
+            said = f"{cached}, torch's copy of the weights of {name}, is damaged ({first_line(error)})"
+            raise DatasetError(f"{said}: remove this file, and it is downloaded again") from error
         raise DatasetError(
-            f"the ImageNet weights of {name} cannot be downloaded ({error}): put torchvision's "
-            f"file into {torch.hub.get_dir()}/checkpoints, or {cure}"
+            f"the ImageNet weights of {name} cannot be downloaded ({first_line(error)}): put torchvision's file "
+            f"{cached.name} into {cached.parent}, or {cure}"
         ) from error
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Loads a .safetensors file into `model`.
+def load_weights(model: Classifier, path: Path) -> None:
+    """Loads a file of weights into `model`, see `read_checkpoint`.
 
     Raises:
-        DatasetError: the file is missing, damaged, or of another network.
+        DatasetError: the file is missing, damaged, or of another network, or its weights are not finite.
     """
-    try:
-        model.load_state_dict(safetensors.torch.load_file(path))
-    except FileNotFoundError as error:
-        raise DatasetError(f"no weights at {path}: train the network first (notebook 03)") from error
-    except (safetensors.SafetensorError, RuntimeError) as error:
-        raise DatasetError(
-            f"{path} does not hold weights of this network ({error}): remove it to train again"
-        ) from error
+    checkpoint = without_prefix(read_checkpoint(path), model.network)
+    fill(model.network, checkpoint, model.architecture)
+    check_finite(model.network, str(path))

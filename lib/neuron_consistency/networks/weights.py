@@ -44,8 +44,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         DatasetError: the file is missing or damaged, its pickle wants more than tensors, or it holds no weights.
     """
+    path = path.expanduser()
     if not path.is_file():
-        raise DatasetError(f"no weights at {path}: check the path")
+        cure = "that is a folder, name the file in it" if path.is_dir() else "check the path"
+        raise DatasetError(f"no weights at {path}: {cure}")
     if is_script(path):
         raise DatasetError(f"{path} holds TorchScript, not weights: save its state_dict() with torch.save")
     try:
@@ -55,7 +57,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if wanted := re.search(r"GLOBAL (\S+)", str(error)):
             cure = "and code from a file of weights is never run: save the state dict alone, model.state_dict()"
             raise DatasetError(f"{path} wants more than tensors ({wanted[1]}), {cure}") from error
-        raise DatasetError(f"{path} is damaged, or no file of weights: get it again") from error
+        raise DatasetError(
+            f"{path} is damaged, or no file of weights ({first_line(error):.200}): get it again"
+        ) from error
     key = next((key for key in WRAPPINGS if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)), "")
     state = content[key] if key else content
     pairs = state.items() if isinstance(state, Mapping) else ()
@@ -102,6 +106,25 @@ def fill(network: nn.Module, checkpoint: Checkpoint, name: str) -> None:
         said = "; ".join(f"{len(keys)} {what} ({', '.join(keys[:5])}{more})" for what, keys, more in found)
         raise DatasetError(f"{checkpoint.path} does not fit {name}: {said}. Give this network's weights and classes")
     network.load_state_dict(state, strict=False)
+
+
+def check_finite(network: nn.Module, name: str) -> None:
+    """Refuses weights that are NaN or infinite; what is no weight may be infinite, as masks are.
+
+    Raises:
+        DatasetError: one is; it is named.
+    """
+    weights = {key for key, _ in network.named_parameters()}
+    for key, value in network.state_dict(keep_vars=True).items():
+        if isinstance(value, Tensor) and not (value.isfinite() if key in weights else ~value.isnan()).all():
+            raise DatasetError(
+                f"{name} holds values in {key} that are NaN or infinite: take weights of an earlier epoch"
+            )
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says first; its class where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _is_coded(value: Tensor, own: Tensor) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.layers import Call, find_layers, readable, record_calls
 from neuron_consistency.networks.models import Classifier, Site
+from neuron_consistency.networks.weights import check_finite, first_line
 
 _DRY_IMAGES = 2
 
@@ -36,8 +37,9 @@ def wrap(
         name: what figures and tables call the network; its class where none is given.
 
     Raises:
-        ParameterError: mean or std are no three numbers, the network refuses the images or gives no logits (B, K) or
-            NaN, no layer can be read, or one of `layers` is unknown or no map.
+        ParameterError: mean or std are no three numbers; the network refuses the images, or gives no logits (B, K),
+            probabilities, NaN, or others each time; no layer can be read, or one of `layers` is unknown or no map.
+        DatasetError: weights are NaN or infinite.
 
     Source: P1, "neurons" are channels; other networks than its three, and tokens, are ours.
     """
@@ -49,7 +51,7 @@ def wrap(
     for key, value in network.state_dict().items():
         if not isinstance(value, Tensor) or value.is_meta or value.is_quantized or nn.parameter.is_lazy(value):
             raise ParameterError(f"{name} is quantised or has no weights yet ({key}): give it weights in float32 first")
-    network.float()
+    check_finite(network.float(), name)
     device = next(network.parameters(), torch.empty(0)).device
     images = torch.rand(_DRY_IMAGES, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     images = torchvision.transforms.functional.normalize(images, mean, std).to(device)
@@ -59,7 +61,7 @@ def wrap(
         network.to(memory_format=layout)  # type: ignore[call-overload]
         try:
             logits, calls = record_calls(network, given)
-            alone = record_calls(network, given[:1])[0]
+            alone, again = (record_calls(network, given[:1])[0] for _ in range(2))
             break
         except Exception as error:
             failed = error
@@ -70,6 +72,11 @@ def wrap(
     if not isinstance(alone, Tensor) or alone.shape != (1, num_classes):
         said = f"{name} gives no logits (1, {num_classes}) for one image alone"
         raise ParameterError(f"{said}: keep the batch in it, with flatten(1) in place of squeeze()")
+    if not isinstance(again, Tensor) or not torch.allclose(alone, again, rtol=1e-3, atol=1e-5):
+        raise ParameterError(
+            f"{name} gives one image other logits each time, in eval mode too, so that attacks could not be measured: "
+            "take out what is random (dropout that stays on, random crops), or give it a generator of a fixed seed"
+        )
     maps = readable(network, calls, _DRY_IMAGES, before=before)
     if layers is None:
         names = {each for each in find_layers(network, calls, maps) if not _are_logits(maps[each], calls, logits)}
@@ -91,11 +98,6 @@ def bare(network: nn.Module) -> nn.Module:
     return network
 
 
-def first_line(error: BaseException) -> str:
-    """What another library's error says first; its class where it says nothing."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
 def _classes(logits: object, name: str) -> int:
     """The number of classes of the logits of the dry pass."""
     if not isinstance(logits, Tensor):
@@ -104,6 +106,9 @@ def _classes(logits: object, name: str) -> int:
         what = f"{str(logits.dtype).removeprefix('torch.')} of shape {tuple(logits.shape)} for {_DRY_IMAGES} images"
     elif not logits.isfinite().all():
         raise ParameterError(f"{name} gives logits that are NaN or infinite for a random image: check its weights")
+    elif bool((logits >= 0).all()) and torch.allclose(logits.sum(1), torch.ones(()).to(logits), atol=1e-4):
+        said = f"{name} gives probabilities, not logits: each row sums to 1. On them attacks and Eq. 6 are wrong"
+        raise ParameterError(f"{said}: leave out the softmax at its end, or take the logarithm after it")
     else:
         return logits.shape[1]
     raise ParameterError(f"{name} gives {what}, not logits (B, K): wrap it in a module that returns the logits alone")

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from neuron_consistency.consistency.measure import chance, consistency, unbiased_consistency
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, require
 from neuron_consistency.networks.models import Classifier
+from neuron_consistency.networks.reading import check_set
 from neuron_consistency.representation.neurons import MEASURES, NeuronMeasures
 from neuron_consistency.responses import JACKKNIFE_GROUPS, LayerResponses, Responses, deal, respond
 from neuron_consistency.runtime import Runtime
@@ -31,10 +32,10 @@ def top_responses(
 
     Source: P2, LC: "the images that activate it most"; 1 % is ours, so is taking it of each set by itself.
     """
-    if not 0 < share <= 1 or not 1 <= min_images <= max_images:
-        raise ParameterError(
-            f"share={share} must be in (0, 1], min_images={min_images} from 1 to max_images={max_images}"
-        )
+    require(0, 1, above=True, share=share)
+    require(1, whole=True, max_images=max_images)
+    require(1, max_images, whole=True, min_images=min_images)
+    check_set(images)
     count = min(max(math.ceil(share * len(images)), min_images), max_images)
     return respond(model, images, on, layers=list(model.layers), quantile=1 / len(images), top_k=count)
 
@@ -90,8 +91,8 @@ def measure_neurons(
     Source: P2, figures 2 and 4. Which histograms CS1 and CS2 compare, the neuron's concept and the shares that count
     dummy detectors are our reading; the chance levels are ours.
     """
-    if not 0 < purity <= 1 or draws < 1:
-        raise ParameterError(f"purity={purity} must be in (0, 1] and draws={draws} at least 1")
+    require(0, 1, above=True, purity=purity)
+    require(1, whole=True, draws=draws)
     labels, images, classes = adversarial.labels, len(adversarial.labels), adversarial.num_classes
     if len(targets) != images or len(origins) != images:
         raise ParameterError(f"{len(targets)} targets and {len(origins)} origins for {images} adversarial images")

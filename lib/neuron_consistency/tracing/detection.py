@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuron_consistency.attacks.linf import check_images, check_radius
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, require
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import Attack, class_sums, evaluating, over, read_layers
 from neuron_consistency.runtime import Runtime, precise
@@ -99,8 +100,7 @@ class Detectors:
 
         Source: P2, the detector.
         """
-        if not 0 < k <= influence.shape[1]:
-            raise ParameterError(f"k={k}: {self.profiles.layer} has {influence.shape[1]} neurons to choose from")
+        require(1, influence.shape[1], whole=True, cure=f"neurons of {self.profiles.layer}", k=k)
         influence = precise(influence)
         matches = self.profiles.matches.to(influence.device)
         return 1 - matches[influence.topk(k, dim=1).indices, predicted.to(influence.device)[:, None]].mean(1)
@@ -228,8 +228,10 @@ def adaptive_pgd(
 
     Source: ours, after Carlini and Wagner 2017 and Tramer et al. 2020: a defence counts against who knows it.
     """
-    if epsilon < 0 or steps < 0 or weight < 0:
-        raise ParameterError(f"epsilon={epsilon}, steps={steps}, weight={weight}: none may be negative")
+    check_radius(epsilon)
+    require(0, whole=True, steps=steps)
+    require(0, weight=weight)
+    check_images(images)
     if model is not detectors.model:
         raise ParameterError("the detectors are of another network: fit_detectors for the one attacked")
     rest, layer = detectors.rest, detectors.profiles.layer

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neuron_consistency.data.image_set import ImageSet
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, require
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import Attack, evaluating, over
 from neuron_consistency.runtime import Runtime
@@ -79,8 +79,7 @@ def random_neurons_row(influence: Tensor, profiles: Profiles, predicted: int, *,
     Source: ours.
     """
     _same_neurons(influence, profiles)
-    if not 0 < count <= len(influence):
-        raise ParameterError(f"count={count}: there are {len(influence)} neurons to choose from")
+    require(1, len(influence), whole=True, count=count)
     top = influence.topk(count).indices
     generator = torch.Generator().manual_seed(0)
     sets = torch.rand(DRAWS, len(influence), generator=generator).topk(count).indices
