@@ -71,6 +71,13 @@ def test_images_of_another_range_are_refused(kind: str, name: str, trained_toy: 
         ATTACKS[name](trained_toy, REFUSED_IMAGES[kind])
 
 
+def test_what_is_no_tensor_is_told(trained_toy: Classifier) -> None:
+    with pytest.raises(ParameterError, match="images are a ndarray"):
+        fgsm(trained_toy, RAND.numpy(), LABELS, epsilon=0.1)  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match="labels are a list"):
+        fgsm(trained_toy, RAND, [0, 1], epsilon=0.1)  # type: ignore[arg-type]
+
+
 def test_rounding_of_images_is_no_other_range(trained_toy: Classifier) -> None:
     fgsm(trained_toy, torch.tensor([-1e-6, 1 + 1e-6]).view(2, 1, 1, 1).expand(2, 3, 8, 8), LABELS, epsilon=0)
 

@@ -393,8 +393,12 @@ def test_weights_of_half_precision_become_float32() -> None:
     assert next(wrap(blocks().half(), **PLAIN).parameters()).dtype == torch.float32
 
 
-@pytest.mark.parametrize("colours", [{"mean": (0.5,)}, {"std": (0.5, 0.5)}, {"std": (0.5, 0.0, 0.5)}])
-def test_mean_and_std_are_three_numbers(colours: dict[str, tuple[float, ...]]) -> None:
+@pytest.mark.parametrize("colours", [
+        {"mean": (0.5,)}, {"std": (0.5, 0.5)}, {"std": (0.5, 0.0, 0.5)}, {"mean": 0.5}, {"mean": ("a", "b", "c")},
+        {"mean": (math.nan, 0, 0)}, {"mean": (123.7, 116.3, 103.5), "std": (58.4, 57.1, 57.4)},
+    ],
+)  # fmt: skip
+def test_mean_and_std_are_three_numbers_of_pixels_up_to_1(colours: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match="three numbers each"):
         wrap(blocks(), **(PLAIN | colours))
 
@@ -402,3 +406,14 @@ def test_mean_and_std_are_three_numbers(colours: dict[str, tuple[float, ...]]) -
 def test_images_are_normalised() -> None:
     network, images = blocks().eval(), torch.rand(2, 3, 16, 16)
     assert torch.equal(wrap(network, **HALVES, image_size=16).eval()(images), network((images - 0.5) / 0.5))
+
+
+@pytest.mark.parametrize("size", ["16", 16.5, True, 0])
+def test_an_image_size_is_a_whole_number(size: Any) -> None:
+    with pytest.raises(ParameterError, match=r"image_size=.* is needed"):
+        wrap(blocks(), **PLAIN | {"image_size": size})
+
+
+def test_what_is_no_network_is_told() -> None:
+    with pytest.raises(ParameterError, match=r"a OrderedDict is no torch\.nn\.Module"):
+        wrap(blocks().state_dict(), **PLAIN)  # type: ignore[arg-type]

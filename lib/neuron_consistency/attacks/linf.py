@@ -29,6 +29,8 @@ def check_images(images: Tensor) -> None:
     Raises:
         ParameterError: they are bytes, or of another range, normalised, NaN, or no batch.
     """
+    if not isinstance(images, Tensor):
+        raise ParameterError(f"images are a {type(images).__name__}: an attack needs a tensor (B, 3, H, W) in [0, 1]")
     low, high = torch.stack(images.aminmax()).tolist() if images.numel() else (0, 1)
     if images.ndim != 4 or not images.is_floating_point() or not -ROUNDING <= low <= high <= 1 + ROUNDING:
         raise ParameterError(
@@ -51,6 +53,8 @@ def check_answer(logits: object, labels: Tensor) -> None:
             f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         )
         raise ParameterError(f"the network gives {said}, not logits (B, K): let it return the logits alone")
+    if not isinstance(labels, Tensor):
+        raise ParameterError(f"labels are a {type(labels).__name__}: give a tensor of one int64 for each image")
     fits = labels.shape == logits.shape
     if labels.ndim == 1 and labels.dtype == torch.int64 and len(labels) == len(logits):
         fits = bool(((labels >= 0) & (labels < logits.shape[1])).all())

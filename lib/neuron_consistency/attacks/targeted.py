@@ -190,6 +190,7 @@ def random_targets(labels: Tensor, *, num_classes: int, seed: int = 0) -> Tensor
     Shape:
         labels, result: (N,) int64.
     """
+    require(2, whole=True, num_classes=num_classes)
     generator = torch.Generator().manual_seed(seed)
     return (labels.cpu() + torch.randint(1, num_classes, labels.shape, generator=generator)) % num_classes
 

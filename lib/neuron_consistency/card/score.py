@@ -63,6 +63,8 @@ def score(
         ParameterError: the network and the images do not go together.
     """
     setting = setting or Setting()
+    if not isinstance(model, Classifier):
+        raise ParameterError(f"a {type(model).__name__} is no classifier whose layers are known: make one with wrap")
     if model.num_classes != images.num_classes:
         raise ParameterError(
             f"{source or 'the network'} has {model.num_classes} outputs, the images {images.num_classes} classes"

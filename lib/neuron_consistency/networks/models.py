@@ -13,7 +13,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from neuron_consistency.errors import DatasetError, ParameterError
+from neuron_consistency.errors import DatasetError, ParameterError, require
 from neuron_consistency.networks.packaged import packaged
 from neuron_consistency.networks.weights import check_finite, fill, first_line, read_checkpoint, without_prefix
 
@@ -238,6 +238,7 @@ def build_model(
 
     Source: P1, "Training"; P3 adds ResNet-50; the small form is ours.
     """
+    require(1, whole=True, num_classes=num_classes, image_size=image_size)
     if weights == ("imagenet" if architecture.startswith("packaged:") else "published"):
         cure = '"published" are those of packaged networks, "imagenet" those of torchvision\'s'
         raise ParameterError(f"{architecture} has no weights {weights!r}: {cure}")

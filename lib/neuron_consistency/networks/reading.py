@@ -173,6 +173,8 @@ def over(
             batch = attack(model, batch, labels)
         with torch.no_grad(), read_layers(cast(Classifier, model), layers) as maps:
             logits = model(batch)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            raise ParameterError(f"the network gives a {type(logits).__name__}, not logits (B, K): return these alone")
         if missed := [name for name in layers if name not in maps]:
             raise ParameterError(f"the layer {missed[0]} is not called for every image: leave it out of the layers")
         if len(bad := logits.isnan().any(-1).nonzero()):

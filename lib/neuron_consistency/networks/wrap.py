@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -10,7 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, require
 from neuron_consistency.networks.layers import Call, find_layers, readable, record_calls
 from neuron_consistency.networks.models import Classifier, Site
 from neuron_consistency.networks.weights import check_finite, first_line
@@ -43,11 +44,24 @@ def wrap(
 
     Source: P1, "neurons" are channels; other networks than its three, and tokens, are ours.
     """
+    if not isinstance(network, nn.Module):
+        said = f"a {type(network).__name__} is no torch.nn.Module"
+        raise ParameterError(f"{said}: build the network, load its weights into it, and give that")
     network = bare(network)
     name = name or type(network).__name__
-    if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std) or image_size < 1:
-        said = f"mean={tuple(mean)}, std={tuple(std)}, image_size={image_size}"
-        raise ParameterError(f"{said}: give three numbers each, those of std above 0, and a size of 1 or more")
+    require(1, whole=True, image_size=image_size)
+    try:
+        (r, g, b), deviations = map(float, mean), [float(value) for value in std]
+    except (TypeError, ValueError):
+        r, g, b, deviations = math.nan, math.nan, math.nan, []
+    if (
+        len(deviations) != 3
+        or not all(0 < value < math.inf for value in deviations)
+        or not -1 <= min(r, g, b) <= max(r, g, b) <= 1
+    ):
+        said = f"mean={mean}, std={std}: give three numbers each, of pixels in [0, 1], those of std above 0"
+        raise ParameterError(f"{said}; those of pixels from 0 to 255 are divided by 255")
+    mean, std = (r, g, b), deviations
     for key, value in network.state_dict().items():
         if not isinstance(value, Tensor) or value.is_meta or value.is_quantized or nn.parameter.is_lazy(value):
             raise ParameterError(f"{name} is quantised or has no weights yet ({key}): give it weights in float32 first")
@@ -81,7 +95,7 @@ def wrap(
     if layers is None:
         names = {each for each in find_layers(network, calls, maps) if not _are_logits(maps[each], calls, logits)}
     else:
-        names = _chosen(calls, maps, layers, network)
+        names = _chosen(calls, maps, [layers] if isinstance(layers, str) else [str(each) for each in layers], network)
     if not names:
         cure = f"give larger images than image_size={image_size}, or name modules in `layers`"
         raise ParameterError(f"{name} has no layer whose output is a map of channels of 2 x 2 or more: {cure}")
