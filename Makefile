@@ -15,7 +15,8 @@ export PROFILE DEVICE CORES PROCESSES WORKFLOW FROM N PARAMS  # recipes read the
 ifneq ($(DATA),)
 export NEURON_CONSISTENCY_DATA := $(DATA)
 endif
-export PYTHONPATH := $(CURDIR)/lib  # the library of this checkout, also where .venv came with a copy of another one
+# the library of this checkout, also where .venv came with a copy of another one
+export PYTHONPATH := $(CURDIR)/lib
 export PIP_USER := 0
 
 BIN := .venv/bin

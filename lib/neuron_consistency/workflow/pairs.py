@@ -18,11 +18,13 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 
 
 def _content(path: Path) -> list[tuple[str, str, tuple[str, ...]]]:
-    import jupytext
+    if path.suffix == ".ipynb":
+        cells = read_notebook(path)["cells"]
+    else:
+        import jupytext
 
-    read_notebook(path) if path.suffix == ".ipynb" else read_text(path)
-    cells = jupytext.read(path).cells
-    return [(cell.cell_type, cell.source, tuple(cell.metadata.get("tags", ()))) for cell in cells]
+        cells = jupytext.reads(read_text(path), fmt="py:percent").cells
+    return [(cell["cell_type"], "".join(cell["source"]), tuple(cell["metadata"].get("tags", ()))) for cell in cells]
 
 
 def bare(model: dict[str, Any], path: str = "notebooks/", **_options: object) -> None:
