@@ -146,6 +146,16 @@ def test_no_network_for_imagenet_weights_tells_where_to_put_them(monkeypatch: py
         build_model("resnet18", num_classes=1000, image_size=224, weights="imagenet")
 
 
+def test_torchs_own_copy_of_weights_that_is_damaged_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """torch looks for the file, and no more at what is in it: a traceback at every call until it is removed."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    file = tmp_path / "checkpoints" / torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    file.parent.mkdir()
+    file.write_text("<html>please log in</html>")
+    with pytest.raises(DatasetError, match=f"{file}.* is damaged .*remove this file"):
+        build_model("resnet18", num_classes=1000, image_size=224, weights="imagenet")
+
+
 def test_weights_missing_damaged_or_of_another_network_are_told_apart(tmp_path: Path) -> None:
     model = toy_model()
     with pytest.raises(DatasetError, match="no weights at"):

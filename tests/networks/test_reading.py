@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from neuron_consistency.attacks.linf import fgsm
+from neuron_consistency.attacks.predictions import predictions
+from neuron_consistency.consistency.measure import chance, consistency
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.errors import ParameterError
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import class_sums, each_batch, evaluating, over, read_layers
+from neuron_consistency.responses import respond
 from neuron_consistency.runtime import Runtime
-from toys import CPU, assert_same_state, state_of, toy_images, toy_model
+from toys import CPU, assert_same_state, image_set, state_of, toy_images, toy_model
 
 ON = Runtime(CPU, "float32", 9)
 
@@ -138,3 +143,52 @@ def test_a_layer_that_is_not_called_is_named() -> None:
     model.sites["last"] = model.sites["last"]._replace(path="aside")
     with pytest.raises(ParameterError, match="the layer last is not called for every image"):
         next(over(model, toy_images(8), Runtime(CPU, "float32"), layers=["last"]))
+
+
+BYTES = torch.zeros(4, 3, 16, 16, dtype=torch.uint8)
+LABELS = torch.arange(4)
+
+
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        (image_set(BYTES[:0], LABELS[:0], num_classes=4), "holds no images"),
+        (image_set(torch.rand(4, 3, 16, 16), LABELS, num_classes=4), r"pixels of toy \(train\) are torch.float32"),
+        (image_set(BYTES, LABELS, num_classes=3), "labels .* from 0 to 3: int64 from 0 to 2"),
+        (image_set(BYTES, LABELS - 1, num_classes=4), "labels .* from -1 to 2"),
+        (image_set(BYTES, LABELS.float(), num_classes=4), "labels .* are torch.float32"),
+    ],
+)
+def test_sets_in_which_nothing_can_be_measured_are_refused(images: ImageSet, says: str) -> None:
+    """Pixels of 0 to 1 would be black images, and a label too many another neuron's count."""
+    for measure in (respond, predictions):
+        with pytest.raises(ParameterError, match=says):
+            measure(toy_model(), images, ON)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "says"),
+    [
+        (toy_model(num_classes=9), {}, "9 outputs, more than the 4 classes"),
+        (toy_model(), {"thresholds": {}}, "thresholds of the 12 neurons of last"),
+        (toy_model().network, {}, "neurons are read of a Classifier"),
+    ],
+)
+def test_networks_that_do_not_go_with_the_images_are_refused(model: Any, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ParameterError, match=says):
+        respond(model, image_set(BYTES, LABELS, num_classes=4), ON, **options)
+
+
+@pytest.mark.parametrize(
+    ("counts", "correlation"),
+    [(3, torch.eye(4)), (4, torch.full((4, 4), 7.0)), (4, torch.full((4, 4), torch.nan)), (4, torch.ones(4))],
+)
+def test_a_correlation_of_other_classes_or_of_distances_is_refused(counts: int, correlation: Tensor) -> None:
+    with pytest.raises(ParameterError, match=r"must be \(K, K\) and in \[0, 1\]"):
+        consistency(torch.ones(5, counts), correlation)
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([0, 9]), torch.tensor([0, -1]), torch.tensor([0.0, 1.0])])
+def test_chance_of_labels_that_are_no_classes_is_refused(labels: Tensor) -> None:
+    with pytest.raises(ParameterError, match="0 to 3 are needed"):
+        chance(labels, torch.eye(4))

@@ -53,13 +53,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         safe = path.suffix == ".safetensors"
         content = safetensors.torch.load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of several libraries, after the damage
+    except Exception as error:  # of several libraries; torch's words are left out, which propose to run the pickle
         if wanted := re.search(r"GLOBAL (\S+)", str(error)):
             cure = "and code from a file of weights is never run: save the state dict alone, model.state_dict()"
             raise DatasetError(f"{path} wants more than tensors ({wanted[1]}), {cure}") from error
-        raise DatasetError(
-            f"{path} is damaged, or no file of weights ({first_line(error):.200}): get it again"
-        ) from error
+        raise DatasetError(f"{path} is damaged, or no file of weights: get it again") from error
     key = next((key for key in WRAPPINGS if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)), "")
     state = content[key] if key else content
     pairs = state.items() if isinstance(state, Mapping) else ()
