@@ -106,6 +106,16 @@ def test_a_number_has_the_digits_its_interval_tells_and_its_verdict(more: dict[s
     assert VERDICT.sub(r"\2", str(number)) == expected
 
 
+def test_two_cases_stand_as_they_are() -> None:
+    """The mean of two networks that differ has an interval of thirty times its size, beside a verdict that holds."""
+    each = ({"value": -0.052, "low": -0.073, "high": -0.03}, {"value": -0.3049, "low": -0.36, "high": -0.25})
+    row = ROW | {"cases": 2, "holds": 2, "fails": 0, "value": -0.18, "low": -1.8, "high": 1.4, "least": 0.0402}
+    number = Number(row, each)
+    assert VERDICT.sub(r"\2", str(number)) == "-0.052 and -0.305 (holds, 2 of 2 cases)"
+    assert number.down.bare == "0.052 and 0.305"
+    assert number.digits("least") == "0.040"
+
+
 def test_what_was_not_measured_has_no_number() -> None:
     gap = float("nan")
     number = Number(ROW | {"cases": 0, "unit": "share", "value": gap, "low": gap, "high": gap, "least": gap})

@@ -19,7 +19,7 @@ from neuron_consistency.artifacts import atomic_path, repository_root
 from neuron_consistency.book.exhibits import Exhibit
 from neuron_consistency.book.found_figure import SAID, TRUE, alt_text, found_figure, what_is_left
 from neuron_consistency.book.kept import Kept
-from neuron_consistency.book.ledger import HARDLY, MOSTLY, NULL_TOO, SPLIT, counted, judged
+from neuron_consistency.book.ledger import HARDLY, MOSTLY, NULL, NULL_TOO, SPLIT, counted, judged
 from neuron_consistency.statistics import FAILS, HOLDS, OPEN
 from neuron_consistency.workflow.claims import read_claims
 from neuron_consistency.workflow.parameters import read_list
@@ -43,18 +43,24 @@ class Headline:
 
 @dataclass(frozen=True)
 class Number:
-    """A claim's number as a sentence has it, "0.031 (0.024 to 0.037, holds, 8 of 8 cases)"; made of its ledger row."""
+    """A claim's number as a sentence has it, "0.031 (0.024 to 0.037, holds, 8 of 8 cases)"; made of its ledger row.
+
+    Two cases have no mean worth an interval: they stand as they are, "0.05 and 0.30 (holds, 2 of 2 cases)".
+    """
 
     row: Mapping[str, Any]
+    each: tuple[Mapping[str, float], ...] = ()
 
     def __str__(self) -> str:
-        return self.bare[:-1] + f", {self.mark})"
+        return f"{self.bare} ({self.mark})" if len(self.each) == 2 else self.bare[:-1] + f", {self.mark})"
 
     @property
     def bare(self) -> str:
         """Without the verdict."""
         if math.isnan(self.row["value"]):
             return "not measured"
+        if len(self.each) == 2:
+            return " and ".join(Number({**self.row, **case}).digits("value") for case in self.each) + self.unit
         return f"{self.digits('value')}{self.unit} ({self.digits('low')} to {self.digits('high')})"
 
     @property
@@ -66,8 +72,8 @@ class Number:
     @property
     def down(self) -> Number:
         """With the other sign, for "falls by"."""
-        row = self.row
-        return Number({**row, "value": -row["value"], "low": -row["high"], "high": -row["low"]})
+        row, *each = ({**row, **_turned(row)} for row in (self.row, *self.each))
+        return Number(row, tuple(each))
 
     @property
     def mark(self) -> str:
@@ -84,9 +90,13 @@ class Number:
         if math.isnan(self.row[name]):
             return "not measured"
         scale = 100 if self.row["unit"] == "share" else 1
-        half = scale * (self.row["high"] - self.row["low"]) / 2
+        half = scale * (self.row["least"] if len(self.each) == 2 else (self.row["high"] - self.row["low"]) / 2)
         decimals = max(0, 1 - math.floor(math.log10(half))) if half > 0 else 3
         return f"{round(scale * self.row[name], decimals) + 0.0:.{decimals}f}"
+
+
+def _turned(row: Mapping[str, Any]) -> dict[str, float]:
+    return {"value": -row["value"], "low": -row["high"], "high": -row["low"]}
 
 
 class Found:
@@ -104,7 +114,9 @@ class Found:
         self.left = what_is_left(kept, findings)
         self.headlines = read_list("found.yaml", Headline)
         rows: list[dict[Any, Any]] = self.ledger.to_dict("records")
-        self.numbers: dict[str, Any] = {row["claim"]: Number(row) for row in rows}
+        cases = findings[findings["case"].str.extract(NULL, expand=False).isna()][["claim", "value", "low", "high"]]
+        each = {claim: tuple(of.to_dict("records")) for claim, of in cases.groupby("claim")}
+        self.numbers: dict[str, Any] = {row["claim"]: Number(row, each.get(row["claim"], ())) for row in rows}
         self.numbers |= {"flips": weight_of_flips(kept), "gone": fall_gone(self.left)}
 
     def words(self, headline: Headline) -> tuple[str, str] | None:
