@@ -42,7 +42,8 @@ def require(
     """
     kind = numbers.Integral if whole else numbers.Real
     for name, value in values.items():
-        fits = isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high and value < math.inf
+        number = isinstance(value, kind) and not isinstance(value, bool)
+        fits = number and low <= value <= high and value < math.inf
         if not fits or (above and value == low):
             bounds = f"above {low:g}" if above else f"of {low:g} or more"
             most = f" and at most {high:g}" if high < math.inf else ""
