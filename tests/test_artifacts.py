@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from neuron_consistency.artifacts import artifacts, atomic_path, commit, read_json, write_json
+from neuron_consistency.artifacts import SEAL, artifacts, atomic_path, commit, read_json, write_json
 from neuron_consistency.errors import StoreError
 from toys import EQ6, toy_model, train_toy
 
@@ -117,6 +117,48 @@ def test_json_survives_and_damage_is_named_with_its_cure(tmp_path: Path) -> None
         read_json(path)
     with pytest.raises(StoreError, match=r"none\.json cannot be read"):
         read_json(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{}", '{"seed": "0"}', '{"seed": null}'])
+def test_json_of_something_else_is_refused(tmp_path: Path, content: str) -> None:
+    """Else a KeyError or a TypeError far from the file says nothing of it."""
+    path = tmp_path / "record.json"
+    path.write_text(content)
+    with pytest.raises(
+        StoreError, match=r"record\.json does not hold what it should \(seed\): remove it and run again"
+    ):
+        read_json(path, seed=int)
+
+
+def test_a_file_with_a_checksum_is_read_as_it_was_written_or_refused(tmp_path: Path) -> None:
+    """The checksum is none of the content; what another bit says is never read. Files of earlier versions have none."""
+    path = tmp_path / "record.json"
+    for content in ({"seed": 1}, {"seed": 1} | SEAL):
+        write_json(path, content)
+        assert read_json(path) == {"seed": 1}
+    assert "00000000" not in path.read_text()
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(StoreError, match=r"record\.json (is damaged|cannot be read)"):
+            read_json(path)
+
+
+def test_files_are_on_the_disk_before_they_have_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a loss of power leaves an empty file under the name of a finished one."""
+    done: list[str] = []
+    replace = os.replace
+
+    def named(*paths: Path) -> None:
+        done.append("name")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "fsync", lambda _number: done.append("sync"))
+    monkeypatch.setattr(os, "replace", named)
+    write_json(tmp_path / "record.json", {})
+    assert done == ["sync", "name", "sync"]
 
 
 def test_artifacts_lie_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,8 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Removes a file that is of no use any more, where it is there and may be removed."""
+    """Removes a file that is of no use any more, where it is there and may be removed, and leftovers beside it."""
+    clear_leftovers(path.parent)
     with suppress(OSError):
         path.unlink()
 
@@ -192,7 +193,7 @@ def read_json(path: Path, **fields: Any) -> Any:
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read ({error}): remove it and run again") from error
     held = content if isinstance(content, dict) else {}
-    held.pop(*SEAL, None)
+    held.pop("_checksum", None)
     if wrong := [name for name, kind in fields.items() if not isinstance(held.get(name), kind)]:
         raise StoreError(f"{path} does not hold what it should ({', '.join(wrong)}): remove it and run again")
     return content

@@ -14,7 +14,7 @@ from neuron_consistency.training import obtain as trained
 from neuron_consistency.training.obtain import evaluation_images, obtain
 from neuron_consistency.training.recipes import Recipe
 from planned import CORRELATED, GROUPING, WEIGHING, planned, planned_one
-from toys import CPU, assert_same_state, state_of, toy_images
+from toys import CPU, assert_equal_weights, assert_same_state, state_of, toy_images
 
 pytestmark = pytest.mark.usefixtures("toy_data")
 
@@ -102,6 +102,30 @@ def test_a_failed_training_keeps_the_networks_before_it(monkeypatch: pytest.Monk
         obtain(consistent, CPU)
     assert not consistent.path.exists()
     assert obtain(normal, CPU).record["key"] == normal.key
+
+
+def test_a_key_names_one_network_on_however_many_cores() -> None:
+    """Else training again gives other weights under the same name; the caller's threads are as before."""
+    recipe, found = planned_one(epochs=1), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            found.append(obtain(recipe, CPU).model)
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(1)
+        recipe.path.unlink()
+    assert_equal_weights(*found)
+
+
+def test_a_record_of_another_network_is_refused() -> None:
+    """Else a file that was renamed passes for a network that it is not."""
+    one, other = planned(objectives=["normal", "adversarial"])
+    obtain(one, CPU)
+    for suffix in (".safetensors", ".json"):
+        one.path.with_suffix(suffix).rename(other.path.with_suffix(suffix))
+    with pytest.raises(StoreError, match="is the record of another network"):
+        obtain(other, CPU)
 
 
 def test_damaged_files_are_named_with_their_cure() -> None:

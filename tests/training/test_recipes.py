@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from neuron_consistency import runtime, versions
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, StoreError
 from neuron_consistency.explanation.filter_groups import FilterGroups
 from neuron_consistency.explanation.weighting import Weighting
 from neuron_consistency.training import recipes
@@ -164,6 +164,30 @@ def test_a_background_that_goes_with_the_class_is_another_set_of_images() -> Non
     assert none.key == plain.key != some.key
     assert some.data["background_correlation"] == 0.8
     assert planned_one(**CORRELATED).key == planned_one().key  # photographs have no such parameter
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        [],
+        {},
+        {"architecture": 5},
+        {"architecture": "lenet"},
+        {"loss": []},
+        {"loss": {"alhpa": 1}},
+        {"seed": "0"},
+        {"data": {"name": "toy"}},
+        {"fingerprint": None},
+        {"more": 1},
+        {"schedule": {"epochs": 0}},
+    ],
+    ids=str,
+)
+def test_a_spec_of_something_else_is_refused(odd: Any) -> None:
+    """Else a damaged or foreign record ends in a TypeError, or trains a network that nobody asked for."""
+    spec = planned_one().spec | odd if odd else odd
+    with pytest.raises(StoreError, match="no network of this version has the description"):
+        Recipe.read("smoke", spec)
 
 
 def test_a_notebook_without_the_parameters_of_an_objective_is_told_which() -> None:

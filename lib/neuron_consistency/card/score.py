@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from neuron_consistency.artifacts import SEAL, atomic_path, read_json, write_json
+from neuron_consistency.artifacts import SEAL, atomic_path, clear_leftovers, read_json, write_json
 from neuron_consistency.card.measure import Measuring, Piece, Setting
 from neuron_consistency.card.page import write_page
 from neuron_consistency.card.pictures import strongest, ways
@@ -118,6 +118,7 @@ def claim(folder: Path, key: str) -> bool:
         StoreError: the folder is not empty, and what is there is not of this work.
     """
     record = folder / RECORD
+    clear_leftovers(folder)
     if record.exists():
         try:
             found = read_json(record, key=str)
