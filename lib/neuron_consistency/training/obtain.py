@@ -27,7 +27,7 @@ from neuron_consistency.training.released import fetched
 from neuron_consistency.training.schedule import optimiser_of
 from neuron_consistency.versions import TRAINING
 
-RECORD: dict[str, Any] = {"num_classes": int, "history": list, "seconds": float | int}  # what is read of it, by others too
+RECORD: dict[str, Any] = {"num_classes": int, "history": list, "seconds": float | int}  # what is read
 RECORD |= dict.fromkeys(("key", "device", "torch", "precision", "commit"), str)
 
 
