@@ -32,7 +32,7 @@ SHARING = {  # what splits work over processes
     "networks.reading", "attacks.predictions", "attacks.stored_set", "explanation.weighting", "training.loop",
     "training.obtain", "workflow.__main__",
 }  # fmt: skip
-FILE_LINES, ROOM_FILES, CODE_LINES = 300, 15, 12100
+FILE_LINES, ROOM_FILES, CODE_LINES = 300, 15, 12700
 
 Graph = dict[str, set[str]]  # module -> the modules it imports, without the package's name
 

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuron_consistency.errors import DatasetError, ParameterError
+from neuron_consistency.errors import DatasetError, require
 
 TABLE_FILE = Path(__file__).parent / "wordnet.tsv"
+COMPARED = 60  # letters of a name that others are held against, and that an error shows
 CLASSES_FILE = Path(__file__).parent / "classes.tsv"
 
 
@@ -66,9 +67,10 @@ def resolve(name: str) -> str:
             senses = ", ".join(f"{s.name} ({s.wnid}: {', '.join(s.lemmas)})" for s in found)
             raise DatasetError(f"The class {name!r} has several senses in WordNet, among them {senses}. {cure}")
     spellings = _bundled().spellings
-    close = [spellings[key] for key in difflib.get_close_matches(normalise(name), spellings, n=4, cutoff=0.55)]
+    asked = normalise(name[:COMPARED])
+    close = [spellings[key] for key in difflib.get_close_matches(asked, spellings, n=4, cutoff=0.55)]
     near = ", ".join(f"{s.name} ({s.wnid})" for s in dict.fromkeys(s for group in close for s in group))
-    raise DatasetError(f"The class {name!r} has no synset in WordNet 3.0. Closest: {near or 'none'}. {cure}")
+    raise DatasetError(f"The class {name[:COMPARED]!r} has no synset in WordNet 3.0. Closest: {near or 'none'}. {cure}")
 
 
 def synset_name(wnid: str) -> str:
@@ -174,8 +176,7 @@ def correlation(distances: Tensor, *, sigma: float = 2.0) -> Tensor:
     Raises:
         ParameterError: sigma is not a positive number.
     """
-    if not 0 < sigma < float("inf"):
-        raise ParameterError(f"sigma must be a positive number, got {sigma!r}.")
+    require(0, above=True, sigma=sigma)
     return torch.exp(-distances.to(torch.float64).square() / (2 * sigma**2))
 
 

@@ -2,10 +2,8 @@
 
 import bisect
 import bz2
-import csv
 import gzip
 import hashlib
-import io
 import lzma
 import os
 import re
@@ -232,38 +230,6 @@ class Files:
         except (OSError, ValueError) as error:
             why = "it is a link that leads nowhere" if path.is_symlink() else getattr(error, "strerror", None) or error
             raise DatasetError(f"{name} cannot be read from {self} ({why}).") from error
-
-
-def text_of(data: bytes, name: str) -> str:
-    """A file of text; a mark that it is UTF-8 is no part of it.
-
-    Raises:
-        DatasetError: it is not in UTF-8.
-    """
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{name} is no text in UTF-8 ({error}): save it so.") from error
-
-
-def table_rows(data: bytes, name: str) -> list[list[str]]:
-    """The rows of a table of text, without blank ones and without spaces around its cells.
-
-    Tabs, semicolons or commas separate the cells: the first of these that the first line has.
-
-    Raises:
-        DatasetError: it is empty, or no table in UTF-8.
-    """
-    text = text_of(data, name)
-    try:
-        mark = next((mark for mark in "\t;" if mark in text.partition("\n")[0]), ",")
-        table = csv.reader(io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=True)
-        rows = [row for line in table if any(row := [cell.strip() for cell in line])]
-    except csv.Error as error:
-        raise DatasetError(f"{name} is no table of text ({error}).") from error
-    if not rows:
-        raise DatasetError(f"{name} is empty.")
-    return rows
 
 
 def unpacked(archive: Path) -> Path:

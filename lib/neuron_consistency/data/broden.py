@@ -5,7 +5,6 @@ Source: Bau et al. 2017 (Network Dissection) and the README of their `broden1_22
 
 import copy
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from neuron_consistency.data.archive import Files
 from neuron_consistency.data.decode import decode_image, opened, resize
 from neuron_consistency.data.prefetch import grouped, stream
 from neuron_consistency.data.sources.base import Layout
+from neuron_consistency.data.text import is_number
 from neuron_consistency.errors import DatasetError, ParameterError
 
 CATEGORIES = ("color", "texture", "material", "scene", "part", "object")  # the order of P1's Table 2
@@ -41,7 +41,7 @@ class BrodenSet:
         if self.index.empty:
             raise DatasetError(f"{files} has no images.")
         sizes = self.index[["sh", "sw"]].drop_duplicates().to_numpy()
-        if len(sizes) != 1 or not all(map(_is_number, sizes[0])):
+        if len(sizes) != 1 or not all(map(is_number, sizes[0])):
             raise DatasetError(f"{files}/index.csv: all label maps must have one size (columns sh, sw).")
         self.label_size = (int(sizes[0][0]), int(sizes[0][1]))
         if not 0 < min(self.label_size) <= max(self.label_size) <= SIDE:
@@ -109,7 +109,7 @@ class BrodenSet:
             DatasetError: a map is missing, corrupt, of another size, or holds a number that label.csv lacks.
         """
         fields = self._fields[category][index].split(";")
-        if all(_is_number(field) for field in fields):
+        if all(is_number(field) for field in fields):
             return self._known(np.array(fields, dtype=np.int32), category, self._images[index])
         return torch.stack([self._known(self._map(field), category, field) for field in fields])
 
@@ -180,8 +180,8 @@ class BrodenSet:
             labels = labels.dropna(ignore_index=True).astype({"number": int})
         except (ValueError, OverflowError) as error:
             raise DatasetError(f"{self.files}/label.csv: {error}.") from error
-        if not labels["number"].between(0, LABELS - 1).all():
-            raise DatasetError(f"{self.files}/label.csv: numbers are from 0 to {LABELS - 1}, which a map can hold.")
+        if labels.empty or not labels["number"].between(0, LABELS - 1).all():
+            raise DatasetError(f"{self.files}/label.csv needs labels with numbers from 0 to {LABELS - 1}.")
         return labels
 
     def _image(self, index: int, size: int) -> Tensor:
@@ -190,7 +190,7 @@ class BrodenSet:
 
     def _map(self, name: str) -> np.ndarray:
         """A field of the index as a map: the file of that name, or one number everywhere."""
-        if _is_number(name):
+        if is_number(name):
             return np.full(self.label_size, int(name), dtype=np.int32)
         with opened(self.files.read(f"images/{name}"), f"{self.files}/images/{name}") as image:
             pixels = np.asarray(image.convert("RGB"))
@@ -209,7 +209,3 @@ class BrodenSet:
             number = int(unknown.flat[0] if unknown.size else numbers[values < 0].flat[0])
             raise DatasetError(f"{name} in {self.files}: its {category} label {number} is not in label.csv.")
         return torch.from_numpy(values)
-
-
-def _is_number(field: str) -> bool:
-    return bool(re.fullmatch(r"\d{1,9}", field, re.ASCII))

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.archive import table_rows
 from neuron_consistency.data.image_set import ImageSet
 from neuron_consistency.data.sources.base import display
+from neuron_consistency.data.text import table_rows
 from neuron_consistency.errors import DatasetError, ParameterError
 
 FLAT, SYNSETS, PARENTS = "flat", ("class", "synset"), ("class", "parent")

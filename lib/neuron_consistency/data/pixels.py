@@ -86,7 +86,10 @@ class FilePixels(InFiles):
         """Stops at, or only warns of, images that could not be read."""
         if failures and not self.skip_corrupt:
             more = f" ({len(failures) - 1} more in the same batch)" if len(failures) > 1 else ""
-            raise DatasetError(f"{failures[0]}{more} Replace it, or leave such images out with skip_corrupt=True.")
+            cure = (
+                "Replace it or take it out of the folder, or leave such images out with skip_corrupt=True (in Python)."
+            )
+            raise DatasetError(f"{failures[0]}{more} {cure}")
         for failure in failures:
             warnings.warn(f"Left out: {failure}", stacklevel=3)
 

@@ -32,10 +32,11 @@ class Checkpoint(NamedTuple):
 
 def is_script(path: Path) -> bool:
     """Whether a file is a TorchScript archive."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except Exception:  # no zip, or a damaged one, which is dealt with where it is read; zipfile raises many kinds
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuron_consistency.attacks.linf import fgsm_step
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, require
 from neuron_consistency.explanation.filter_groups import Grouping
 from neuron_consistency.networks.models import Classifier
 from neuron_consistency.networks.reading import read_layers
@@ -134,10 +134,8 @@ class Objective:
     second_example: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1 or self.beta < 0 or self.epsilon < 0:
-            raise ParameterError(
-                f"alpha={self.alpha} must be in [0, 1]; beta={self.beta}, epsilon={self.epsilon} not negative"
-            )
+        require(0, 1, alpha=self.alpha, epsilon=self.epsilon)
+        require(0, beta=self.beta)
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ParameterError(f"{name}={getattr(self, name)!r}: use one of {', '.join(known)}")

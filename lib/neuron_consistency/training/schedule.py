@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from neuron_consistency.errors import ParameterError
+from neuron_consistency.errors import ParameterError, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,9 @@ class Schedule:
     watch_steps: int = 4
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size) < 1 or self.learning_rate <= 0:
-            raise ParameterError(
-                f"epochs={self.epochs}, batch_size={self.batch_size}, learning_rate={self.learning_rate}: "
-                "all must be positive"
-            )
+        require(1, whole=True, epochs=self.epochs, batch_size=self.batch_size)
+        require(0, above=True, learning_rate=self.learning_rate)
+        require(0, weight_decay=self.weight_decay)
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step: linear warm-up over a fifth, then a cosine to zero."""

@@ -23,7 +23,6 @@ from neuron_consistency.errors import DatasetError, ParameterError
 SPLITS = ("train", "val")
 IMAGES = (".jpeg", ".jpg", ".jfif", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 UNREAD = (".gif", ".heic", ".heif", ".avif", ".jp2", ".tga", ".svg", ".psd", ".raw", ".dng", ".cr2", ".nef", ".npy")
-COMPARED = 60  # letters of a name that other names are held against
 Box = tuple[int, int, int, int]
 Known = dict[str, tuple[str, str]]  # a class by what it is called in the files: its name and its synset
 
@@ -240,9 +239,9 @@ def choose(known: Known, classes: int | Sequence[str] | None, dataset: str) -> K
     for asked in classes:
         keys = exact.get(asked) or loose.get(asked.lower(), [])
         if not keys:
-            close = ", ".join(difflib.get_close_matches(asked.lower()[:COMPARED], loose, n=3, cutoff=0.4))
+            close = ", ".join(difflib.get_close_matches(asked.lower()[: taxonomy.COMPARED], loose, n=3, cutoff=0.4))
             names = ", ".join([name for name, _ in known.values()][:10])
-            raise DatasetError(f"Unknown class {asked[:COMPARED]!r} of {dataset}. Closest: {close or names}.")
+            raise DatasetError(f"Unknown class {asked[: taxonomy.COMPARED]!r} of {dataset}. Closest: {close or names}.")
         if len(keys) > 1:
             which = ", ".join(f"{known[key][0]} ({known[key][1]})" for key in keys)
             raise DatasetError(f"The class {asked!r} of {dataset} may be each of {which}. Name the one that is meant.")

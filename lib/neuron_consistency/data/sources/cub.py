@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.archive import text_of
 from neuron_consistency.data.decode import fit_points, opened
 from neuron_consistency.data.sources.base import FileSource, Layout, Listing, choose, gather
+from neuron_consistency.data.text import is_number, text_of
 from neuron_consistency.errors import DatasetError
 
 BOXES = "bounding_boxes.txt"
@@ -96,7 +96,7 @@ class Birds(FileSource):
         """A table of so many fields by its first column, the number of an image (it must know those `of`) or class."""
         text = text_of(self.files.read(name), f"{self.files}/{name}")
         lines = [line.split() for line in text.splitlines() if line.strip()]
-        if wrong := [line for line in lines if not line[0].isdigit() or len(line) != fields + 1]:
+        if wrong := [line for line in lines if not is_number(line[0]) or len(line) != fields + 1]:
             raise DatasetError(f"{self.files}/{name}: {' '.join(wrong[0])!r} is not a row of this table. {CURE}")
         rows = {number: row for number, *row in lines}
         if len(rows) < len(lines):

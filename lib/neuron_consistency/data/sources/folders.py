@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.archive import Files, table_rows, text_of, unpacked
+from neuron_consistency.data.archive import Files, unpacked
 from neuron_consistency.data.decode import fit
 from neuron_consistency.data.sources.base import SPLITS, Box, FileSource, Layout, Listing, Source, choose, gather
+from neuron_consistency.data.text import is_number, table_rows, text_of
 from neuron_consistency.errors import DatasetError
 
 CLASS_FOLDERS = "{train,val}/<class>/*.JPEG"
@@ -81,7 +82,7 @@ class TinyImageNet(FileSource):
     def _rows(self, name: str, fields: int) -> list[list[str]]:
         lines = text_of(self.files.read(name), f"{self.files}/{name}").splitlines()
         rows = [line.split("\t") for line in lines if line]
-        wrong = [row for row in rows if len(row) != fields or not all(side.isdigit() for side in row[-4:])]
+        wrong = [row for row in rows if len(row) != fields or not all(map(is_number, row[-4:]))]
         if wrong:
             raise DatasetError(f"{self.files}/{name}: {wrong[0]} is not a row of a Tiny ImageNet list of boxes.")
         return rows

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from neuron_consistency import taxonomy
-from neuron_consistency.data.archive import Files, text_of
+from neuron_consistency.data.archive import Files
 from neuron_consistency.data.decode import fit_map, opened
 from neuron_consistency.data.sources.base import FileSource, Layout, Listing, choose
+from neuron_consistency.data.text import text_of
 from neuron_consistency.errors import DatasetError
 
 SETS = {  # by year and split: the official list of images; labels of the test images of 2012 are not public
