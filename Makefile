@@ -45,7 +45,7 @@ test: environment  ## lint, types, unit tests, pairs, every notebook with the pr
 	$(BIN)/mypy
 	$(BIN)/pytest -n "$${CORES:-auto}" --dist loadfile --no-loadscope-reorder
 
-test-faults: environment  ## kill, damage and fill what is kept, hundreds of times   (ROUNDS=60 of each)
+test-faults: environment  ## kills, damage, full disks and odd inputs, hundreds of each; an hour   (ROUNDS=60)
 	@$(BIN)/pytest -p no:cacheprovider tests/faults/hundreds.py
 
 notebook: environment  ## run one notebook with checked parameters   (N=04 PARAMS="sigma=1.5" PROFILE DEVICE DATA)

@@ -41,7 +41,8 @@ def inside(folder):
 
 MODELS = inside(artifacts(PROFILE) / "models")
 CURRENT = MODELS / "current.json"
-NETWORKS = [str(MODELS / f"{net['name']}.safetensors") for net in read_json(CURRENT)["book"]] if CURRENT.exists() else []
+WANTED = read_json(CURRENT, book=list)["book"] if CURRENT.exists() else []
+NETWORKS = [str(MODELS / f"{net['name']}.safetensors") for net in WANTED]
 PROSE = [
     str(path)
     for path in sorted(Path("book").rglob("*"))

@@ -148,7 +148,7 @@ def test_the_command_scores_and_goes_on(photos: Path, capsys: pytest.CaptureFixt
         (("--layers", "7"), "model.py:make", "no layer '7'"),
         (("--classes", "imagenet"), "model.py:make", "lists 1000 classes, and the network has 3 outputs"),
         (("--weights", "none.pth"), "model.py:make", "none.pth"),
-        (("--epsilon", "4"), "model.py:make", "in units of the pixel range"),
+        (("--epsilon", "4"), "model.py:make", "as a share of the pixel range"),
         (("--quantile", "0"), "model.py:make", "quantile"),
         (("--auto-attack", "4"), "model.py:make", "AutoAttack needs four classes or more"),
         (("--images", "nowhere"), "model.py:make", "nowhere"),

@@ -1,4 +1,4 @@
-"""Hundreds of kills, damages and full disks, by hand: `make test-faults`; `tests/test_faults.py` has a few of each."""
+"""Hundreds of kills, damages, full disks and odd inputs, by hand: `make test-faults`; `make test` has a few of each."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 
 from faults.damage import KEPT, damaged
 from faults.disks import beside, filled, only_read
+from faults.inputs import fed, readers
 from faults.works import WORKS, Work, killed
 
-ROUNDS = int(os.environ.get("ROUNDS", "60"))  # kills of each work, and damages of each kind of file
+ROUNDS = int(os.environ.get("ROUNDS", "60"))  # kills of each work, and damages of each kind of file; inputs of each reader are a hundred times as many
 
 
 def show(capsys: pytest.CaptureFixture[str], name: str, what: str, found: Counter[str]) -> None:
@@ -51,3 +52,13 @@ def test_disks_and_neighbours(
     found = way(work, tmp_path, rounds=max(1, ROUNDS // 6))
     show(capsys, name, way.__name__, found)
     assert not sum(found[what] for what in ("foreign", "others", "leftovers", "unread", "failed"))
+
+
+def test_every_input_is_read_or_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else a damaged file of a stranger ends in a traceback that names neither the file nor the cure, or hangs."""
+    strange = Counter[str]()
+    for name, (feed, seeds) in readers(tmp_path).items():
+        found = fed(feed, seeds, 100 * ROUNDS)
+        show(capsys, name, "fed", found)
+        strange.update({what: count for what, count in found.items() if what not in ("read", "refused")})
+    assert not strange

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from neuron_consistency.artifacts import atomic_path, read_json, write_json
+from neuron_consistency.artifacts import SEAL, atomic_path, discard, read_json, write_json
 from neuron_consistency.card.measure import KINDS, Measuring, Piece, Setting
 from neuron_consistency.card.score import RECORD, claim, markdown, score
 from neuron_consistency.card.tables import accuracy_table, estimate
@@ -107,8 +107,8 @@ def fine_tune(
         part.write_text(f"# What the training changed\n\n{told}\n\n{markdown(shown)}\n", "utf-8")
     with atomic_path(out / "index.html") as part:
         part.write_text(_side_by_side(loaded.source, told, shown), "utf-8")
-    write_json(out / RECORD, read_json(out / RECORD) | {"finished": True, "training": how})
-    checkpoint.unlink(missing_ok=True)
+    write_json(out / RECORD, SEAL | read_json(out / RECORD) | {"finished": True, "training": how})
+    discard(checkpoint)
     return table
 
 
