@@ -215,8 +215,9 @@ def test_impossible_settings_are_refused() -> None:
     for wrong in wrongs:
         with pytest.raises(ParameterError, match=f"{next(iter(wrong))}=.* is needed"):
             Setting(**wrong)
-    assert Setting(top_k=np.int64(7), sigma=np.float32(2)) == Setting(top_k=7, sigma=2.0)
-    json.dumps(asdict(Setting(top_k=np.int64(7), sigma=np.float32(2))))  # as the record of a card
+    of_numpy: dict[str, Any] = {"top_k": np.int64(7), "sigma": np.float32(2)}
+    assert Setting(**of_numpy) == Setting(top_k=7, sigma=2.0)
+    json.dumps(asdict(Setting(**of_numpy)))  # as the record of a card
 
 
 def test_the_change_is_that_of_u_above_its_own_chance_level(tmp_path: Path) -> None:

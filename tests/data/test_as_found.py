@@ -70,9 +70,9 @@ def pack(path: Path, method: int, change: Callable[[bytearray], None] = lambda d
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, data in TWO.items():
             archive.writestr(name, data)
-    data = bytearray(path.read_bytes())
-    change(data)
-    path.write_bytes(data)
+    changing = bytearray(path.read_bytes())
+    change(changing)
+    path.write_bytes(changing)
     return path
 
 
@@ -91,7 +91,7 @@ def test_zips_of_every_method_of_the_standard_library_are_read(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("central", "local", "value", "says"),
     [
-        (10, 8, lambda _: 9, "packed by deflate64: pack the archive again by Deflate"),
+        (10, 8, lambda _: 9, "packed by Deflate64: pack the archive again by Deflate"),
         (8, 6, lambda flags: flags | 1, "encrypted: pack the archive again without a password"),
     ],
 )

@@ -14,7 +14,8 @@ from faults.disks import beside, filled, only_read
 from faults.inputs import fed, readers
 from faults.works import WORKS, Work, killed
 
-ROUNDS = int(os.environ.get("ROUNDS", "60"))  # kills of each work, and damages of each kind of file; inputs of each reader are a hundred times as many
+# kills of each work, and damages of each kind of file; inputs of each reader are a hundred times as many
+ROUNDS = int(os.environ.get("ROUNDS", "60"))
 
 
 def show(capsys: pytest.CaptureFixture[str], name: str, what: str, found: Counter[str]) -> None:

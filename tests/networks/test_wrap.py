@@ -308,7 +308,7 @@ def test_networks_that_cannot_be_run_are_refused(change: Any, says: str) -> None
 def test_weights_that_are_not_finite_are_named(value: float) -> None:
     """Else all neurons of a layer fire alike, or none does."""
     network = blocks()
-    network.get_submodule("3.0").conv1.bias.data[2] = value
+    dict(network.named_parameters())["3.0.conv1.bias"].data[2] = value
     with pytest.raises(DatasetError, match=r"Sequential holds values in 3\.0\.conv1\.bias that are NaN or infinite"):
         wrap(network, **PLAIN)
 

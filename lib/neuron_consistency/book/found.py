@@ -49,7 +49,7 @@ class Number:
     """
 
     row: Mapping[str, Any]
-    each: tuple[Mapping[str, float], ...] = ()
+    each: tuple[Mapping[Any, Any], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.bare} ({self.mark})" if len(self.each) == 2 else self.bare[:-1] + f", {self.mark})"
@@ -95,7 +95,7 @@ class Number:
         return f"{round(scale * self.row[name], decimals) + 0.0:.{decimals}f}"
 
 
-def _turned(row: Mapping[str, Any]) -> dict[str, float]:
+def _turned(row: Mapping[Any, Any]) -> dict[str, float]:
     return {"value": -row["value"], "low": -row["high"], "high": -row["low"]}
 
 

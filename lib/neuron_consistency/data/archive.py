@@ -12,7 +12,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -80,7 +80,7 @@ class _Zip:
         if member.flag_bits & 1:
             raise DatasetError(f"{where} is encrypted: pack the archive again without a password.")
         if member.compress_type not in UNPACK:
-            method = zipfile.compressor_names.get(member.compress_type, f"method {member.compress_type}")
+            method = METHODS.get(member.compress_type, f"method {member.compress_type}")
             raise DatasetError(f"{where} is packed by {method}: pack the archive again by Deflate.")
         _bounded(member.file_size, where)
         data = os.pread(self.handle, MEMBER, member.header_offset)
@@ -121,7 +121,8 @@ def _lzma(data: bytes, size: int) -> bytes:
     )
 
 
-UNPACK = {
+METHODS = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 97: "WavPack", 98: "PPMd"}  # of those that are not unpacked
+UNPACK: dict[int, Callable[[bytes, int], bytes]] = {
     zipfile.ZIP_STORED: lambda data, size: data, zipfile.ZIP_DEFLATED: _inflated,
     zipfile.ZIP_BZIP2: _bunzipped, zipfile.ZIP_LZMA: _lzma,
 }  # fmt: skip
