@@ -28,7 +28,7 @@ _HOMES = {
     "pgd": "attacks.linf",
     "predictions": "attacks.predictions",
     "chance": "consistency.measure",
-    "consistency": "consistency",  # the room of that name; called, it is Eq. 3
+    "consistency": "consistency",  # the room of that name; called, it is P1's Eq. 3
     "unbiased_consistency": "consistency.measure",
     "load_images": "data.load",
     "build_model": "networks.models",

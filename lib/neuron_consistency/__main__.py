@@ -1,4 +1,4 @@
-"""The command neuron-consistency: the card of your own network, and its training by Eq. 6."""
+"""The command neuron-consistency: the card of your own network, and its training by P1's Eq. 6."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="neuron-consistency", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     score = commands.add_parser("score", help="measure a network and write its card")
-    train = commands.add_parser("train", help="fine-tune a network by Eq. 6 and write its cards before and after")
+    train = commands.add_parser("train", help="fine-tune a network by P1's Eq. 6 and write its cards before and after")
     for command in (score, train):
         add = command.add_argument_group("the network").add_argument
         add("--network", required=True, help="torchvision:NAME, timm:NAME, packaged:NAME, FILE.py:FUNCTION or FILE.pt2")
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         add("--auto-attack", type=int, default=0, metavar="IMAGES", help="how many images AutoAttack attacks too")
         add("--quantile", type=number, default=0.005, help="share of the real images that activate a neuron, 0.005 ...")
         add("--top-k", type=int, default=20, help="... but at least so many, 20 if not given")
-        add("--sigma", type=number, default=2.0, help="of Eq. 2, 2 if not given")
+        add("--sigma", type=number, default=2.0, help="of P1's Eq. 2, 2 if not given")
         add = command.add_argument_group("how it runs").add_argument
         out = Path("card" if command is score else "trained")
         add("--out", type=Path, default=out, help=f"a new folder, {out}/ if not given; the same call goes on there")

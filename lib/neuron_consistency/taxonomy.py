@@ -1,4 +1,4 @@
-"""Class names, their places in WordNet's noun tree, and the correlation matrix A made from tree distances (Eq. 2).
+"""Class names, their places in WordNet's noun tree, and the correlation matrix A made from tree distances (P1's Eq. 2).
 
 Synsets go by their WordNet 3.0 noun ids ("n02123045"), as in ImageNet. A bundled table holds every class this project
 knows by name and all that is above it; nltk's WordNet, where its data is installed, serves what the table lacks.
@@ -107,7 +107,7 @@ def class_synsets(dataset: str) -> dict[str, str]:
 def distance(a: str, b: str) -> int:
     """Edges on the shortest way from `a` up to a common hypernym and down to `b` (both wnids).
 
-    Equals nltk's `shortest_path_distance` on WordNet 3.0. Source: the tree distance d of Eq. 2.
+    Equals nltk's `shortest_path_distance` on WordNet 3.0. Source: the tree distance d of P1's Eq. 2.
 
     Raises:
         DatasetError: an unknown wnid.
@@ -167,7 +167,7 @@ def distance_matrix(wnids: Sequence[str]) -> Tensor:
 
 
 def correlation(distances: Tensor, *, sigma: float = 2.0) -> Tensor:
-    """Eq. 2: a_ij = exp(-d_ij^2 / (2 sigma^2)).
+    """P1's Eq. 2: a_ij = exp(-d_ij^2 / (2 sigma^2)).
 
     Shape:
         distances: (K, K), in edges of the tree; infinite ones give 0. Returns (K, K) float64 in [0, 1], ones on the

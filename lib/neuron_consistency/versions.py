@@ -8,7 +8,7 @@ golden numbers anew (`make golden`), and run again the studies that then read "c
 TRAINING = 1  # what a training computes; part of every network's key
 GROUPS = 2  # the groups of filters; part of the keys of networks that are trained with groups
 RENDERER = 1  # the pictures of the rendered scenes; part of their datasets' fingerprints
-ATTACK = 2  # Eq. 4, with which stored adversarial sets are made
+ATTACK = 2  # P1's Eq. 4, with which stored adversarial sets are made
 MEASURES = {  # the tables of each topic
     "consistency": 1,
     "dissection": 2,

@@ -46,6 +46,13 @@ def test_every_page_of_the_contents_is_built_and_every_notebook_is_in_the_conten
     assert {f"notebooks/{notebook.stem}" for notebook in NOTEBOOKS} <= set(pages)
 
 
+def test_the_page_of_promises_names_tests_that_there_are() -> None:
+    """A promise that no test holds is none."""
+    named = re.findall(r"`(tests/[\w/]+\.py)`", (ROOT / "book" / "trust.md").read_text())
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
 def test_maths_comes_from_the_books_own_files() -> None:
     site, failure = smoke_site()
     html = site / "_build" / "html"

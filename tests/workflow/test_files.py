@@ -194,7 +194,13 @@ def test_a_home_that_cannot_be_written_is_not_needed(repository: Path) -> None:
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("DATA", "/data/my photos"), ("PARAMS", "x='; touch f; '"), ("N", "$(touch f)"), ("DATA", "a;b")],
+    [
+        ("DATA", "/data/my photos"),
+        ("PARAMS", "x='; touch f; '"),
+        ("N", "$(touch f)"),
+        ("DEVICE", "`touch f`"),
+        ("PROFILE", "a;b"),
+    ],
 )
 def test_make_passes_what_it_is_given_whole(tmp_path: Path, variable: str, value: str) -> None:
     """A folder with a blank was torn, and a value could end the command that it stood in."""

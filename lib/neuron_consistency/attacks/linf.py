@@ -1,4 +1,4 @@
-"""Adversarial images by one L-infinity loop: FGSM, PGD, least-likely class (for Eq. 4 see `targeted`).
+"""Adversarial images by one L-infinity loop: FGSM, PGD, least-likely class (for P1's Eq. 4 see `targeted`).
 
 All attacks work on [0, 1] images in whatever mode (train or eval) and precision the caller has set, and leave
 the model's mode, `.grad` and `requires_grad` as they were.
@@ -71,7 +71,7 @@ def fgsm_step(images: Tensor, gradient: Tensor, *, epsilon: float) -> Tensor:
     Shape:
         images, gradient, result: (B, 3, H, W).
 
-    Source: Goodfellow et al. 2015; P1 uses it in training (Eq. 6).
+    Source: Goodfellow et al. 2015; P1 uses it in training (its Eq. 6).
     """
     return (images.detach() + epsilon * gradient.sign()).clamp_(0, 1)
 

@@ -81,7 +81,7 @@ def optimise_targeted(
     halvings: int = 5,
     fusion: str = "loss",
 ) -> TargetedImages:
-    """Targeted images by Eq. 4: argmin over x* of ||x* - x||_2 + lambda * loss(x*, y*).
+    """Targeted images by P1's Eq. 4: argmin over x* of ||x* - x||_2 + lambda * loss(x*, y*).
 
     Adam in pixel space; the box [0, 1] is kept by projection after each step. With `search_steps` > 1, lambda is
     searched by bisection on a logarithmic scale for each image: larger where the attack failed, smaller where it

@@ -43,7 +43,7 @@ class Setting:
         epsilon: size of FGSM, PGD, AutoAttack and the noise, in units of the pixel range; 0 measures real images alone.
         pgd_steps: 0 leaves PGD out.
         quantile, top_k: see `responses.respond`.
-        sigma: of Eq. 2.
+        sigma: of P1's Eq. 2.
         auto_attack: so many images, evenly spaced, are also attacked by AutoAttack.
     """
 

@@ -1,4 +1,4 @@
-"""A network fine-tuned by Eq. 6, with its card before and after: what the neurons' consistency and accuracy did."""
+"""A network fine-tuned by P1's Eq. 6, with its card before and after: what consistency and accuracy did."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How consistent neurons are: the measure (Eq. 3), whether an attack makes them ambiguous, what the paper leaves open.
+"""How consistent neurons are: the measure (P1's Eq. 3), whether an attack makes them ambiguous, what is left open.
 
-`from neuron_consistency import consistency` gives this room, since Python has one name for both: called, it is Eq. 3.
+`from neuron_consistency import consistency` gives this room, as Python has one name for both: called, it is P1's Eq. 3.
 """
 
 import sys

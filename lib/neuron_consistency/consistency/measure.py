@@ -1,4 +1,4 @@
-"""How consistent neurons are: Eq. 3, its chance level, its unbiased form, and intervals for both."""
+"""How consistent neurons are: P1's Eq. 3, its chance level, its unbiased form, and intervals for both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def consistency(counts: Tensor, correlation: Tensor) -> Tensor:
     V is biased upward when few images activate a neuron: see `chance` and `unbiased_consistency`.
 
     Shape:
-        counts: (..., K) active images of each class; correlation: (K, K) A of Eq. 2; result: (...,) float64.
+        counts: (..., K) active images of each class; correlation: (K, K) A of P1's Eq. 2; result: (...,) float64.
 
     Raises:
         ParameterError: the correlation is of another number of classes, or none.
@@ -43,7 +43,7 @@ def unbiased_consistency(counts: Tensor, correlation: Tensor) -> Tensor:
     Shape:
         counts: (..., K); correlation: (K, K) with a unit diagonal; result: (...,) float64.
 
-    Source: ours; it removes from Eq. 3 the pairs of an image with itself.
+    Source: ours; it removes from P1's Eq. 3 the pairs of an image with itself.
     """
     return _unbiased(consistency(counts, correlation), counts.sum(-1))
 

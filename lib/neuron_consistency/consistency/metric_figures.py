@@ -35,7 +35,7 @@ def tree_path(nodes: pd.DataFrame, edges: pd.DataFrame) -> Figure:
 
 
 def correlation_map(correlation: pd.DataFrame) -> Figure:
-    """The matrix A of Eq. 2, classes by classes; their names stand there where they are few enough to be read."""
+    """The matrix A of P1's Eq. 2, classes by classes; their names stand there where they are few enough to be read."""
     made, ((axis,),) = grid(WIDTH, 6.2, style=None)
     named = len(correlation) <= NAMED_CLASSES
     sns.heatmap(

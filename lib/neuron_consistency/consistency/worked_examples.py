@@ -50,7 +50,7 @@ def subtree(wnids: Sequence[str], *, highlight: tuple[str, str]) -> tuple[pd.Dat
 
 
 def consistency_terms(shares: Sequence[float], names: Sequence[str], correlation: Tensor) -> pd.DataFrame:
-    """Eq. 3 written out: the terms p_i a_ij p_j, whose sum is the consistency.
+    """P1's Eq. 3 written out: the terms p_i a_ij p_j, whose sum is the consistency.
 
     Shape:
         shares: (K,) p; correlation: (K, K) A; result: a (K, K) table.

@@ -67,7 +67,7 @@ class Classifier(nn.Module):
     Attributes:
         architecture: the network's name, one of `ARCHITECTURES` where it is the library's own.
         layers: name -> number of channels, from input to output.
-        last_layer: the layer phi of Eq. 5 and 6, which the consistency of neurons is read from.
+        last_layer: the layer phi of P1's Eq. 5 and 6, which the consistency of neurons is read from.
         num_classes: number of logits; 0 where nobody said it.
 
     Args:

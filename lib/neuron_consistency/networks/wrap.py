@@ -121,7 +121,7 @@ def _classes(logits: object, name: str) -> int:
     elif not logits.isfinite().all():
         raise ParameterError(f"{name} gives logits that are NaN or infinite for a random image: check its weights")
     elif bool((logits >= 0).all()) and torch.allclose(logits.sum(1), torch.ones(()).to(logits), atol=1e-4):
-        said = f"{name} gives probabilities, not logits: each row sums to 1. On them attacks and Eq. 6 are wrong"
+        said = f"{name} gives probabilities, not logits: each row sums to 1. On them attacks and P1's Eq. 6 are wrong"
         raise ParameterError(f"{said}: leave out the softmax at its end, or take the logarithm after it")
     else:
         return logits.shape[1]

@@ -78,7 +78,7 @@ def measure_neurons(
     Args:
         real, adversarial: from `top_responses`, of the same network.
         origins: the place, among the real images, of the image that each adversarial one was made of.
-        correlation: A of Eq. 2.
+        correlation: A of P1's Eq. 2.
         distances: of the classes, `taxonomy.distance_matrix`.
         draws: shuffles behind the chance of CS1 and CS2.
 

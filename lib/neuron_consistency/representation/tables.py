@@ -66,7 +66,7 @@ def measure_networks(
         sets: all made of the same clean images.
         places: where these are among the real ones, in their order.
         training: what centroids are taken from.
-        sigma: of A, Eq. 2.
+        sigma: of A, P1's Eq. 2.
         pooling: see `class_centroids`.
         top, concepts: options of `top_responses` and of `measure_neurons`.
 

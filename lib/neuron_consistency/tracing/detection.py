@@ -79,7 +79,7 @@ class Detectors:
         form: of the prediction difference.
 
     Shape:
-        correlation: A of Eq. 2, (K, K).
+        correlation: A of P1's Eq. 2, (K, K).
     """
 
     model: Classifier
@@ -193,7 +193,7 @@ def fit_detectors(
     Args:
         training: what the Mahalanobis distance is fitted on.
         selection: what the neurons' profiles are made from.
-        correlation: A of Eq. 2, (K, K).
+        correlation: A of P1's Eq. 2, (K, K).
         layer: whose neurons are traced; None is the last one.
         form: of the prediction difference.
         top_k: how many of its strongest images make a neuron's profile.

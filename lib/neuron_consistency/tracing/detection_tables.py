@@ -120,7 +120,7 @@ def errors_lead(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def training_changes(recipes: Sequence[Named], titles: Mapping[str, str], table: pd.DataFrame) -> pd.DataFrame:
-    """What training by Eq. 6 changes of the mismatch: one row a pair of networks and attack that both fell for.
+    """What training by P1's Eq. 6 changes of the mismatch: one row a pair of networks and attack that both fell for.
 
     Columns: model (the trained one), attack, and difference of the AUROC, trained less normal, with its interval. The
     images that fool two networks differ, so the two areas count as independent.

@@ -52,7 +52,7 @@ def neuron_profiles(
     profile of the whole set, which tells nothing.
 
     Shape:
-        correlation: (K, K), A of Eq. 2.
+        correlation: (K, K), A of P1's Eq. 2.
 
     Raises:
         ParameterError: see `responses.respond`.

@@ -1,4 +1,4 @@
-"""What a training step minimises: the standard loss and the consistent-adversarial one of Eq. 6, weighted or not."""
+"""What a training step minimises: the standard loss and the consistent one of P1's Eq. 6, weighted or not."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def label_losses(logits: Tensor, labels: Tensor) -> Tensor:
 def feature_distance(
     features: Tensor, adversarial: Tensor, *, distance: str = "normalised", weights: Tensor | None = None
 ) -> Tensor:
-    """d(phi(x), phi(x*)) of Eq. 6, a scalar.
+    """d(phi(x), phi(x*)) of P1's Eq. 6, a scalar.
 
     "raw" is the mean squared difference. A network can lower it by shrinking the features and no more, so
     "normalised", the default, divides it by the mean of phi(x)^2. The gradient flows through that divisor too:
@@ -102,7 +102,7 @@ class StepLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """L = alpha * l(x, y) + (1 - alpha) * l(x*, y) + beta * d(phi(x), phi(x*)), with x* by FGSM (Eq. 6).
+    """L = alpha * l(x, y) + (1 - alpha) * l(x*, y) + beta * d(phi(x), phi(x*)), with x* by FGSM (P1's Eq. 6).
 
     alpha = 1 with beta = 0 is the standard objective, exactly: no adversarial image is made.
 
@@ -115,13 +115,13 @@ class Objective:
         attack_label: whose loss FGSM ascends: the "true" label's or the "predicted" one's (which does not
             leak the label into the image); "least-likely" descends that of the least likely class.
         norm_statistics: whether batch norm records "both" forward passes or the "clean" one only.
-        second_example: maximise d with an image of its own, as Eq. 5 asks and Eq. 6 relaxes.
+        second_example: maximise d with an image of its own, as P1's Eq. 5 asks and Eq. 6 relaxes.
 
     Raises:
         ParameterError: a value outside its range.
 
     Source: P1, Eq. 5 and 6. Shared clean forward: one pass serves the attack, the loss and phi(x). P3's weights on
-        the loss of each image, and so on all of Eq. 6, are given with the batch.
+        the loss of each image, and so on all of P1's Eq. 6, are given with the batch.
     """
 
     alpha: float = 1.0
@@ -166,10 +166,10 @@ class Objective:
             images: (B, 3, H, W) in [0, 1]; labels: (B,) int64, or (B, K) float of 0 and 1; weights: (B,).
 
         Raises:
-            ParameterError: Eq. 6 on images with several labels.
+            ParameterError: P1's Eq. 6 on images with several labels.
         """
         if labels.is_floating_point() and not self.is_standard:
-            raise ParameterError("Eq. 6 is for images with one label each: with several, use alpha=1 and beta=0")
+            raise ParameterError("P1's Eq. 6 is for images with one label each: with several, use alpha=1 and beta=0")
         layer = self.feature_layer or model.last_layer
         with read_layers(model, [layer] if grouping is None else list({layer, grouping.layer})) as outputs:
             clean = images if self.is_standard else images.detach().requires_grad_()
@@ -191,7 +191,7 @@ class Objective:
                 compared = outputs[layer]
             if two_examples:
                 second = self._second(clean, adversarial, features, compared)
-                with frozen_norm_statistics(model, True):  # recorded: the passes of Eq. 6 alone, as without it
+                with frozen_norm_statistics(model, True):  # recorded: the passes of P1's Eq. 6 alone, as without it
                     model(second)
                 compared = outputs[layer]
         adversarial_losses = label_losses(adversarial_logits, labels)

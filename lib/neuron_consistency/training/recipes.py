@@ -22,8 +22,9 @@ from neuron_consistency.training.objective import Objective
 from neuron_consistency.training.schedule import Schedule
 from neuron_consistency.versions import GROUPS, TRAINING
 
-# adversarial: Eq. 6 at beta = 0; reweighted: each image's loss times P3's v = 1 - E, or v with mean 1; permuted-mean1:
-# the same numbers dealt to other images, the null of what the choice of images does; both: v times Eq. 6
+# adversarial: P1's Eq. 6 at beta = 0; reweighted: each image's loss times P3's v = 1 - E, or v with mean 1;
+# permuted-mean1: the same numbers dealt to other images, the null of what the choice of images does; both: v
+# times P1's Eq. 6
 OBJECTIVES = ("normal", "consistent", "adversarial", "reweighted", "reweighted-mean1", "permuted-mean1", "both")
 WEIGHTED = ("reweighted", "reweighted-mean1", "permuted-mean1", "both")
 TITLES = {"alexnet": "AlexNet", "vgg16": "VGG-16", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}

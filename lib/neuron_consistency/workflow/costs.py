@@ -51,10 +51,10 @@ def training_costs(
     price: float,
     networks: Sequence[str] = ("alexnet", "vgg16", "resnet18"),
 ) -> pd.DataFrame:
-    """What it would take to train networks on ImageNet, normally and with Eq. 6, from the time of a step here.
+    """What it would take to train networks on ImageNet, normally and with P1's Eq. 6, from the time of a step here.
 
-    A step of B images is 3 B forward passes' work in normal training and 7 B with Eq. 6; divided by its time that is
-    the device's rate, which is taken to be the same at full size. On P equal devices then
+    A step of B images is 3 B forward passes' work in normal training and 7 B with P1's Eq. 6; divided by its time, that
+    is the device's rate, which is taken to be the same at full size. On P equal devices then
     hours = images x epochs x work of an image / (rate x P) / 3600 and cost = hours x P x price of an hour.
 
     Args:
