@@ -117,7 +117,7 @@ def test_attacked_images_keep_their_sources(detectors: Detectors) -> None:
 
 @pytest.mark.parametrize("k", [0, 13])
 def test_a_k_beyond_the_channels_is_refused(detectors: Detectors, k: int) -> None:
-    with pytest.raises(ParameterError, match=f"k={k}.*12 neurons"):
+    with pytest.raises(ParameterError, match=f"k={k}: .* at most 12 is needed"):
         detectors.scores(toy_images(4), ON, ks=[k])
 
 

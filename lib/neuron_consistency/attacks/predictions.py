@@ -65,7 +65,7 @@ def restarted_predictions(model: Classifier, images: ImageSet, on: Runtime, *, a
     Source: Madry et al. 2018; restarts as is customary since. Not in the papers.
     """
 
-    require(1, whole=True, restarts=restarts)
+    require(0, whole=True, restarts=restarts)
 
     def withstood(_places: Tensor, batch: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
