@@ -160,7 +160,7 @@ def choice_differences(choices: pd.DataFrame) -> Figure:
             at = own["choice"].map(names.index)
             marks(axis, own, "difference", at, color="0.15" if is_told else "0.5", label=told, filled=is_told)
         name_lines(axis, [_in_words(name) for name in names], 24)
-        axis.locator_params(axis="x", nbins=4)  # labels do not touch
+        axis.locator_params(axis="x", nbins=3)  # labels do not touch
         axis.set_xlabel("points of %" if "accuracy" in part["measure"].iloc[0] else "U")
     legend_below(made, "difference from the standing choice, interval of 95 %")
     return made
