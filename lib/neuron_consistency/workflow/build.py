@@ -23,13 +23,13 @@ BUILT = ("notebooks", "_build")  # what a build writes into its site folder
 
 
 @contextmanager
-def _workflow_alone() -> Iterator[list[int]]:
-    """Holds the locks of the checkout and of its artifacts: of two runs that share either, one has to wait."""
+def _workflow_alone(site: Path = Path("book")) -> Iterator[list[int]]:
+    """Holds the locks of the artifacts and of the pages: of two runs that share either, one has to wait."""
     with (
         alone(artifacts("") / ".lock", "the workflow") as artifacts_lock,
-        alone(repository_root() / ".snakemake" / "running", "the workflow") as checkout_lock,
+        alone(repository_root() / site / "_build" / ".lock", "the workflow") as site_lock,
     ):
-        yield [artifacts_lock, checkout_lock]
+        yield [artifacts_lock, site_lock]
 
 
 def _snakemake(locks: list[int], words: Sequence[str], **config: object) -> tuple[int, str]:
@@ -68,7 +68,7 @@ def make_book(site: Path, words: Sequence[str], *, profile: str, device: str, pr
     root = repository_root()
     if os.environ.get(DATA) and not Path(os.environ[DATA]).is_dir():
         raise DatasetError(f"{DATA} (DATA= of make) is {os.environ[DATA]!r}: there is no such folder")
-    with _workflow_alone() as locks:
+    with _workflow_alone(site) as locks:
         sync_pairs(root, strict=strict)
         for notebook in notebooks():
             profile_parameters(profile, notebook.stem, device)
