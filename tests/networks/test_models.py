@@ -175,3 +175,9 @@ def test_weights_missing_damaged_or_of_another_network_are_told_apart(tmp_path: 
 
 def test_importing_touches_no_device() -> None:
     assert next(toy_model().parameters()).device == CPU
+
+
+def test_images_too_small_for_a_network_are_named() -> None:
+    """AlexNet pools 32 pixels away, which torch says without naming the network or the cure."""
+    with pytest.raises(ParameterError, match="alexnet needs more than images of 32 x 32 px: take a larger"):
+        build_model("alexnet", num_classes=3, image_size=64)(torch.zeros(2, 3, 32, 32))

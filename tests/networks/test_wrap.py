@@ -346,7 +346,7 @@ def test_a_batch_of_one_that_batch_norm_cannot_learn_from_is_told() -> None:
     head = [nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(6, 4)]
     model = wrap(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), *head), **PLAIN).train()
     assert model(torch.rand(2, 3, 16, 16)).shape == (2, 4)
-    with pytest.raises(ParameterError, match=r"batch_size=1 leaves batch norm .*two or more"):
+    with pytest.raises(ParameterError, match=r"batch norm has one value of .*: take batch_size=2"):
         model(torch.rand(1, 3, 16, 16))
 
 

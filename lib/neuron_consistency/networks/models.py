@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -102,8 +103,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.contiguous = contiguous
         self.network = network
-        self.architecture = architecture
-        self.num_classes = num_classes
+        self.architecture, self.num_classes = architecture, num_classes
         self.sites = {name: Site(*place) for name, place in layers.items()}
         self.layers = {name: site.channels for name, site in self.sites.items()}
         self.last_layer = list(layers)[-1]
@@ -117,16 +117,16 @@ class Classifier(nn.Module):
             said = f"images {images.dtype} of shape {tuple(images.shape)} on {images.device}"
             needed = f"{self.mean.dtype} (B, 3, H, W) in [0, 1] on {self.mean.device}"
             raise ParameterError(f"{said}: {needed} is needed, where the network is (both have .to)")
-        normalised = (images - self.mean) / self.std
+        given = (images - self.mean) / self.std
         try:
-            logits: Tensor | tuple[Tensor, ...] = self.network(
-                normalised.contiguous() if self.contiguous else normalised
-            )
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
+            logits: Tensor | tuple[Tensor, ...] = self.network(given.contiguous() if self.contiguous else given)
+        except (ValueError, RuntimeError) as error:
+            alone = "more than 1 value per channel" in str(error)
+            if not alone and not re.search("too small|greater than actual input size", str(error)):
                 raise
-            said = f"batch_size=1 leaves batch norm a single value of {images.shape[2]} px images to learn from"
-            raise ParameterError(f"{said}: take batches of two or more, or larger images") from error
+            said = "batch norm has one value of" if alone else f"{self.architecture} needs more than"
+            cure = "batch_size=2 or more" if alone else "a larger image_size"
+            raise ParameterError(f"{said} images of {images.shape[2]} x {images.shape[3]} px: take {cure}") from error
         return logits[0] if isinstance(logits, tuple) else logits  # in train mode some add an auxiliary head's
 
     def layer_module(self, name: str) -> nn.Module:
