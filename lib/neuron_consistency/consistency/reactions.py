@@ -88,7 +88,7 @@ def check_sizes(model: Classifier, sizes: Sequence[int], *, title: str) -> None:
         for size in sizes:
             try:
                 model(model.mean.new_zeros(1, 3, size, size))
-            except RuntimeError as error:
+            except (RuntimeError, ParameterError) as error:
                 raise ParameterError(
                     f"sizes={sizes}: images of {size} px leave {title} no maps; use larger ones"
                 ) from error
